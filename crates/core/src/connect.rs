@@ -1,0 +1,276 @@
+//! What goes wrong when connecting, and what is carried down every hop.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
+
+use crate::context::{Context, Plain};
+use crate::lock::Lock;
+use crate::report::Hop;
+use crate::resolve::{self, Inherited};
+use crate::{Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
+
+/// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
+/// the cause.
+pub struct ConnectError {
+    kind: ConnectErrorKind,
+    what: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What kind of failure, grouped by who can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The peer is there and said no.
+    Refused,
+    /// There is no way to the peer.
+    Unreachable,
+    /// What was to be connected to does not exist: no such name, no such path.
+    NotFound,
+    /// It took longer than allowed.
+    TimedOut,
+    /// The peer hung up before the connection was of use.
+    Closed,
+    /// The peer is not who it should be. Ends the whole resolution.
+    Verification,
+    /// The peer does not accept who we are. Ends the whole resolution.
+    Authentication,
+    /// The context's policy forbids it.
+    Policy,
+    /// The peer, or what is on the way, does not speak as it should.
+    Protocol,
+    /// The transport can't do this.
+    Unsupported,
+    /// The context or the caller asked for what makes no sense.
+    Misuse,
+    /// The environment failed or refused: permissions, descriptors, memory.
+    Environment,
+    /// Anything else; see the source.
+    Other,
+}
+
+impl ConnectError {
+    /// An error of this kind; `what` says what failed, not why: `connect`, `handshake with …`.
+    pub fn new(kind: ConnectErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, what: what.into(), hint: None, source: None }
+    }
+
+    /// With the cause.
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// With what to do about it.
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub const fn kind(&self) -> ConnectErrorKind {
+        self.kind
+    }
+
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether the peer was found not to be, or not to accept, who it should: no other candidate
+    /// may be tried in its place.
+    pub(crate) const fn is_final(&self) -> bool {
+        matches!(self.kind, ConnectErrorKind::Verification | ConnectErrorKind::Authentication)
+    }
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectError")
+            .field("kind", &self.kind)
+            .field("what", &self.what)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<crate::FlowError> for ConnectError {
+    fn from(error: crate::FlowError) -> Self {
+        use crate::FlowErrorKind::{Aborted, BrokenPipe, InvalidData, Reset, TimedOut, UnexpectedEof};
+        let kind = match error.kind() {
+            Reset | BrokenPipe | UnexpectedEof | Aborted => ConnectErrorKind::Closed,
+            TimedOut => ConnectErrorKind::TimedOut,
+            InvalidData => ConnectErrorKind::Protocol,
+            _ => ConnectErrorKind::Other,
+        };
+        Self::new(kind, "handshake").with_source(error)
+    }
+}
+
+/// `error` and its causes, outermost first, each once: `connect: connection refused`.
+pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write) -> fmt::Result {
+    let mut last = alloc::format!("{error}");
+    f.write_str(&last)?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = alloc::format!("{error}");
+        // Some errors say their cause themselves.
+        if !last.ends_with(&text) {
+            write!(f, ": {text}")?;
+        }
+        last = text;
+        cause = error.source();
+    }
+    Ok(())
+}
+
+/// What a connecting transport is told, at every hop: the context's plain values, the deadline,
+/// the policy and the runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct ConnectCx(Arc<Inner>);
+
+struct Inner {
+    ctx: Context,
+    inherited: Inherited,
+    trace: Lock<Trace>,
+}
+
+/// What happened below a candidate while it was connecting.
+#[derive(Default)]
+pub(crate) struct Trace {
+    /// Each with when it began, so that one that was cut off can say how long it had taken.
+    pub(crate) hops: Vec<(Hop, Option<Instant>)>,
+    pub(crate) reads: Vec<KeyRef>,
+}
+
+impl ConnectCx {
+    /// For connecting and listening outside a resolution, with the values of `ctx`.
+    pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
+        Ok(Self::inherit(ctx.clone(), Inherited::of(ctx)?))
+    }
+
+    pub(crate) fn inherit(ctx: Context, inherited: Inherited) -> Self {
+        Self(Arc::new(Inner { ctx, inherited, trace: Lock::new(Trace::default()) }))
+    }
+
+    /// The context's value of `key`: for what configures a transport rather than names its peer
+    /// (socket options). It must be bound to a value: a derivation can't run here, and is an error.
+    pub fn get<T: Clone + 'static>(&self, key: &'static Key<T>) -> Result<Option<T>, ConnectError> {
+        let erased = key.erase();
+        self.0.trace.with(|trace| {
+            if !trace.reads.contains(&erased) {
+                trace.reads.push(erased);
+            }
+        });
+        plain(&self.0.ctx, key)
+    }
+
+    /// The policy that binds this hop.
+    pub fn policy(&self) -> &Policy {
+        self.0.inherited.policy()
+    }
+
+    /// The time and task source, if the context has one.
+    pub fn runtime(&self) -> Option<&SharedRuntime> {
+        self.0.inherited.runtime.as_ref()
+    }
+
+    /// When the resolution must be done, if it has a deadline. The resolver keeps it: the future
+    /// that connects is dropped then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.inherited.deadline
+    }
+
+    /// Runs `connect` as a hop of its own: reports show it, with its outcome and time.
+    pub async fn hop<T>(
+        &self,
+        name: impl Into<String>,
+        address: impl fmt::Display,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let hop = Hop { name: name.into(), address: alloc::format!("{address}"), outcome: None, took: None };
+        let started = self.now();
+        let index = self.0.trace.with(|trace| {
+            trace.hops.push((hop, started));
+            trace.hops.len() - 1
+        });
+        let result = connect.await;
+        let ended = self.now();
+        let outcome = result.as_ref().map(|_| ()).map_err(|error| {
+            let mut text = String::new();
+            let _ = write_chain(error, &mut text);
+            text
+        });
+        self.0.trace.with(|trace| {
+            let hop = &mut trace.hops[index].0;
+            hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
+            hop.outcome = Some(outcome);
+        });
+        result
+    }
+
+    /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
+    /// policy. What it did shows as hops of this one. Cancel safe.
+    pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
+        let inherited = self.0.inherited.for_hop(outer)?;
+        let result = resolve::resolve_inherited(outer, inherited).await;
+        let report = match &result {
+            Ok(resolved) => resolved.report(),
+            Err(error) => error.report(),
+        };
+        let hops: Vec<Hop> = report.candidates.into_iter().flat_map(|candidate| candidate.hops).collect();
+        self.0.trace.with(|trace| trace.hops.extend(hops.into_iter().map(|hop| (hop, None))));
+        result.map_err(|error| {
+            let kind = error.kind();
+            ConnectError::new(kind, "the hop before could not be connected").with_source(error)
+        })
+    }
+
+    pub(crate) fn trace<R>(&self, f: impl FnOnce(&mut Trace) -> R) -> R {
+        self.0.trace.with(f)
+    }
+
+    fn now(&self) -> Option<Instant> {
+        self.runtime().map(|runtime| runtime.now())
+    }
+}
+
+impl fmt::Debug for ConnectCx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectCx").field("deadline", &self.deadline()).finish_non_exhaustive()
+    }
+}
+
+/// The newest value of `key` in `ctx`, which must not be a derivation.
+pub(crate) fn plain<T: Clone + 'static>(
+    ctx: &Context,
+    key: &'static Key<T>,
+) -> Result<Option<T>, ConnectError> {
+    match ctx.plain(key.erase()) {
+        Plain::Absent => Ok(None),
+        Plain::Value(value) => Ok(value.downcast_ref::<T>().cloned()),
+        Plain::Derived(at) => Err(ConnectError::new(
+            ConnectErrorKind::Misuse,
+            alloc::format!("`{}` is derived at {at}, but is read where no derivation can run", key.name()),
+        )
+        .with_hint("bind it to a value")),
+    }
+}

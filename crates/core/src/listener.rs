@@ -1,0 +1,131 @@
+//! Listeners: they accept flows.
+
+use alloc::boxed::Box;
+use core::error::Error;
+use core::fmt;
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use crate::{BoxFuture, ConnectError, Flow, Target};
+
+/// What a transport implements to be accepted from. Dropping it stops listening, and removes what
+/// it left in the file system.
+pub trait RawListener: Send + Sync + 'static {
+    /// The next connection. Never waits for a handshake: see [`Accepted`].
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, AcceptError>>;
+
+    /// Where it listens: with the port that the system chose, if it was asked to.
+    fn local(&self) -> Target;
+}
+
+/// Accepts flows of unknown make.
+pub struct Listener(Box<dyn RawListener>);
+
+impl Listener {
+    /// A listener over `raw`.
+    pub fn new(raw: impl RawListener) -> Self {
+        Self(Box::new(raw))
+    }
+
+    /// The next connection, its handshake not yet done. Cancel safe.
+    ///
+    /// Most servers want `serve` from the crate of their runtime: it gets the loop around this right.
+    pub async fn accept(&mut self) -> Result<Accepted, AcceptError> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// See [`RawListener::poll_accept`].
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
+        self.0.poll_accept(cx)
+    }
+
+    /// Where it listens.
+    pub fn local(&self) -> Target {
+        self.0.local()
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.local())
+    }
+}
+
+/// A connection that was accepted: a flow, or the handshake that will make it one.
+pub enum Accepted {
+    /// Ready to be used.
+    Flow(Flow),
+    /// Still to be done, away from the accept loop.
+    Handshake(BoxFuture<'static, Result<Flow, ConnectError>>),
+}
+
+impl Accepted {
+    /// The flow, once the handshake is done. Dropping the future closes the connection.
+    pub async fn finish(self) -> Result<Flow, ConnectError> {
+        match self {
+            Self::Flow(flow) => Ok(flow),
+            Self::Handshake(handshake) => handshake.await,
+        }
+    }
+}
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flow(flow) => f.debug_tuple("Flow").field(flow).finish(),
+            Self::Handshake(_) => f.write_str("Handshake"),
+        }
+    }
+}
+
+/// Why nothing was accepted.
+#[derive(Debug)]
+pub struct AcceptError {
+    kind: AcceptErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What an accept loop does about an [`AcceptError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AcceptErrorKind {
+    /// That one connection died before it was accepted: go on at once.
+    Connection,
+    /// The process or the system has no more descriptors or memory: wait a little, then go on.
+    Exhausted,
+    /// The listener can accept no more, and never will: stop.
+    Closed,
+}
+
+impl AcceptError {
+    /// An error without a source.
+    pub const fn new(kind: AcceptErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// An error that `source` caused.
+    pub fn with_source(kind: AcceptErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    /// What to do about it.
+    pub const fn kind(&self) -> AcceptErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            AcceptErrorKind::Connection => "a connection died before it was accepted",
+            AcceptErrorKind::Exhausted => "no more descriptors or memory to accept with",
+            AcceptErrorKind::Closed => "the listener is closed",
+        })
+    }
+}
+
+impl Error for AcceptError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

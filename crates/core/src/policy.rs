@@ -1,0 +1,226 @@
+//! What a context forbids, whatever else it holds.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+use crate::{ConnectError, ConnectErrorKind, KeyRef};
+
+/// How far a transport protects what it carries. Declared by its endpoint key, before anything
+/// connects; ordered, weakest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Protection {
+    /// Anybody on the way can read and change it.
+    #[default]
+    Clear,
+    /// Nobody on the way can read it, but who the peer is was not verified.
+    Encrypted,
+    /// Nobody on the way can read or change it, and the peer is who it says.
+    Authenticated,
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clear => "clear",
+            Self::Encrypted => "encrypted",
+            Self::Authenticated => "encrypted and authenticated",
+        })
+    }
+}
+
+/// What binds every candidate and every hop. Bound to [`names::POLICY`](crate::names::POLICY);
+/// the default forbids nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    end_to_end: bool,
+    every_hop: bool,
+    no_local_lookup: bool,
+    networks: Option<Vec<Network>>,
+    protocols: Option<Vec<KeyRef>>,
+}
+
+impl Policy {
+    /// Forbids nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From this process to the named peer; the hops below may be clear.
+    pub fn encrypted_end_to_end(mut self) -> Self {
+        self.end_to_end = true;
+        self
+    }
+
+    /// End to end, and to each hop on the way as well.
+    pub fn encrypted_on_every_hop(mut self) -> Self {
+        (self.end_to_end, self.every_hop) = (true, true);
+        self
+    }
+
+    /// Names are never looked up on this machine (a hop that looks them up itself may).
+    pub fn no_local_lookup(mut self) -> Self {
+        self.no_local_lookup = true;
+        self
+    }
+
+    /// Only addresses in these networks; checked on the address dialled, not on the name.
+    pub fn only_networks(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.networks = Some(networks.into_iter().collect());
+        self
+    }
+
+    /// Only these endpoint keys, on every hop.
+    pub fn only_protocols(mut self, protocols: impl IntoIterator<Item = KeyRef>) -> Self {
+        self.protocols = Some(protocols.into_iter().collect());
+        self
+    }
+
+    /// The policy for a hop on the way: end-to-end protection is the business of what the hop
+    /// carries, unless every hop must be encrypted.
+    pub(crate) fn for_hop(&self) -> Self {
+        Self { end_to_end: self.every_hop, ..self.clone() }
+    }
+
+    /// Whether names may be looked up on this machine.
+    pub fn allows_local_lookup(&self) -> bool {
+        !self.no_local_lookup
+    }
+
+    /// Fails unless `address`, which is about to be dialled, is in the allowed networks. A
+    /// transport that is not told the address (`None`) is refused if the networks are restricted.
+    pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), ConnectError> {
+        let Some(networks) = &self.networks else { return Ok(()) };
+        let what = match address {
+            Some(address) if networks.iter().any(|network| network.contains(address)) => return Ok(()),
+            Some(address) => alloc::format!("{address} is in none of the networks that the policy allows"),
+            None => {
+                "the policy allows certain networks only, and the address dialled can't be known here".into()
+            }
+        };
+        Err(ConnectError::new(ConnectErrorKind::Policy, what))
+    }
+
+    /// Why `key`, with this protection, may not be connected as the outermost transport.
+    pub(crate) fn refuses(&self, key: KeyRef, protection: Protection) -> Option<&'static str> {
+        if self.end_to_end && protection == Protection::Clear {
+            return Some("the policy wants encryption, and this transport is clear");
+        }
+        self.refuses_protocol(key)
+    }
+
+    /// Why `key` may not be connected at any depth.
+    pub(crate) fn refuses_protocol(&self, key: KeyRef) -> Option<&'static str> {
+        let protocols = self.protocols.as_ref()?;
+        (!protocols.contains(&key)).then_some("the policy allows other protocols only")
+    }
+}
+
+/// A range of addresses in CIDR notation (RFC 4632, RFC 4291): `10.0.0.0/8`, `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// The addresses that share the first `prefix` bits with `address`; `None` if it has fewer bits.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= bits).then_some(Self { address, prefix })
+    }
+
+    /// Whether `address` is in the range. An IPv4-mapped IPv6 address is the IPv4 address it maps.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                same_prefix(v4_bits(network), v4_bits(address), self.prefix)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                same_prefix(v6_bits(network), v6_bits(address), self.prefix)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn v4_bits(address: Ipv4Addr) -> u128 {
+    u128::from(address.to_bits()) << 96
+}
+
+fn v6_bits(address: Ipv6Addr) -> u128 {
+    address.to_bits()
+}
+
+fn same_prefix(a: u128, b: u128, prefix: u8) -> bool {
+    prefix == 0 || (a ^ b) >> (128 - u32::from(prefix)) == 0
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// What is not a network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkParseError;
+
+impl fmt::Display for NetworkParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a network: write ADDRESS/BITS, like 10.0.0.0/8 or 2001:db8::/32")
+    }
+}
+
+impl core::error::Error for NetworkParseError {}
+
+impl FromStr for Network {
+    type Err = NetworkParseError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkParseError> {
+        let (address, prefix) = text.split_once('/').ok_or(NetworkParseError)?;
+        let address = address.parse().map_err(|_| NetworkParseError)?;
+        let prefix = prefix.parse().map_err(|_| NetworkParseError)?;
+        Self::new(address, prefix).ok_or(NetworkParseError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Network {
+        text.parse().expect("a network")
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn networks_contain_what_shares_their_prefix() {
+        assert!(net("10.0.0.0/8").contains(ip("10.255.0.1")));
+        assert!(!net("10.0.0.0/8").contains(ip("11.0.0.1")));
+        assert!(net("10.0.0.0/8").contains(ip("::ffff:10.1.2.3")), "mapped addresses are not a way round");
+        assert!(net("::/0").contains(ip("2001:db8::1")) && !net("::/0").contains(ip("1.2.3.4")));
+        assert!(net("2001:db8::/33").contains(ip("2001:db8:7fff::")));
+        assert!(!net("2001:db8::/33").contains(ip("2001:db8:8000::")));
+        assert!(
+            net("192.0.2.1/32").contains(ip("192.0.2.1")) && !net("192.0.2.1/32").contains(ip("192.0.2.0"))
+        );
+        for bad in ["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/-1"] {
+            assert_eq!(bad.parse::<Network>(), Err(NetworkParseError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cant_be_known_is_refused_where_networks_are_restricted() {
+        let policy = Policy::new().only_networks([net("10.0.0.0/8")]);
+        assert!(policy.check_address(Some(ip("10.0.0.1"))).is_ok());
+        assert_eq!(policy.check_address(None).unwrap_err().kind(), ConnectErrorKind::Policy);
+        assert!(Policy::new().check_address(None).is_ok());
+    }
+}

@@ -1,0 +1,166 @@
+//! What a resolution did, or would do: plain data, made when asked for, and its renderings.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::Protection;
+
+/// What a resolution did, or, from [`Context::plan`](crate::Context::plan), would do.
+///
+/// `Display` is for people: one block per candidate, in the order tried (`{:#}` lists all hops and
+/// reads). [`dot`](Self::dot) is for Graphviz; with the feature `serde` it serialises (JSON).
+/// Values of keys marked sensitive are in none of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Report {
+    /// Whether this is a plan: nothing was run or connected.
+    pub planned: bool,
+    /// Which candidate won, if one did: an index into `candidates`.
+    pub winner: Option<usize>,
+    /// In the order in which they were, or would be, tried.
+    pub candidates: Vec<Candidate>,
+    /// What the candidates read or tried to read, each once; candidates point into it.
+    pub reads: Vec<Read>,
+    /// What else is worth knowing: excluded offers, keys of the same name, choices over the limit.
+    pub notes: Vec<String>,
+    /// How long all of it took, if the context has a clock.
+    pub took: Option<Duration>,
+}
+
+/// One candidate: a binding of an offered endpoint key, with one choice fixed for each
+/// many-valued derivation that it depends on.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The endpoint key.
+    pub key: &'static str,
+    /// Its priority; lower is first, `None` last.
+    pub priority: Option<i32>,
+    /// The protection that it declares.
+    pub protection: Protection,
+    /// The binding that it comes from.
+    pub binding: Place,
+    /// The endpoint, if it was had.
+    pub endpoint: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it depends on directly: indices into [`Report::reads`].
+    pub needs: Vec<usize>,
+    /// The steps on the way, in the order in which they were begun.
+    pub hops: Vec<Hop>,
+    /// When its turn came, since the resolution began.
+    pub started: Option<Duration>,
+    /// How long it took, derivations included.
+    pub took: Option<Duration>,
+}
+
+/// How a candidate ended.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It connected, and won.
+    Connected,
+    /// It was not tried: its binding declined, or something was missing.
+    Absent(Cause),
+    /// It failed: a derivation, the connection, or a rule.
+    Failed(Cause),
+    /// The context forbids it: the policy, or no downgrade.
+    Refused(String),
+    /// It was under way when another won, or when the time was up.
+    Cancelled,
+    /// Its turn never came.
+    NotTried,
+    /// Only a plan: its endpoint is known, it would be connected.
+    WouldConnect,
+    /// Only a plan: it depends on derivations that would run.
+    WouldDerive,
+}
+
+/// Why something was not had.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Cause {
+    /// What failed and why, causes included: `connect: connection refused`.
+    pub what: String,
+    /// What to do about it, if that is known.
+    pub hint: Option<String>,
+}
+
+/// Something that was read, or could not be.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Read {
+    /// The key.
+    pub key: &'static str,
+    /// The binding, if there is one.
+    pub binding: Option<Place>,
+    /// What came of it.
+    pub outcome: ReadOutcome,
+    /// The value, if the key shows its values; `<hidden>` if it is sensitive.
+    pub value: Option<String>,
+    /// What it depends on in turn: indices into [`Report::reads`]. Nothing here depends on itself: a
+    /// cycle is an outcome, not a shape.
+    pub needs: Vec<usize>,
+    /// How long the derivation ran, if it ran and the context has a clock.
+    pub took: Option<Duration>,
+}
+
+/// What came of a read.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum ReadOutcome {
+    /// A value that is bound.
+    Value,
+    /// A value that a derivation gave; of how many, if it gives many.
+    Derived {
+        /// Which of the values this candidate fixed, from 0.
+        choice: usize,
+        /// How many there were, as far as known.
+        of: usize,
+    },
+    /// Nothing is bound, or all that is bound declined.
+    Missing,
+    /// The derivation declined, and why.
+    Declined(String),
+    /// The derivation failed.
+    Failed(Cause),
+    /// The derivation was still running at the end.
+    Unfinished,
+    /// Only a plan: the derivation would run.
+    WouldRun,
+}
+
+/// A place in a source file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Place {
+    /// The file, as the compiler was given it.
+    pub file: &'static str,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+/// One step on the way to a connection: an inner transport, a handshake, a proxy.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Hop {
+    /// What it is.
+    pub name: String,
+    /// Where it went.
+    pub address: String,
+    /// How it ended; `None` if it was under way at the end.
+    pub outcome: Option<Result<(), String>>,
+    /// How long it took, or had taken at the end.
+    pub took: Option<Duration>,
+}
