@@ -30,21 +30,28 @@ use session::{Mode, Session};
 use walk::{Found, Memo, Walk};
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
-    let inherited = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
-    resolve_inherited(ctx, inherited).await
+    let (inherited, settings) = setup(ctx).map_err(|error| Error::setup(ctx, error))?;
+    let frame = Frame::new(ctx, inherited);
+    let mut session = Session::new(&frame, settings, Mode::Connect);
+    let end = session.run().await;
+    session.resolved(end)
 }
 
 /// Resolves a hop, under what the one that goes through it passes on.
 pub(crate) async fn resolve_inherited(ctx: &Context, inherited: Inherited) -> Result<Resolved, Error> {
     let settings = Settings::of(ctx, &inherited).map_err(|error| Error::setup(ctx, error))?;
     let frame = Frame::new(ctx, inherited);
-    Session::new(&frame, settings, Mode::Connect).run().await
+    let mut session = Session::new(&frame, settings, Mode::Connect);
+    let end = session.run().await;
+    session.resolved(end)
 }
 
 pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
     let (inherited, settings) = setup(ctx).map_err(|error| Error::setup(ctx, error))?;
     let frame = Frame::new(ctx, inherited);
-    Session::new(&frame, settings, Mode::Unfold).unfold().await
+    let mut session = Session::new(&frame, settings, Mode::Unfold);
+    let end = session.run().await;
+    session.unfolded(end)
 }
 
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
@@ -57,7 +64,7 @@ pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Err
     })
     .await;
     match walk.root.found {
-        Found::Failed(..) => Err(Error::of_get(memo.known, walk.root)),
+        Found::Failed(..) => Err(Error::of_get(memo, walk.root)),
         found => Ok(memo.known.value(found).cloned()),
     }
 }

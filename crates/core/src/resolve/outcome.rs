@@ -8,7 +8,7 @@ use core::ops::{Deref, DerefMut};
 use super::Reads;
 use super::record::Record;
 use super::session::AttemptState;
-use super::walk::{Known, Need};
+use super::walk::{Memo, Need};
 use crate::protocol::Value;
 use crate::report::Report;
 use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
@@ -88,9 +88,9 @@ impl Error {
     }
 
     /// A key could not be had.
-    pub(super) fn of_get(known: Known, root: Need) -> Self {
-        let error = known.failure(&root);
-        Self::new(Box::new(Record::of_known(known, error)))
+    pub(super) fn of_get(memo: Memo, root: Need) -> Self {
+        let error = memo.known.failure(&root);
+        Self::new(Box::new(Record::failed(memo, error)))
     }
 
     /// What the resolution did, candidate by candidate.
@@ -155,7 +155,7 @@ impl UnfoldedEndpoint {
 
 impl Unfolded {
     pub(super) fn new(record: Box<Record>) -> Result<Self, Error> {
-        let known = &record.known;
+        let known = record.known();
         let endpoint = |attempt: &super::session::Attempt| {
             if !matches!(attempt.state, AttemptState::Parked) {
                 return None;

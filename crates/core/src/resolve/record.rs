@@ -7,7 +7,7 @@ use core::error::Error;
 use core::fmt::{self, Write};
 
 use super::session::{Attempt, AttemptState, Root, Turn};
-use super::walk::{Found, Known, Need, State};
+use super::walk::{Found, Known, Memo, Need, State};
 use super::{Reads, control_keys};
 use crate::connect::{Trace, write_chain};
 use crate::context::{Binding, Context, Entry, Offer};
@@ -22,7 +22,7 @@ use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 const NAMED: usize = 12;
 
 pub(super) struct Record {
-    pub(super) known: Known,
+    pub(super) memo: Memo,
     pub(super) roots: Few<Root, 2>,
     pub(super) attempts: Few<Attempt, 1>,
     pub(super) trace: Trace,
@@ -41,41 +41,50 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::of_known(Known::new(ctx.clone()), error)
-    }
-
-    pub(super) fn of_known(known: Known, error: ConnectError) -> Self {
+    pub(super) fn new(memo: Memo, roots: Few<Root, 2>, began: Instant) -> Self {
         Self {
-            known,
-            roots: Few::new(),
+            memo,
+            roots,
             attempts: Few::new(),
             trace: Trace::default(),
             winner: None,
             decided: None,
-            setup: Some(error),
+            setup: None,
             planned: false,
             deadline_passed: false,
             over_limit: Vec::new(),
-            began: Instant::default(),
-            ended: Instant::default(),
+            began,
+            ended: began,
             clock: false,
         }
     }
 
+    /// Of a context that can't be resolved at all.
+    pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
+        Self::failed(Memo::new(ctx.clone(), None, false), error)
+    }
+
+    pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
+        Self { setup: Some(error), ..Self::new(memo, Few::new(), Instant::default()) }
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.memo.known
+    }
+
     pub(super) fn offer(&self, root: u32) -> &Offer {
-        &self.known.ctx.offers()[self.roots[root as usize].offer as usize]
+        &self.known().ctx.offers()[self.roots[root as usize].offer as usize]
     }
 
     pub(super) fn winner_value(&self, key: KeyRef) -> Option<&Value> {
         let winner = &self.attempts[self.winner? as usize];
         if self.offer(winner.root).key() == key {
-            return self.known.value(winner.found);
+            return self.known().value(winner.found);
         }
         let mut value = None;
-        self.known.visit(self.last_need(winner), |need| {
+        self.known().visit(self.last_need(winner), |need| {
             if need.key == key && value.is_none() {
-                value = self.known.value(need.found);
+                value = self.known().value(need.found);
             }
         });
         value
@@ -83,12 +92,12 @@ impl Record {
 
     /// What the attempt's root needs.
     fn last_need(&self, attempt: &Attempt) -> u32 {
-        attempt.outcome.map_or(u32::MAX, |outcome| self.known.last_need(outcome))
+        attempt.outcome.map_or(u32::MAX, |outcome| self.known().last_need(outcome))
     }
 
     pub(super) fn reads(&self) -> Reads {
         let mut reads = Reads::default();
-        let ctx = &self.known.ctx;
+        let ctx = &self.known().ctx;
         for key in control_keys() {
             reads.add(ctx, key, usize::MAX);
         }
@@ -97,7 +106,7 @@ impl Record {
             reads.add(ctx, offer.key(), usize::MAX);
         }
         for attempt in self.attempts.iter() {
-            self.known.add_reads(self.last_need(attempt), &mut reads);
+            self.known().add_reads(self.last_need(attempt), &mut reads);
         }
         for &key in &self.trace.reads {
             reads.add(ctx, key, 1);
@@ -112,7 +121,7 @@ impl Record {
         let setup = self.setup.iter().map(|error| error as &(dyn Error + 'static));
         setup.chain(attempts.filter_map(|attempt| match &attempt.state {
             AttemptState::Failed(error) => Some(error as &(dyn Error + 'static)),
-            AttemptState::NoEndpoint => self.known.cause(attempt.found),
+            AttemptState::NoEndpoint => self.known().cause(attempt.found),
             _ => None,
         }))
     }
@@ -141,7 +150,7 @@ impl Record {
 
     pub(super) fn report(&self) -> Report {
         let mut rows = Rows {
-            known: &self.known,
+            known: self.known(),
             reads: Vec::new(),
             outcomes: Index::default(),
             values: Index::default(),
@@ -173,7 +182,7 @@ impl Record {
 
     fn blank(&self, root: u32, outcome: Outcome) -> Candidate {
         let offer = self.offer(root);
-        let entry = self.known.ctx.entry(self.roots[root as usize].entry);
+        let entry = self.known().ctx.entry(self.roots[root as usize].entry);
         Candidate {
             key: offer.key().name(),
             priority: offer.priority,
@@ -206,12 +215,12 @@ impl Record {
             AttemptState::NoEndpoint => match found {
                 Found::Value(_) | Found::Derived(..) => Outcome::WouldConnect,
                 Found::Maybe(_) => Outcome::WouldDerive,
-                Found::Absent => Outcome::Absent(self.known.why_absent(attempt.outcome)),
-                Found::Failed(..) => Outcome::Failed(self.known.why_failed(attempt.found)),
+                Found::Absent => Outcome::Absent(self.known().why_absent(attempt.outcome)),
+                Found::Failed(..) => Outcome::Failed(self.known().why_failed(attempt.found)),
             },
         };
         let offer = self.offer(attempt.root);
-        let endpoint = self.known.value(found).map(|value| describe(offer, value));
+        let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
         let hops = self.trace.hops.iter().filter(|hop| hop.attempt == id).map(|hop| {
             let cut_off = || hop.started.map(|started| self.ended.since(started));
@@ -234,7 +243,7 @@ impl Record {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let ctx = &self.known.ctx;
+        let ctx = &self.known().ctx;
         if self.deadline_passed {
             notes.push("the deadline passed; what was under way was dropped".to_string());
         }
@@ -262,7 +271,7 @@ impl Record {
 
     /// Different keys of one name: usually two versions of a crate.
     fn add_namesakes(&self, notes: &mut Vec<String>) {
-        let mut names: Vec<&str> = self.known.ctx.keys().iter().map(|key| key.name()).collect();
+        let mut names: Vec<&str> = self.known().ctx.keys().iter().map(|key| key.name()).collect();
         names.sort_unstable();
         let mut said = "";
         for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {

@@ -17,6 +17,7 @@ use crate::context::{Binding, Context, Cursor, EntryId};
 use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::few::Few;
 use crate::index::Index;
+use crate::lock::Lock;
 use crate::protocol::Value;
 use crate::shared::{Joined, Ticket};
 use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
@@ -140,7 +141,8 @@ pub(super) struct Memo {
     slots: Vec<Slot>,
     /// From a key to the slot of its newest binding.
     index: Index,
-    running: Vec<Run>,
+    /// In a lock not to be locked, but to be `Sync`: what is left of a resolution is shared.
+    running: Lock<Vec<Run>>,
 }
 
 /// A derivation that runs, or a stream of values that goes on.
@@ -382,7 +384,7 @@ impl Walk {
         let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
         let outcome = self.end_derivation_at(memo, state, started);
         if unfinished {
-            memo.running.push(Run { outcome, work });
+            memo.running.get_mut().push(Run { outcome, work });
         } else {
             memo.took(outcome);
         }
@@ -672,16 +674,21 @@ impl Memo {
             planning,
             slots: Vec::new(),
             index: Index::default(),
-            running: Vec::new(),
+            running: Lock::new(Vec::new()),
         }
+    }
+
+    /// Drops what runs.
+    pub(super) fn stop(&mut self) {
+        self.running.get_mut().clear();
     }
 
     /// Lets everything that runs go on. Whether anything ended or gave a value.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> bool {
         let mut progress = false;
         let mut i = 0;
-        while i < self.running.len() {
-            let mut run = self.running.swap_remove(i);
+        while i < self.running.get_mut().len() {
+            let mut run = self.running.get_mut().swap_remove(i);
             let before = self.known.values_of(run.outcome).0;
             let state = match core::mem::replace(
                 &mut self.known.outcomes[run.outcome as usize].state,
@@ -704,9 +711,10 @@ impl Memo {
             progress |= !unfinished || self.known.values_of(run.outcome).0 > before;
             if unfinished {
                 // Back to its place, for those behind have not been polled yet.
-                self.running.push(run);
-                let last = self.running.len() - 1;
-                self.running.swap(i, last);
+                let running = self.running.get_mut();
+                running.push(run);
+                let last = running.len() - 1;
+                running.swap(i, last);
                 i += 1;
             } else {
                 self.took(run.outcome);
@@ -806,7 +814,7 @@ impl Memo {
             Ticket::Done(value) => self.add_outcome(slot, State::One(value), NONE, None, None),
             Ticket::Running(joined) => {
                 let outcome = self.add_outcome(slot, State::Running, NONE, None, None);
-                self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
+                self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
                 outcome
             }
         })
