@@ -2,9 +2,13 @@
 
 use tuyau_core::names::{NET, PORT};
 use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, Key, Listener, Resolved, Target};
-use tuyau_tokio::MEM_HUB;
+#[cfg(unix)]
+use tuyau_tokio::{FifoPair, listen_fifo};
+use tuyau_tokio::{MEM_HUB, STDIO, StdioEndpoint, listen_stdio};
 
 use crate::error::ListenError;
+#[cfg(unix)]
+use crate::uri::to_path;
 use crate::uri::{Address, Host, Use, apply_options};
 use crate::{Error, Uri, uri};
 
@@ -15,7 +19,7 @@ use crate::{Error, Uri, uri};
 /// Each call makes a new one, which shares nothing with any other: what listens in memory in one is
 /// not there in another. Clones and overlays of one do share it.
 pub fn context() -> Context {
-    tuyau_tokio::derivations(Context::new())
+    tuyau_tokio::derivations(Context::new().with(&STDIO, StdioEndpoint::new()))
 }
 
 /// Connects to `uri` in a [`context()`] of its own: to the network only, as the URI may come from a
@@ -68,7 +72,7 @@ impl Uri {
     /// a port.
     pub async fn connect_in(&self, ctx: &Context) -> Result<Resolved, Error> {
         let ctx = self.apply(ctx.clone())?;
-        if self.lacks_port() && ctx.get(&PORT).await?.is_none() {
+        if matches!(self.address, Address::Host { port: None, .. }) && ctx.get(&PORT).await?.is_none() {
             return Err(self.port_is_missing().into());
         }
         Ok(ctx.resolve().await?)
@@ -114,12 +118,12 @@ impl Uri {
             Address::Name(name) if self.scheme.connects => {
                 self.required(ctx, &MEM_HUB).await?.listen(name)
             }
+            Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
+            #[cfg(unix)]
             Address::Name(name) => systemd(name),
-            Address::Path(path) => fifo(path),
-            Address::Nothing => Ok(tuyau_tokio::listen_stdio()),
-            Address::Argv(_) | Address::Line(_) => {
-                Err(ConnectError::new(ConnectErrorKind::Unsupported, "a command can't be listened on"))
-            }
+            #[cfg(unix)]
+            Address::Path(path) => listen_fifo(FifoPair::server(to_path(path))),
+            _ => Err(ConnectError::new(ConnectErrorKind::Unsupported, "nothing can be listened on there")),
         };
         listener.map_err(failed)
     }
@@ -132,5 +136,29 @@ impl Uri {
             ListenError::new(self, error)
         };
         Ok(ctx.get(key).await?.ok_or_else(missing)?)
+    }
+}
+
+/// The one socket that systemd handed over, or the one of this name.
+#[cfg(unix)]
+fn systemd(name: &str) -> Result<Listener, ConnectError> {
+    let misuse = |what: String, hint: String| Err(ConnectError::new(ConnectErrorKind::Misuse, what).with_hint(hint));
+    let handed_over = tuyau_tokio::systemd().map_err(|error| {
+        ConnectError::new(ConnectErrorKind::Environment, "sockets from systemd").with_source(error)
+    })?;
+    if handed_over.is_empty() {
+        return misuse(
+            "systemd handed no socket over".into(),
+            "start it from a .socket unit, or by systemd-socket-activate".into(),
+        );
+    }
+    let names: Vec<_> = handed_over.iter().map(|(name, _)| name.clone()).collect();
+    let mut found = handed_over.into_iter().filter(|(its, _)| name.is_empty() || its == name);
+    let hint = format!("it handed over: {}; FileDescriptorName= in the unit tells them apart", names.join(", "));
+    match (found.next(), found.next()) {
+        (Some((_, listener)), None) => Ok(listener),
+        (None, _) => misuse(format!("systemd handed over no socket called {name}"), hint),
+        (Some(_), Some(_)) if name.is_empty() => misuse("systemd handed over several sockets".into(), hint),
+        (Some(_), Some(_)) => misuse(format!("systemd handed over several sockets called {name}"), hint),
     }
 }

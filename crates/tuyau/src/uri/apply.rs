@@ -7,7 +7,7 @@ use tuyau_core::Target;
 use tuyau_core::names::{HOST, PORT};
 #[cfg(unix)]
 use tuyau_tokio::{Command, EXEC, FIFO, FifoPair, UNIX, UNIX_PATH};
-use tuyau_tokio::{MEM, MEM_NAME, STDIO, StdioEndpoint, TCP};
+use tuyau_tokio::{MEM, MEM_NAME, STDIO, TCP};
 
 use super::error::quote;
 use super::options::{self, Use};
@@ -43,7 +43,7 @@ impl Uri {
                 }
             }
             Address::Name(name) => ctx.with(&MEM_NAME, name.as_str().into()).offer(&MEM),
-            Address::Nothing => ctx.with(&STDIO, StdioEndpoint).offer(&STDIO),
+            Address::Nothing => ctx.offer(&STDIO),
             #[cfg(unix)]
             Address::Socket(path) => ctx.with(&UNIX_PATH, Target::path(path)).offer(&UNIX),
             #[cfg(unix)]

@@ -19,7 +19,13 @@ use percent_encoding::percent_encode;
 
 use crate::{Allow, Scheme};
 use encode::{PATH, PLAIN};
-use parse::{Address, UriOption};
+use parse::UriOption;
+
+#[cfg(unix)]
+pub(crate) use apply::to_path;
+pub(crate) use host::Host;
+pub(crate) use options::{Use, apply as apply_options};
+pub(crate) use parse::Address;
 
 pub use error::{UriError, UriErrorKind};
 pub use host::UserInfo;
@@ -35,7 +41,7 @@ pub struct Uri {
     text: Arc<str>,
     scheme: &'static Scheme,
     user: Option<(UserInfo, Range<usize>)>,
-    address: Address,
+    pub(crate) address: Address,
     address_span: Range<usize>,
     options: Vec<UriOption>,
     allow: Allow,
