@@ -1,6 +1,5 @@
 //! What a URI means: the values and the offer that it adds to a context.
 
-
 use tuyau_core::Context;
 #[cfg(unix)]
 use tuyau_core::Target;

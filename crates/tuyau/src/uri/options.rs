@@ -163,7 +163,8 @@ fn consumer(uri: &Uri, option: &UriOption, to: Use) -> Result<&'static OptionInf
             format!("the stack is {}", quote(uri.scheme.name)),
         );
     }
-    if let Some(found) = known().find(|known| known.name == name && (layer.is_none() || known.layer == layer)) {
+    if let Some(found) = known().find(|known| known.name == name && (layer.is_none() || known.layer == layer))
+    {
         return Ok(found);
     }
     if to == Use::Listen && uri.scheme.options().any(|known| known.name == name) {
