@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tuyau_core::{ConnectError, ConnectErrorKind, Policy};
 
 use crate::error::connect_error;
+use crate::ip::literal;
 
 /// Bounds the lookups that are under way.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ impl Lookups {
         policy: &Policy,
         ask: impl FnOnce(&str) -> Result<Vec<IpAddr>, LookupError> + Send + 'static,
     ) -> Result<Vec<IpAddr>, ConnectError> {
-        if let Ok(literal) = name.parse() {
-            return Ok(vec![literal]);
+        if let Some((ip, _zone)) = literal(name) {
+            return Ok(vec![ip]);
         }
         if !policy.allows_local_lookup() {
             return Err(ConnectError::new(ConnectErrorKind::Policy, what(name))
