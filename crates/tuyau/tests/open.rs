@@ -138,3 +138,15 @@ fn futures_move_between_threads() {
     fn assert_error<T: std::error::Error + Send + Sync + 'static>() {}
     assert_error::<Error>();
 }
+
+#[tokio::test]
+async fn a_zone_is_looked_for_on_both_sides() {
+    let uri = "tcp://[fe80::1%25nosuch0]:1";
+    let errors = [
+        tuyau::connect(uri).await.map(drop).unwrap_err().to_string(),
+        tuyau::listen(uri).await.map(drop).unwrap_err().to_string(),
+    ];
+    for error in errors {
+        assert!(error.contains("zone `nosuch0`"), "{error}");
+    }
+}
