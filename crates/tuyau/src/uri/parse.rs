@@ -114,9 +114,9 @@ fn is_host_and_port(text: &str) -> bool {
     })
 }
 
+/// A few URIs, of what is most used.
 fn examples() -> String {
-    let examples: Vec<_> =
-        schemes().iter().filter(|scheme| scheme.available).map(|scheme| scheme.example).collect();
+    let examples: Vec<_> = schemes().iter().take(3).map(|scheme| scheme.example).collect();
     examples.join(", ")
 }
 
@@ -154,7 +154,7 @@ fn layer_named(text: &str, layer: &str, span: Range<usize>) -> Result<&'static S
         return Err(no_scheme(text));
     }
     let available = schemes().iter().filter(|known| known.available);
-    let hint = did_you_mean(&name, available.map(|known| known.name).collect());
+    let hint = did_you_mean("schemes", &name, available.map(|known| known.name).collect());
     let message = format!("unknown scheme {}", quote(layer));
     Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint))
 }

@@ -121,8 +121,6 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
         "/run/x.sock",
         "@name",
         "://h:1",
-        "tpc://h:1",
-        "TSP://h:1",
         "tls://h:1",
         "tls+tcp://h:1",
         "https://example.com/",
@@ -170,6 +168,14 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
         "tcp://日本語/:1",
     ];
     let rendered: Vec<_> = texts.iter().map(|text| error(text).to_string()).collect();
+    insta::assert_snapshot!(rendered.join("\n\n"));
+}
+
+#[cfg(feature = "exec")]
+#[test]
+fn an_unknown_scheme_is_told_the_known_ones() {
+    let rendered: Vec<_> =
+        ["tpc://h:1", "UNIZ:/x", "postgres://h", "a+tcp://h:1"].map(|text| error(text).to_string()).into();
     insta::assert_snapshot!(rendered.join("\n\n"));
 }
 
