@@ -150,3 +150,46 @@ async fn a_zone_is_looked_for_on_both_sides() {
         assert!(error.contains("zone `nosuch0`"), "{error}");
     }
 }
+
+/// This test runs itself as the process that the sockets are handed over to.
+#[test]
+fn systemd_sockets_are_had_by_name() {
+    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+        return take_over(&names);
+    }
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let script =
+        r#"exec 3<&0 4<&0; LISTEN_PID=$$ exec "$0" --exact systemd_sockets_are_had_by_name --nocapture"#;
+    for (count, names) in [("1", "http"), ("2", "http:admin"), ("2", "http:http")] {
+        let child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().expect("this test is a file"))
+            .env("LISTEN_FDS", count)
+            .env("LISTEN_FDNAMES", names)
+            .stdin(std::os::fd::OwnedFd::from(socket.try_clone().expect("a descriptor")))
+            .output()
+            .expect("sh is there");
+        assert!(child.status.success(), "{names}: {}", String::from_utf8_lossy(&child.stderr));
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{names}: it ran");
+    }
+}
+
+fn take_over(names: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _within = runtime.enter();
+    let listen =
+        |uri: &str| runtime.block_on(tuyau::listen(uri)).map(drop).map_err(|error| error.to_string());
+    let refused = |uri: &str, why: &str| {
+        let error = listen(uri).expect_err(uri);
+        assert!(error.contains(why) && error.contains(&names.replace(':', ", ")), "{error}");
+    };
+    refused("systemd:other", "no socket called other");
+    match names {
+        "http" => assert_eq!((listen("systemd:"), listen("systemd:http")), (Ok(()), Ok(()))),
+        "http:admin" => {
+            refused("systemd:", "several sockets");
+            assert_eq!(listen("systemd:admin"), Ok(()));
+        }
+        _ => refused("systemd:http", "several sockets called http"),
+    }
+}
