@@ -1,0 +1,178 @@
+//! Puts what the resolver does next to what the model says.
+
+use std::fmt::{self, Debug};
+
+use proptest::test_runner::TestCaseError;
+use tuyau_core::report::{Candidate, Outcome};
+use tuyau_core::{Context, Report};
+
+use crate::build::build;
+use crate::case::{Case, ENDS, KEYS, bound, name};
+use crate::keys::{BACKWARD, FORWARD, Log, Opened, Peer, Pool, block_on};
+use crate::model::{Class, Had, Resolution, Session, Tried, Walk, What, World, resolve};
+use crate::plan;
+use crate::tally::{Features, Tally};
+
+/// Where the resolver and the model disagree.
+#[derive(Debug)]
+pub(crate) struct Mismatch(String);
+
+impl From<Mismatch> for TestCaseError {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::fail(mismatch.0)
+    }
+}
+
+/// Everything that the resolver says of `case` is what the model says of it.
+pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
+    let mut features = Features::default();
+    let world = World::of(case, &mut features);
+    let log = Log::default();
+    let ctx = build(case, &FORWARD, &log);
+
+    check_plan(&ctx.plan(), &world, &mut features)?;
+    same("what plan ran", &log.take(), &Vec::new())?;
+
+    for key in 0..KEYS {
+        check_get(&ctx, key, &world, &log)?;
+    }
+
+    let model = resolve(case, &world, true, &mut features);
+    check_resolve(&ctx, &FORWARD, &model, &log)?;
+
+    let report = block_on(ctx.explain());
+    same("what explain did", &log.take(), &model.events)?;
+    check_report("explain", &report, &model)?;
+
+    tally.add(features);
+    Ok(())
+}
+
+/// Other keys, of the same names and priorities, and offers in another order come to the same.
+pub(crate) fn check_permuted(case: &Case) -> Result<(), Mismatch> {
+    let mut features = Features::default();
+    let world = World::of(case, &mut features);
+    let model = resolve(case, &world, true, &mut features);
+    for pool in [&FORWARD, &BACKWARD] {
+        for case in [case, &case.with_offers_moved()] {
+            let log = Log::default();
+            let ctx = build(case, pool, &log);
+            check_plan(&ctx.plan(), &world, &mut features)?;
+            check_resolve(&ctx, pool, &model, &log)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_get(ctx: &Context, key: usize, world: &World, log: &Log) -> Result<(), Mismatch> {
+    let mut session = Session::default();
+    let mut features = Features::default();
+    let (wanted, _) = Walk::new(world, &mut session, &mut features).lookup(key);
+    let what = format!("get({})", name(key));
+    let had = match key {
+        ..ENDS => block_on(ctx.get(FORWARD.ends[key])).map(|peer| peer.map(|peer: Peer| peer.value)),
+        _ => block_on(ctx.get(FORWARD.plain[key - ENDS])),
+    };
+    let had = match had {
+        Ok(Some(value)) => Had::Value(value),
+        Ok(None) => Had::Absent,
+        Err(_) => Had::Failed,
+    };
+    same(&what, &had, &wanted)?;
+    same(&format!("what {what} ran"), &log.take(), &session.events)
+}
+
+fn check_resolve(ctx: &Context, pool: &Pool, model: &Resolution, log: &Log) -> Result<(), Mismatch> {
+    let result = block_on(ctx.resolve());
+    same("what resolve did", &log.take(), &model.events)?;
+    match (&result, &model.winner) {
+        (Ok(resolved), Some(won)) => {
+            same("the flow", &resolved.find().map(|opened: &Opened| opened.0), &Some(won.value))?;
+            check_report("resolve", &resolved.report(), model)?;
+            for key in ENDS..KEYS {
+                let wanted = match won.read.get(&key) {
+                    Some(Had::Value(value)) => Some(*value),
+                    _ => None,
+                };
+                let what = format!("what the winner read for {}", name(key));
+                same(&what, &resolved.get(pool.plain[key - ENDS]), &wanted)?;
+            }
+            Ok(())
+        }
+        (Err(error), None) => check_report("resolve", &error.report(), model),
+        (Ok(resolved), None) => differs("resolve", &resolved.find::<Opened>(), &"no winner"),
+        (Err(error), Some(won)) => differs("resolve", error, &won.value),
+    }
+}
+
+/// The candidates, in order, with their outcomes.
+fn check_report(who: &str, report: &Report, model: &Resolution) -> Result<(), Mismatch> {
+    let listed: Vec<_> = report.candidates.iter().map(row).collect();
+    let wanted: Vec<_> = model.candidates.iter().map(wanted_row).collect();
+    same(&format!("{who}'s candidates"), &listed, &wanted)?;
+    same(&format!("{who}'s winner"), &report.winner, &model.winner.as_ref().map(|won| won.candidate))
+}
+
+fn row(candidate: &Candidate) -> (String, Option<String>, Option<Class>) {
+    let class = match candidate.outcome {
+        Outcome::Connected => Some(Class::Connected),
+        Outcome::Absent(_) => Some(Class::Absent),
+        Outcome::Failed(_) => Some(Class::Failed),
+        Outcome::Refused(_) => Some(Class::Refused),
+        Outcome::NotTried => Some(Class::NotTried),
+        _ => None,
+    };
+    (candidate.key.to_owned(), candidate.endpoint.clone(), class)
+}
+
+fn wanted_row(tried: &Tried) -> (String, Option<String>, Option<Class>) {
+    (name(tried.key), tried.endpoint.map(|value| value.to_string()), Some(tried.class))
+}
+
+/// One candidate for each binding; what is certain without running anything is said, and nothing
+/// else is.
+fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result<(), Mismatch> {
+    same("planned", &report.planned, &true)?;
+    let roots = world.roots();
+    let keys: Vec<_> = report.candidates.iter().map(|candidate| candidate.key.to_owned()).collect();
+    same("plan's candidates", &keys, &roots.iter().map(|root| name(root.key)).collect())?;
+    for (candidate, root) in report.candidates.iter().zip(&roots) {
+        let may = plan::binding(world, *root, &mut Vec::new());
+        let value = match root.what {
+            What::Value(value) => Some(value.to_string()),
+            _ => None,
+        };
+        same("a planned endpoint", &candidate.endpoint, &value)?;
+        let agrees = match &candidate.outcome {
+            Outcome::WouldConnect => may.be.is_some(),
+            Outcome::WouldDerive => may.be.is_none() && may.be_had(),
+            Outcome::Absent(_) => !may.be_had() && may.be_absent,
+            Outcome::Failed(_) => !may.be_had() && may.fail,
+            _ => false,
+        };
+        if !agrees {
+            return differs(&format!("plan of #{}", root.binding), &candidate.outcome, &may);
+        }
+        features.saw(match &candidate.outcome {
+            Outcome::WouldConnect => "planned to connect",
+            Outcome::WouldDerive => "planned to derive",
+            Outcome::Absent(_) => "planned to be absent",
+            _ => "planned to fail",
+        });
+    }
+    Ok(())
+}
+
+fn same<T: PartialEq + Debug>(what: &str, is: &T, should_be: &T) -> Result<(), Mismatch> {
+    if is == should_be { Ok(()) } else { differs(what, is, should_be) }
+}
+
+fn differs(what: &str, is: &dyn Debug, should_be: &dyn Debug) -> Result<(), Mismatch> {
+    Err(Mismatch(format!("{what}:\n  the resolver: {is:?}\n  the model:    {should_be:?}")))
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

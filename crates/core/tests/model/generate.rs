@@ -1,0 +1,138 @@
+//! Makes cases up, such that about half of them connect and nothing is rare.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::case::{Arg, Body, Case, Derivation, ENDS, KEYS, Made, Op, Origin, PLAIN, Verdict};
+
+pub(crate) fn case() -> impl Strategy<Value = Case> {
+    let verdict = prop_oneof![
+        6 => Just(Verdict::Refuses),
+        3 => Just(Verdict::Connects),
+        1 => Just(Verdict::Impostor),
+    ];
+    let last = (made(3, 12), vec(offer(), 0..=4), proptest::option::weighted(0.08, 0..ENDS));
+    let last = last.prop_map(|(mut made, offers, only)| {
+        made.ops.extend(offers);
+        made.ops.extend(only.map(|end| Op::Only { end }));
+        made
+    });
+    (vec(made(0, 14), 0..=3), last, proptest::array::uniform4(verdict), prop::bool::weighted(0.2)).prop_map(
+        |(mut made, last, verdicts, allow_downgrade)| {
+            made.push(last);
+            Case { made, verdicts, allow_downgrade }
+        },
+    )
+}
+
+fn made(at_least: usize, at_most: usize) -> impl Strategy<Value = Made> {
+    let origin = prop_oneof![
+        1 => Just(Origin::Empty),
+        5 => (0..4usize).prop_map(Origin::Overlay),
+        3 => (0..4usize, 0..4usize).prop_map(|(older, newer)| Origin::Merge { older, newer }),
+        2 => (0..4usize, 0..4usize).prop_map(|(ctx, defaults)| Origin::Under { ctx, defaults }),
+    ];
+    (origin, vec(op(), at_least..=at_most), prop::bool::weighted(0.15)).prop_map(|(origin, ops, kept)| Made {
+        origin,
+        ops,
+        kept,
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let plain = || ENDS..KEYS;
+    // Values are at the bottom of what depends on what.
+    let low = prop_oneof![1 => plain(), 2 => ENDS + PLAIN / 2..KEYS];
+    prop_oneof![
+        5 => (low, mark()).prop_map(|(key, mark)| Op::With { key, mark }),
+        1 => (0..ENDS, mark()).prop_map(|(key, mark)| Op::With { key, mark }),
+        1 => (0..KEYS, mark()).prop_map(|(key, mark)| Op::Replace { key, mark }),
+        1 => (0..KEYS).prop_map(|key| Op::Without { key }),
+        6 => derive(0..ENDS),
+        7 => derive(plain()),
+        2 => offer(),
+    ]
+}
+
+fn offer() -> impl Strategy<Value = Op> {
+    let priority = prop_oneof![
+        6 => Just(None),
+        3 => Just(Some(10)),
+        1 => prop_oneof![Just(Some(i32::MIN)), Just(Some(-5)), Just(Some(i32::MAX))],
+    ];
+    (0..ENDS, priority).prop_map(|(end, priority)| Op::Offer { end, priority })
+}
+
+fn derive(keys: std::ops::Range<usize>) -> impl Strategy<Value = Op> {
+    (keys, vec(raw_arg(), 0..=3), body(), prop::bool::weighted(0.2)).prop_map(|(key, raw, body, waits)| {
+        let mut args: Vec<Arg> = raw.into_iter().map(|raw| raw.of(key)).collect();
+        if args.len() == 3 {
+            // What `build` can bind: see there.
+            args[1] = match args[1] {
+                Arg::Opt(key) => Arg::Req(key),
+                Arg::Dial(end) => Arg::Req(ENDS + end),
+                arg => arg,
+            };
+            args[2] = match args[2] {
+                Arg::Or(key, _) | Arg::Is(key, _) => Arg::Opt(key),
+                arg => arg,
+            };
+        }
+        Op::Derive { key, derivation: Derivation { args, body, waits } }
+    })
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        7 => Just(Body::Yields),
+        1 => Just(Body::Declines),
+        1 => Just(Body::Fails),
+        3 => Just(Body::Depends),
+        2 => (0..=4usize).prop_map(Body::Many),
+        1 => prop_oneof![Just(5), Just(9)].prop_map(Body::Many),
+        1 => (0..=4usize).prop_map(Body::Stream),
+        1 => Just(Body::UpTo(3)),
+    ]
+}
+
+/// Mark 0 more often than the others, so that guards pass.
+fn mark() -> impl Strategy<Value = u8> {
+    prop_oneof![5 => Just(0u8), 3 => 1..4u8]
+}
+
+/// An argument whose key is relative to what it is an argument of.
+#[derive(Clone, Copy, Debug)]
+struct RawArg {
+    kind: u8,
+    /// How far down; most arguments are further down than what depends on them.
+    down: usize,
+    /// Anywhere else: cycles come of this.
+    anywhere: bool,
+    mark: u8,
+}
+
+fn raw_arg() -> impl Strategy<Value = RawArg> {
+    (0..10u8, 0..KEYS, prop::bool::weighted(0.1), mark()).prop_map(|(kind, down, anywhere, mark)| RawArg {
+        kind,
+        down,
+        anywhere,
+        mark,
+    })
+}
+
+impl RawArg {
+    fn of(self, dependent: usize) -> Arg {
+        let below = KEYS - 1 - dependent;
+        let key = match self.anywhere || below == 0 {
+            true => self.down,
+            false => dependent + 1 + self.down % below,
+        };
+        match self.kind {
+            _ if key < ENDS => Arg::Dial(key),
+            0..=3 => Arg::Req(key),
+            4..=5 => Arg::Opt(key),
+            6..=7 => Arg::Or(key, self.mark),
+            _ => Arg::Is(key, self.mark),
+        }
+    }
+}
