@@ -167,10 +167,9 @@ impl Run {
             if !matches!(self.derivation.body, Body::Stream(_)) {
                 return Ok(Many::All(made.collect()));
             }
-            let mut wait = false;
+            let mut wait = self.derivation.waits;
             Ok(Many::poll_fn(move |cx| {
-                wait = !wait && self.derivation.waits;
-                if wait {
+                if std::mem::take(&mut wait) {
                     cx.waker().wake_by_ref();
                     return std::task::Poll::Pending;
                 }

@@ -10,7 +10,7 @@ pub(crate) const KEYS: usize = ENDS + PLAIN;
 
 /// The priority and protection (0: clear) of each endpoint key.
 pub(crate) const DECLARED: [(Option<i32>, u8); ENDS] =
-    [(Some(10), 0), (Some(10), 0), (Some(-5), 1), (None, 0), (None, 2)];
+    [(Some(10), 0), (Some(10), 0), (Some(-5), 1), (None, 0), (Some(5), 2)];
 
 /// What an absent optional argument counts as among the inputs of a closure.
 pub(crate) const NOTHING: u64 = u64::MAX;
@@ -69,7 +69,7 @@ pub(crate) enum Op {
 pub(crate) struct Derivation {
     pub(crate) args: Vec<Arg>,
     pub(crate) body: Body,
-    /// Pending once before it ends, and before each value if they come over time.
+    /// Pending once before it ends, and once more before the first value if they come over time.
     pub(crate) waits: bool,
 }
 

@@ -1,25 +1,32 @@
 //! Makes cases up, such that about half of them connect and nothing is rare.
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::case::{Arg, Body, Case, Derivation, ENDS, KEYS, Made, Op, Origin, PLAIN, Verdict};
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let verdict = prop_oneof![
-        6 => Just(Verdict::Refuses),
-        3 => Just(Verdict::Connects),
+        5 => Just(Verdict::Refuses),
+        5 => Just(Verdict::Connects),
         1 => Just(Verdict::Impostor),
     ];
-    let last = (made(3, 12), vec(offer(), 0..=4), proptest::option::weighted(0.08, 0..ENDS));
+    let last = (made(6, 18), vec(offer(), 2..=5), option::weighted(0.08, 0..ENDS));
     let last = last.prop_map(|(mut made, offers, only)| {
         made.ops.extend(offers);
         made.ops.extend(only.map(|end| Op::Only { end }));
         made
     });
-    (vec(made(0, 14), 0..=3), last, proptest::array::uniform4(verdict), prop::bool::weighted(0.2)).prop_map(
-        |(mut made, last, verdicts, allow_downgrade)| {
+    // What the first context begins with, under all else: or else most would miss something.
+    let ground = proptest::array::uniform8(option::weighted(0.65, mark()));
+    let rest = (vec(made(0, 12), 0..=3), ground);
+    (rest, last, proptest::array::uniform4(verdict), prop::bool::weighted(0.35)).prop_map(
+        |((mut made, ground), last, verdicts, allow_downgrade)| {
             made.push(last);
+            let ground = (ENDS..KEYS).zip(ground);
+            let ground = ground.filter_map(|(key, mark)| Some(Op::With { key, mark: mark? }));
+            made[0].ops.splice(..0, ground);
             Case { made, verdicts, allow_downgrade }
         },
     )
@@ -28,7 +35,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 fn made(at_least: usize, at_most: usize) -> impl Strategy<Value = Made> {
     let origin = prop_oneof![
         1 => Just(Origin::Empty),
-        5 => (0..4usize).prop_map(Origin::Overlay),
+        8 => (0..4usize).prop_map(Origin::Overlay),
         3 => (0..4usize, 0..4usize).prop_map(|(older, newer)| Origin::Merge { older, newer }),
         2 => (0..4usize, 0..4usize).prop_map(|(ctx, defaults)| Origin::Under { ctx, defaults }),
     ];
@@ -44,12 +51,13 @@ fn op() -> impl Strategy<Value = Op> {
     // Values are at the bottom of what depends on what.
     let low = prop_oneof![1 => plain(), 2 => ENDS + PLAIN / 2..KEYS];
     prop_oneof![
-        5 => (low, mark()).prop_map(|(key, mark)| Op::With { key, mark }),
+        6 => (low, mark()).prop_map(|(key, mark)| Op::With { key, mark }),
         1 => (0..ENDS, mark()).prop_map(|(key, mark)| Op::With { key, mark }),
         1 => (0..KEYS, mark()).prop_map(|(key, mark)| Op::Replace { key, mark }),
         1 => (0..KEYS).prop_map(|key| Op::Without { key }),
-        6 => derive(0..ENDS),
-        7 => derive(plain()),
+        9 => derive(0..ENDS),
+        1 => derive(0..ENDS).prop_map(Op::with_too_many_values),
+        9 => derive(plain()),
         2 => offer(),
     ]
 }
@@ -64,7 +72,8 @@ fn offer() -> impl Strategy<Value = Op> {
 }
 
 fn derive(keys: std::ops::Range<usize>) -> impl Strategy<Value = Op> {
-    (keys, vec(raw_arg(), 0..=3), body(), prop::bool::weighted(0.2)).prop_map(|(key, raw, body, waits)| {
+    let args = prop_oneof![1 => vec(raw_arg(), 0..=1), 6 => vec(raw_arg(), 1..=3)];
+    (keys, args, body(), prop::bool::weighted(0.2)).prop_map(|(key, raw, body, waits)| {
         let mut args: Vec<Arg> = raw.into_iter().map(|raw| raw.of(key)).collect();
         if args.len() == 3 {
             // What `build` can bind: see there.
@@ -88,9 +97,9 @@ fn body() -> impl Strategy<Value = Body> {
         1 => Just(Body::Declines),
         1 => Just(Body::Fails),
         3 => Just(Body::Depends),
-        2 => (0..=4usize).prop_map(Body::Many),
-        1 => prop_oneof![Just(5), Just(9)].prop_map(Body::Many),
-        1 => (0..=4usize).prop_map(Body::Stream),
+        3 => (0..=4usize).prop_map(Body::Many),
+        3 => prop_oneof![1 => Just(9), 2 => Just(70)].prop_map(Body::Many),
+        2 => (0..=4usize).prop_map(Body::Stream),
         1 => Just(Body::UpTo(3)),
     ]
 }
@@ -98,6 +107,16 @@ fn body() -> impl Strategy<Value = Body> {
 /// Mark 0 more often than the others, so that guards pass.
 fn mark() -> impl Strategy<Value = u8> {
     prop_oneof![5 => Just(0u8), 3 => 1..4u8]
+}
+
+impl Op {
+    /// More values than there may be candidates.
+    fn with_too_many_values(mut self) -> Self {
+        if let Self::Derive { derivation, .. } = &mut self {
+            derivation.body = Body::Many(70);
+        }
+        self
+    }
 }
 
 /// An argument whose key is relative to what it is an argument of.

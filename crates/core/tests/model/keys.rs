@@ -157,7 +157,7 @@ const fn endpoint_keys() -> [Endpoint<Line>; ENDS] {
         Endpoint::new("e1", &Line).priority(10),
         Endpoint::new("e2", &Line).priority(-5).protection(Protection::Encrypted),
         Endpoint::new("e3", &Line),
-        Endpoint::new("e4", &Line).protection(Protection::Authenticated),
+        Endpoint::new("e4", &Line).priority(5).protection(Protection::Authenticated),
     ]
 }
 
