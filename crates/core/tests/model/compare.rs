@@ -7,7 +7,7 @@ use tuyau_core::report::{Candidate, Outcome};
 use tuyau_core::{Context, Report};
 
 use crate::build::build;
-use crate::case::{Case, ENDS, KEYS, bound, name};
+use crate::case::{Case, ENDS, KEYS, name};
 use crate::keys::{BACKWARD, FORWARD, Log, Opened, Peer, Pool, block_on};
 use crate::model::{Class, Had, Resolution, Session, Tried, Walk, What, World, resolve};
 use crate::plan;

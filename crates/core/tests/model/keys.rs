@@ -105,8 +105,9 @@ pub(crate) struct Pool {
     pub(crate) plain: [&'static Key<u64>; PLAIN],
 }
 
-static FORWARD_PLAIN: [Key<u64>; PLAIN] = plain_keys();
-static FORWARD_ENDS: [Endpoint<Line>; ENDS] = endpoint_keys();
+static FORWARD_PLAIN: [Key<u64>; PLAIN] =
+    [plain(0), plain(1), plain(2), plain(3), plain(4), plain(5), plain(6), plain(7)];
+static FORWARD_ENDS: [Endpoint<Line>; ENDS] = [end(0), end(1), end(2), end(3), end(4)];
 
 /// The keys' addresses ascend with their numbers.
 pub(crate) static FORWARD: Pool = Pool {
@@ -123,16 +124,9 @@ pub(crate) static FORWARD: Pool = Pool {
     ],
 };
 
-static BACKWARD_PLAIN: [Key<u64>; PLAIN] = {
-    let mut keys = plain_keys();
-    keys.reverse();
-    keys
-};
-static BACKWARD_ENDS: [Endpoint<Line>; ENDS] = {
-    let mut keys = endpoint_keys();
-    keys.reverse();
-    keys
-};
+static BACKWARD_PLAIN: [Key<u64>; PLAIN] =
+    [plain(7), plain(6), plain(5), plain(4), plain(3), plain(2), plain(1), plain(0)];
+static BACKWARD_ENDS: [Endpoint<Line>; ENDS] = [end(4), end(3), end(2), end(1), end(0)];
 
 /// The keys' addresses descend with their numbers.
 pub(crate) static BACKWARD: Pool = Pool {
@@ -149,29 +143,29 @@ pub(crate) static BACKWARD: Pool = Pool {
     ],
 };
 
-/// What the endpoint keys declare; [`case::DECLARED`](crate::case::DECLARED) says it again, for
-/// the model.
-const fn endpoint_keys() -> [Endpoint<Line>; ENDS] {
-    [
-        Endpoint::new("e0", &Line).priority(10),
-        Endpoint::new("e1", &Line).priority(10),
-        Endpoint::new("e2", &Line).priority(-5).protection(Protection::Encrypted),
-        Endpoint::new("e3", &Line),
-        Endpoint::new("e4", &Line).priority(5).protection(Protection::Authenticated),
-    ]
+/// The endpoint key of this number; [`DECLARED`](crate::case::DECLARED) says it again, for the
+/// model.
+const fn end(number: usize) -> Endpoint<Line> {
+    match number {
+        0 => Endpoint::new("e0", &Line).priority(10),
+        1 => Endpoint::new("e1", &Line).priority(10),
+        2 => Endpoint::new("e2", &Line).priority(-5).protection(Protection::Encrypted),
+        3 => Endpoint::new("e3", &Line),
+        _ => Endpoint::new("e4", &Line).priority(5).protection(Protection::Authenticated),
+    }
 }
 
-const fn plain_keys() -> [Key<u64>; PLAIN] {
-    [
-        Key::new("k0"),
-        Key::new("k1"),
-        Key::new("k2"),
-        Key::new("k3"),
-        Key::new("k4"),
-        Key::new("k5"),
-        Key::new("k6"),
-        Key::new("k7"),
-    ]
+const fn plain(number: usize) -> Key<u64> {
+    Key::new(match number {
+        0 => "k0",
+        1 => "k1",
+        2 => "k2",
+        3 => "k3",
+        4 => "k4",
+        5 => "k5",
+        6 => "k6",
+        _ => "k7",
+    })
 }
 
 /// Runs `future` to its end. Panics if it waits without having arranged to be woken: here, nobody
