@@ -58,6 +58,8 @@ struct Node {
     offers: Arc<Vec<Offer>>,
     /// Offers that `only` excluded; of the whole chain.
     excluded: Arc<Vec<KeyRef>>,
+    /// Whether the chain binds any key that the resolver itself reads.
+    control: bool,
 }
 
 /// One binding, where it was made, and how it relates to older ones of its key.
@@ -360,6 +362,7 @@ impl Context {
                 chain: parent.chain + 1,
                 offers: old.offers.clone(),
                 excluded: old.excluded.clone(),
+                control: old.control,
                 parent: Some(parent),
             });
         }
@@ -367,6 +370,11 @@ impl Context {
             Some(node) => node,
             None => unreachable!("the node was just found or made to be ours alone"),
         }
+    }
+
+    /// Whether any key is bound that the resolver itself reads.
+    pub(crate) fn has_control(&self) -> bool {
+        self.0.control
     }
 
     pub(crate) fn offers(&self) -> &Arc<Vec<Offer>> {
@@ -472,6 +480,7 @@ impl Default for Context {
 impl Node {
     fn push(&mut self, mut entry: Entry) {
         let i = self.entries.len() as u32;
+        self.control |= entry.key.is_control();
         if self.index.is_none() && self.entries.len() == SCANNED {
             let mut index = Index::default();
             for (i, entry) in self.entries.iter_mut().enumerate() {
@@ -556,7 +565,12 @@ fn shortened(node: &Arc<Node>) -> Arc<Node> {
 impl Node {
     /// A node with these offers and nothing else.
     fn clone_empty(&self) -> Self {
-        Self { offers: self.offers.clone(), excluded: self.excluded.clone(), ..Self::default() }
+        Self {
+            offers: self.offers.clone(),
+            excluded: self.excluded.clone(),
+            control: self.control,
+            ..Self::default()
+        }
     }
 }
 
@@ -595,7 +609,9 @@ fn merge(older: Context, newer: Context) -> Context {
     for entry in newer.entries_oldest_first() {
         merged.own().push(Entry { older: None, ..entry.clone() });
     }
+    let control = older.0.control || newer.0.control;
     let node = merged.own();
+    node.control = control;
     (node.offers, node.excluded) = (Arc::new(offers), Arc::new(excluded));
     merged
 }

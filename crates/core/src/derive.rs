@@ -373,6 +373,21 @@ impl Args for () {
     fn get(&self, _had: &[Had<'_>]) {}
 }
 
+/// Why a derivation gave no value, to be shared by all who depend on it.
+pub(crate) enum Halt {
+    Decline(Cow<'static, str>),
+    Fail(Arc<dyn Error + Send + Sync>),
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Decline(why) => Self::Decline(why),
+            Stop::Fail(error) => Self::Fail(error.into()),
+        }
+    }
+}
+
 /// What a running derivation ends with.
 pub(crate) enum Yielded {
     One(Value),
@@ -385,7 +400,7 @@ pub(crate) trait Derivation: Send + Sync {
     fn spec(&self, index: usize) -> Option<ArgSpec>;
     fn accepts(&self, index: usize, value: &dyn Any) -> bool;
     fn wanted(&self, index: usize) -> Option<String>;
-    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Stop>>;
+    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Halt>>;
     /// What makes it shared, if it is: whether an outcome that it gave before is still good.
     fn shared(&self) -> Option<&crate::shared::Shared>;
 }
@@ -428,7 +443,7 @@ where
     fn wanted(&self, index: usize) -> Option<String> {
         self.args.wanted(index)
     }
-    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Stop>> {
+    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Halt>> {
         let future = (self.f)(self.args.get(had));
         Box::pin(async move { Ok(Yielded::One(Arc::new(future.await?))) })
     }
@@ -461,7 +476,7 @@ where
     fn wanted(&self, index: usize) -> Option<String> {
         self.args.wanted(index)
     }
-    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Stop>> {
+    fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Halt>> {
         let future = (self.f)(self.args.get(had));
         Box::pin(async move {
             Ok(match future.await?.into() {

@@ -28,6 +28,8 @@ pub struct Key<T: ?Sized> {
 pub(crate) struct KeyInfo {
     name: &'static str,
     sensitive: bool,
+    /// Whether the resolver itself reads it: see `Key::control`.
+    control: bool,
     show: Option<fn(&dyn Any, &mut fmt::Formatter<'_>) -> fmt::Result>,
     // Interior mutability keeps `&CONST_KEY` from being promoted to a `'static`.
     _anchor: AtomicBool,
@@ -36,13 +38,20 @@ pub(crate) struct KeyInfo {
 impl<T: ?Sized> Key<T> {
     /// A key named `name`. Assign it to a `static`.
     pub const fn new(name: &'static str) -> Self {
-        let info = KeyInfo { name, sensitive: false, show: None, _anchor: AtomicBool::new(false) };
+        let info = KeyInfo { name, sensitive: false, control: false, show: None, _anchor: AtomicBool::new(false) };
         Self { info, value: PhantomData }
     }
 
     /// Marks the key's values as secret: no report, error or log shows them.
     pub const fn sensitive(mut self) -> Self {
         self.info.sensitive = true;
+        self
+    }
+
+    /// Marks a key that the resolver reads for each resolution, so that contexts can tell it at once
+    /// that they bind none.
+    pub(crate) const fn control(mut self) -> Self {
+        self.info.control = true;
         self
     }
 
@@ -99,6 +108,10 @@ impl KeyRef {
     /// Whether the key's values are secret.
     pub const fn is_sensitive(self) -> bool {
         self.0.sensitive
+    }
+
+    pub(crate) const fn is_control(self) -> bool {
+        self.0.control
     }
 
     /// The identity, as a number: stable while the program runs, different in each run.

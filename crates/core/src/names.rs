@@ -17,28 +17,28 @@ pub static ALPN: Key<Arc<[Vec<u8>]>> = Key::new("alpn");
 /// What transports dial through.
 pub static NET: Key<SharedNet> = Key::new("net");
 /// Time and tasks. Without one there is no staggered racing, and no deadline can be kept.
-pub static RUNTIME: Key<SharedRuntime> = Key::new("runtime");
+pub static RUNTIME: Key<SharedRuntime> = Key::new("runtime").control();
 /// What [`Context::upgrade`](crate::Context::upgrade) wraps a flow in.
 pub static LAYER: Key<SharedLayer> = Key::new("layer");
 /// What is forbidden, to every candidate and every hop.
-pub static POLICY: Key<Policy> = Key::new("policy");
+pub static POLICY: Key<Policy> = Key::new("policy").control();
 
 /// How long one resolution may take in all: lookups, derivations, connects and handshakes.
 /// Unlimited if absent.
-pub static DEADLINE: Key<Duration> = Key::new("deadline");
+pub static DEADLINE: Key<Duration> = Key::new("deadline").control();
 /// How long one attempt may take, its derivations included. Unlimited if absent.
-pub static ATTEMPT_TIMEOUT: Key<Duration> = Key::new("attempt-timeout");
+pub static ATTEMPT_TIMEOUT: Key<Duration> = Key::new("attempt-timeout").control();
 /// How long to wait before the next attempt joins the race: the Connection Attempt Delay of
 /// RFC 8305 section 5. 250 ms if absent; values under 10 ms are raised to that (section 8).
-pub static ATTEMPT_DELAY: Key<Duration> = Key::new("attempt-delay");
+pub static ATTEMPT_DELAY: Key<Duration> = Key::new("attempt-delay").control();
 /// How many addresses of the first family are tried before another family's: the First Address
 /// Family Count of RFC 8305 section 4. 1 if absent.
-pub static FIRST_GROUP_COUNT: Key<u32> = Key::new("first-group-count").shown();
+pub static FIRST_GROUP_COUNT: Key<u32> = Key::new("first-group-count").shown().control();
 /// After how long candidates of the next priority join those of a better one that have not
 /// failed yet. If absent, they wait until all of the better priority have failed.
-pub static HEAD_START: Key<Duration> = Key::new("head-start");
+pub static HEAD_START: Key<Duration> = Key::new("head-start").control();
 /// Whether a less protected candidate may follow a protected one that failed. No if absent.
-pub static ALLOW_DOWNGRADE: Key<bool> = Key::new("allow-downgrade").shown();
+pub static ALLOW_DOWNGRADE: Key<bool> = Key::new("allow-downgrade").shown().control();
 
 /// A fact: the address of the other side.
 pub static PEER: Key<Target> = Key::new("peer").shown();

@@ -39,14 +39,34 @@ pub struct Policy {
     end_to_end: bool,
     every_hop: bool,
     no_local_lookup: bool,
-    networks: Option<Vec<Network>>,
+    /// An address must be in one network of each of these lists.
+    networks: Vec<Vec<Network>>,
     protocols: Option<Vec<KeyRef>>,
 }
 
 impl Policy {
     /// Forbids nothing.
     pub fn new() -> Self {
-        Self::default()
+        Self::none()
+    }
+
+    pub(crate) const fn none() -> Self {
+        Self { end_to_end: false, every_hop: false, no_local_lookup: false, networks: Vec::new(), protocols: None }
+    }
+
+    /// What either forbids. Of networks and protocols, what both allow.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let protocols = match (&self.protocols, &other.protocols) {
+            (Some(a), Some(b)) => Some(a.iter().filter(|key| b.contains(key)).copied().collect()),
+            (a, b) => a.clone().or_else(|| b.clone()),
+        };
+        Self {
+            end_to_end: self.end_to_end || other.end_to_end,
+            every_hop: self.every_hop || other.every_hop,
+            no_local_lookup: self.no_local_lookup || other.no_local_lookup,
+            networks: self.networks.iter().chain(&other.networks).cloned().collect(),
+            protocols,
+        }
     }
 
     /// From this process to the named peer; the hops below may be clear.
@@ -69,7 +89,7 @@ impl Policy {
 
     /// Only addresses in these networks; checked on the address dialled, not on the name.
     pub fn only_networks(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
-        self.networks = Some(networks.into_iter().collect());
+        self.networks = alloc::vec![networks.into_iter().collect()];
         self
     }
 
@@ -93,13 +113,12 @@ impl Policy {
     /// Fails unless `address`, which is about to be dialled, is in the allowed networks. A
     /// transport that is not told the address (`None`) is refused if the networks are restricted.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), ConnectError> {
-        let Some(networks) = &self.networks else { return Ok(()) };
+        let within = |networks: &Vec<Network>, address| networks.iter().any(|network| network.contains(address));
         let what = match address {
-            Some(address) if networks.iter().any(|network| network.contains(address)) => return Ok(()),
+            _ if self.networks.is_empty() => return Ok(()),
+            Some(address) if self.networks.iter().all(|networks| within(networks, address)) => return Ok(()),
             Some(address) => alloc::format!("{address} is in none of the networks that the policy allows"),
-            None => {
-                "the policy allows certain networks only, and the address dialled can't be known here".into()
-            }
+            None => "the policy allows certain networks only, and the address dialled can't be known here".into(),
         };
         Err(ConnectError::new(ConnectErrorKind::Policy, what))
     }

@@ -1,7 +1,228 @@
-//! Derivations whose outcome lives with the binding.
-pub(crate) struct Shared;
+//! Derivations whose outcome lives with the binding: made once, shared by all resolutions.
+
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::mem;
+use core::task::{Context as TaskContext, Poll, Waker};
+
+use crate::context::Context;
+use crate::derive::{Halt, Yielded};
+use crate::lock::Lock;
+use crate::protocol::Value;
+use crate::resolve::Reads;
+use crate::BoxFuture;
+
+/// What a shared derivation keeps. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Kept>);
+
+struct Kept {
+    healthy: Box<dyn Fn(&Value) -> bool + Send + Sync>,
+    /// One for each set of bindings that it was made from: overlays may differ.
+    entries: Lock<Vec<Entry>>,
+}
+
+struct Entry {
+    reads: Reads,
+    state: EntryState,
+}
+
+enum EntryState {
+    Done(Value),
+    /// Being made, as long as somebody waits for it.
+    Running(Weak<Flight>),
+}
+
+/// What `Shared::find` found.
+pub(crate) enum Ticket {
+    Done(Value),
+    Running(Joined),
+}
+
+/// One who waits for a shared derivation. Whoever waits drives it; dropping one who waits does not
+/// stop it for the others, dropping the last does.
+pub(crate) struct Joined(Arc<Flight>);
+
+/// A shared derivation that runs.
+struct Flight {
+    kept: Weak<Kept>,
+    state: Lock<FlightState>,
+}
+
+struct FlightState {
+    /// Away while somebody polls it.
+    future: Option<BoxFuture<'static, Result<Yielded, Halt>>>,
+    result: Option<Landed>,
+    waiting: Vec<Waker>,
+}
+
+#[derive(Clone)]
+enum Landed {
+    Value(Value),
+    Decline(alloc::borrow::Cow<'static, str>),
+    Fail(Arc<dyn core::error::Error + Send + Sync>),
+}
+
 impl Shared {
-    pub(crate) fn new<T: 'static>(_healthy: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        Self
+    pub(crate) fn new<T: 'static>(healthy: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        let healthy = Box::new(move |value: &Value| value.downcast_ref().is_some_and(&healthy));
+        Self(Arc::new(Kept { healthy, entries: Lock::new(Vec::new()) }))
+    }
+
+    /// The outcome that was made, or is being made, from what `ctx` binds.
+    pub(crate) fn find(&self, ctx: &Context) -> Option<Ticket> {
+        // What is dropped is dropped outside the lock: it is user code.
+        let dead: Vec<Entry> = self.0.entries.with(|entries| {
+            if entries.iter().all(Entry::is_alive) {
+                return Vec::new();
+            }
+            let (alive, dead) = mem::take(entries).into_iter().partition(Entry::is_alive);
+            *entries = alive;
+            dead
+        });
+        drop(dead);
+        let ticket = self.0.entries.with(|entries| {
+            let entry = entries.iter().find(|entry| entry.reads.matches(ctx))?;
+            match &entry.state {
+                EntryState::Done(value) => Some(Ticket::Done(value.clone())),
+                EntryState::Running(flight) => Some(Ticket::Running(Joined(flight.upgrade()?))),
+            }
+        })?;
+        match &ticket {
+            // Asked outside the lock: it is user code.
+            Ticket::Done(value) if !(self.0.healthy)(value) => {
+                let sick = |entry: &Entry| matches!(&entry.state, EntryState::Done(other) if Arc::ptr_eq(other, value));
+                let dropped: Vec<Entry> = self.0.entries.with(|entries| {
+                    let (sick, well) = mem::take(entries).into_iter().partition(sick);
+                    *entries = well;
+                    sick
+                });
+                drop(dropped);
+                None
+            }
+            _ => Some(ticket),
+        }
+    }
+
+    /// Makes it, from what `reads` says.
+    pub(crate) fn begin(&self, future: BoxFuture<'static, Result<Yielded, Halt>>, reads: Reads) -> Joined {
+        let state = FlightState { future: Some(future), result: None, waiting: Vec::new() };
+        let flight = Arc::new(Flight { kept: Arc::downgrade(&self.0), state: Lock::new(state) });
+        let entry = Entry { reads, state: EntryState::Running(Arc::downgrade(&flight)) };
+        self.0.entries.with(|entries| entries.push(entry));
+        Joined(flight)
+    }
+}
+
+impl Entry {
+    fn is_alive(&self) -> bool {
+        self.reads.is_alive()
+            && match &self.state {
+                EntryState::Done(_) => true,
+                EntryState::Running(flight) => flight.strong_count() > 0,
+            }
+    }
+
+    fn is_of(&self, flight: &Arc<Flight>) -> bool {
+        matches!(&self.state, EntryState::Running(other) if core::ptr::eq(other.as_ptr(), Arc::as_ptr(flight)))
+    }
+}
+
+impl Joined {
+    pub(crate) fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Yielded, Halt>> {
+        let flight = &self.0;
+        let future = flight.state.with(|state| {
+            if let Some(result) = &state.result {
+                return Err(result.clone());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            Ok(state.future.take())
+        });
+        let future = match future {
+            Err(landed) => return Poll::Ready(landed.into()),
+            // Somebody else is polling it, and wakes us when it lands.
+            Ok(None) => return Poll::Pending,
+            Ok(Some(future)) => future,
+        };
+        let mut polling = Polling { flight, future, panicked: true };
+        let waker = Waker::from(flight.clone());
+        let poll = polling.future.as_mut().poll(&mut TaskContext::from_waker(&waker));
+        polling.panicked = false;
+        drop(polling);
+        let Poll::Ready(result) = poll else { return Poll::Pending };
+        let landed = Landed::from(result);
+        flight.land(landed.clone());
+        Poll::Ready(landed.into())
+    }
+}
+
+/// Puts the future back. If polling it panicked, all who wait are woken, to run into the same
+/// panic rather than hang.
+struct Polling<'a> {
+    flight: &'a Arc<Flight>,
+    future: BoxFuture<'static, Result<Yielded, Halt>>,
+    panicked: bool,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        let future = mem::replace(&mut self.future, Box::pin(core::future::pending()));
+        self.flight.state.with(|state| state.future = Some(future));
+        if self.panicked {
+            self.flight.clone().wake();
+        }
+    }
+}
+
+impl Flight {
+    /// Keeps the outcome if it is a value, and tells all who wait.
+    fn land(self: &Arc<Self>, landed: Landed) {
+        if let Some(kept) = self.kept.upgrade() {
+            kept.entries.with(|entries| {
+                let Some(i) = entries.iter().position(|entry| entry.is_of(self)) else { return };
+                match &landed {
+                    Landed::Value(value) => entries[i].state = EntryState::Done(value.clone()),
+                    _ => drop(entries.swap_remove(i)),
+                }
+            });
+        }
+        let (waiting, done) = self.state.with(|state| {
+            state.result = Some(landed);
+            (mem::take(&mut state.waiting), state.future.take())
+        });
+        drop(done);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Flight {
+    fn wake(self: Arc<Self>) {
+        let waiting = self.state.with(|state| mem::take(&mut state.waiting));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl From<Result<Yielded, Halt>> for Landed {
+    fn from(result: Result<Yielded, Halt>) -> Self {
+        match result {
+            Ok(Yielded::One(value)) => Self::Value(value),
+            Ok(_) => unreachable!("shared derivations give one value"),
+            Err(Halt::Decline(why)) => Self::Decline(why),
+            Err(Halt::Fail(error)) => Self::Fail(error),
+        }
+    }
+}
+
+impl From<Landed> for Result<Yielded, Halt> {
+    fn from(landed: Landed) -> Self {
+        match landed {
+            Landed::Value(value) => Ok(Yielded::One(value)),
+            Landed::Decline(why) => Err(Halt::Decline(why)),
+            Landed::Fail(error) => Err(Halt::Fail(error)),
+        }
     }
 }

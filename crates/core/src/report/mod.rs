@@ -1,4 +1,48 @@
 //! What a resolution did, or would do: plain data, made when asked for, and its renderings.
+//!
+//! Text for people is `Display` ([`Report::summary`] for a few lines), [`Report::dot`] is for
+//! Graphviz, and the feature `serde` serialises. Texts may come from a peer (a banner, the reason
+//! in a certificate); all renderings escape control characters and what reorders text (bidirectional
+//! overrides), so that no peer can write to somebody's terminal.
+//!
+//! # JSON
+//!
+//! All fields are always there, `null` where there is nothing; fields may be added, never renamed.
+//! Times are milliseconds, as floats: `took_ms`, `started_ms`. Outcomes are flat: `outcome` is a
+//! word, `cause` has `what` and `hint`.
+//!
+//! ```json
+//! {
+//!   "planned": false, "winner": 0, "took_ms": 0.4,
+//!   "candidates": [{
+//!     "key": "tcp", "priority": 20, "protection": "clear",
+//!     "binding": { "file": "src/main.rs", "line": 12 },
+//!     "endpoint": "[::1]:4343", "outcome": "connected", "cause": null, "needs": [0],
+//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null, "took_ms": 0.213 }],
+//!     "started_ms": 0.0, "took_ms": 0.3
+//!   }],
+//!   "reads": [{
+//!     "key": "port", "binding": { "file": "src/main.rs", "line": 9 },
+//!     "outcome": "value", "cause": null, "choice": null, "of": null,
+//!     "value": "4343", "needs": [], "took_ms": null
+//!   }],
+//!   "notes": []
+//! }
+//! ```
+//!
+//! `outcome` of a candidate: `connected`, `absent`, `failed`, `refused`, `cancelled`, `not-tried`,
+//! `would-connect`, `would-derive`; of a read: `value`, `derived`, `missing`, `declined`, `failed`,
+//! `unfinished`, `would-run`; of a hop: `ok`, `failed`, `unfinished`.
+
+mod dot;
+#[cfg(feature = "serde")]
+mod json;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod text;
+mod trail;
+mod words;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,9 +52,11 @@ use crate::Protection;
 
 /// What a resolution did, or, from [`Context::plan`](crate::Context::plan), would do.
 ///
-/// `Display` is for people: one block per candidate, in the order tried (`{:#}` lists all hops and
-/// reads). [`dot`](Self::dot) is for Graphviz; with the feature `serde` it serialises (JSON).
-/// Values of keys marked sensitive are in none of them.
+/// `Display` is for people: one block per candidate, in the order tried. It says what went wrong and
+/// where each value came from, and sums up many candidates that ended alike; `{:#}` lists all
+/// candidates, hops and reads. [`summary`](Self::summary) is the few lines for an error message,
+/// [`dot`](Self::dot) is for Graphviz; with the feature `serde` it serialises (see [`report`](self) for
+/// the JSON). Values of keys marked sensitive are in none of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -21,11 +67,14 @@ pub struct Report {
     pub winner: Option<usize>,
     /// In the order in which they were, or would be, tried.
     pub candidates: Vec<Candidate>,
-    /// What the candidates read or tried to read, each once; candidates point into it.
+    /// What the candidates read or tried to read, each once; candidates point into it. An offered
+    /// key that nothing is bound to has no candidate, and is here alone, as [`ReadOutcome::Missing`].
     pub reads: Vec<Read>,
     /// What else is worth knowing: excluded offers, keys of the same name, choices over the limit.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::texts"))]
     pub notes: Vec<String>,
     /// How long all of it took, if the context has a clock.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,
 }
 
@@ -36,6 +85,7 @@ pub struct Report {
 #[non_exhaustive]
 pub struct Candidate {
     /// The endpoint key.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub key: &'static str,
     /// Its priority; lower is first, `None` last.
     pub priority: Option<i32>,
@@ -44,23 +94,25 @@ pub struct Candidate {
     /// The binding that it comes from.
     pub binding: Place,
     /// The endpoint, if it was had.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_text"))]
     pub endpoint: Option<String>,
     /// How it ended.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub outcome: Outcome,
     /// What it depends on directly: indices into [`Report::reads`].
     pub needs: Vec<usize>,
     /// The steps on the way, in the order in which they were begun.
     pub hops: Vec<Hop>,
     /// When its turn came, since the resolution began.
+    #[cfg_attr(feature = "serde", serde(rename = "started_ms", serialize_with = "json::millis"))]
     pub started: Option<Duration>,
     /// How long it took, derivations included.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,
 }
 
 /// How a candidate ended.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// It connected, and won.
@@ -87,8 +139,10 @@ pub enum Outcome {
 #[non_exhaustive]
 pub struct Cause {
     /// What failed and why, causes included: `connect: connection refused`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub what: String,
     /// What to do about it, if that is known.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_text"))]
     pub hint: Option<String>,
 }
 
@@ -98,24 +152,26 @@ pub struct Cause {
 #[non_exhaustive]
 pub struct Read {
     /// The key.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub key: &'static str,
     /// The binding, if there is one.
     pub binding: Option<Place>,
     /// What came of it.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub outcome: ReadOutcome,
     /// The value, if the key shows its values; `<hidden>` if it is sensitive.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_text"))]
     pub value: Option<String>,
     /// What it depends on in turn: indices into [`Report::reads`]. Nothing here depends on itself: a
     /// cycle is an outcome, not a shape.
     pub needs: Vec<usize>,
     /// How long the derivation ran, if it ran and the context has a clock.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,
 }
 
 /// What came of a read.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum ReadOutcome {
     /// A value that is bound.
@@ -127,7 +183,8 @@ pub enum ReadOutcome {
         /// How many there were, as far as known.
         of: usize,
     },
-    /// Nothing is bound, or all that is bound declined.
+    /// Nothing is bound, or all that is bound declined; with a binding, that binding's derivation
+    /// requires something that is missing.
     Missing,
     /// The derivation declined, and why.
     Declined(String),
@@ -156,11 +213,15 @@ pub struct Place {
 #[non_exhaustive]
 pub struct Hop {
     /// What it is.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub name: String,
     /// Where it went.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub address: String,
     /// How it ended; `None` if it was under way at the end.
+    #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "json::hop_outcome"))]
     pub outcome: Option<Result<(), String>>,
     /// How long it took, or had taken at the end.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,
 }

@@ -1,116 +1,177 @@
-//! The resolver.
+//! Resolving: from a context to a flow, by the fifteen rules.
+//!
+//! `walk` has values from derivations, `session` gives candidates their turns and connects them,
+//! `record` makes the report of it, `reads` tells what it read, `outcome` is what callers get.
 
-use alloc::vec::Vec;
-use core::fmt;
-use core::ops::{Deref, DerefMut};
+mod outcome;
+mod reads;
+mod record;
+mod session;
+mod walk;
 
-use crate::protocol::Value;
-use crate::{
-    ConnectError, ConnectErrorKind, Context, Flow, Instant, Key, KeyRef, Policy, Report, SharedRuntime,
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::task;
+use core::time::Duration;
+
+pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
+pub use reads::Reads;
+
+use crate::connect::plain;
+use crate::names::{
+    ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
+use crate::protocol::Value;
+use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
+use crate::report::Report;
+use crate::{ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, SharedRuntime};
+use record::Record;
+use session::{Mode, Session};
+use walk::{Found, Memo, Walk};
+
+pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
+    let settings = Settings::of(ctx, None).map_err(|error| Error::setup(ctx, error))?;
+    Session::new(ctx.clone(), settings, Mode::Connect).run().await
+}
+
+/// Resolves a hop, under what the one that goes through it passes on.
+pub(crate) async fn resolve_inherited(ctx: &Context, inherited: Inherited) -> Result<Resolved, Error> {
+    let settings = Settings::of(ctx, Some(inherited)).map_err(|error| Error::setup(ctx, error))?;
+    Session::new(ctx.clone(), settings, Mode::Connect).run().await
+}
+
+pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
+    let settings = Settings::of(ctx, None).map_err(|error| Error::setup(ctx, error))?;
+    Session::new(ctx.clone(), settings, Mode::Unfold).unfold().await
+}
+
+pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
+    let inherited = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
+    let mut memo = Memo::new(ctx.clone(), inherited.runtime, false);
+    let mut walk = Walk::of_key(&mut memo, 0, key);
+    poll_fn(|cx| {
+        memo.poll(cx);
+        walk.poll(&mut memo, cx)
+    })
+    .await;
+    match walk.root.found {
+        Found::Failed(..) => Err(Error::of_get(memo.known, walk.root)),
+        found => Ok(memo.known.value(found).cloned()),
+    }
+}
+
+pub(crate) fn plan(ctx: &Context) -> Report {
+    let settings = match Settings::of(ctx, None) {
+        Ok(settings) => settings,
+        Err(error) => return Record::setup(ctx, error).report(),
+    };
+    let session = Session::new(ctx.clone(), settings, Mode::Plan);
+    session.plan(&mut task::Context::from_waker(task::Waker::noop()))
+}
 
 /// What a hop passes on to the next.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Inherited {
     pub(crate) deadline: Option<Instant>,
     pub(crate) runtime: Option<SharedRuntime>,
+    policy: Option<Arc<Policy>>,
 }
+
+/// What a policy forbids if there is none.
+static NO_POLICY: Policy = Policy::none();
 
 impl Inherited {
-    pub(crate) fn of(_ctx: &Context) -> Result<Self, ConnectError> {
-        unimplemented!()
+    pub(crate) fn of(ctx: &Context) -> Result<Self, ConnectError> {
+        if !ctx.has_control() {
+            return Ok(Self::default());
+        }
+        let runtime = plain(ctx, &RUNTIME)?;
+        let deadline = timed(ctx, &DEADLINE, runtime.is_some())?
+            .zip(runtime.as_ref())
+            .map(|(allowed, runtime)| runtime.now() + allowed);
+        Ok(Self { deadline, runtime, policy: plain(ctx, &POLICY)?.map(Arc::new) })
     }
-    pub(crate) fn for_hop(&self, _outer: &Context) -> Result<Self, ConnectError> {
-        unimplemented!()
+
+    /// For `outer`, the context that a hop is dialled in: the nearer deadline of both, and both
+    /// policies.
+    pub(crate) fn for_hop(&self, outer: &Context) -> Result<Self, ConnectError> {
+        let own = Self::of(outer)?;
+        let deadline = [self.deadline, own.deadline].into_iter().flatten().min();
+        let runtime = self.runtime.clone().or(own.runtime);
+        let policy = match (&self.policy, own.policy) {
+            (Some(policy), None) => Some(Arc::new(policy.for_hop())),
+            (Some(policy), Some(own)) => Some(Arc::new(policy.for_hop().and(&own))),
+            (None, own) => own,
+        };
+        Ok(Self { deadline, runtime, policy })
     }
+
     pub(crate) fn policy(&self) -> &Policy {
-        unimplemented!()
+        self.policy.as_deref().unwrap_or(&NO_POLICY)
     }
 }
 
-/// What a context resolved into: a flow first of all.
-pub struct Resolved {
-    flow: Flow,
+/// What the context says about how to resolve it.
+struct Settings {
+    inherited: Inherited,
+    race: RaceConfig,
+    first_group_count: u32,
+    allow_downgrade: bool,
 }
 
-impl Resolved {
-    /// The flow alone.
-    pub fn into_flow(self) -> Flow {
-        self.flow
-    }
-    /// What the resolution did.
-    pub fn report(&self) -> Report {
-        unimplemented!()
-    }
-    /// What the winner read for `key`, if it read it.
-    pub fn get<T: Clone + 'static>(&self, _key: &'static Key<T>) -> Option<T> {
-        unimplemented!()
-    }
-}
-
-impl Deref for Resolved {
-    type Target = Flow;
-    fn deref(&self) -> &Flow {
-        &self.flow
-    }
-}
-impl DerefMut for Resolved {
-    fn deref_mut(&mut self) -> &mut Flow {
-        &mut self.flow
-    }
-}
-impl From<Resolved> for Flow {
-    fn from(resolved: Resolved) -> Self {
-        resolved.flow
-    }
-}
-impl fmt::Debug for Resolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.flow.fmt(f)
+impl Settings {
+    fn of(ctx: &Context, inherited: Option<Inherited>) -> Result<Self, ConnectError> {
+        let inherited = match inherited {
+            Some(inherited) => inherited,
+            None => Inherited::of(ctx)?,
+        };
+        let clock = inherited.runtime.is_some();
+        let mut settings = Self {
+            race: RaceConfig {
+                delay: clock.then_some(DEFAULT_DELAY),
+                head_start: None,
+                attempt_timeout: None,
+                deadline: inherited.deadline,
+            },
+            inherited,
+            first_group_count: 1,
+            allow_downgrade: false,
+        };
+        if ctx.has_control() {
+            if let Some(delay) = timed(ctx, &ATTEMPT_DELAY, clock)? {
+                settings.race.delay = Some(delay.max(MIN_DELAY));
+            }
+            settings.race.head_start = timed(ctx, &HEAD_START, clock)?;
+            settings.race.attempt_timeout = timed(ctx, &ATTEMPT_TIMEOUT, clock)?;
+            settings.first_group_count = plain(ctx, &FIRST_GROUP_COUNT)?.unwrap_or(1);
+            settings.allow_downgrade = plain(ctx, &ALLOW_DOWNGRADE)?.unwrap_or(false);
+        }
+        Ok(settings)
     }
 }
 
-/// Why nothing was connected: every candidate, and why. `{:#}` lists all.
-pub struct Error;
+/// A duration, which nobody could keep without a clock.
+fn timed(ctx: &Context, key: &'static Key<Duration>, clock: bool) -> Result<Option<Duration>, ConnectError> {
+    match plain(ctx, key)? {
+        Some(_) if !clock => Err(ConnectError::new(
+            ConnectErrorKind::Misuse,
+            alloc::format!("`{}` is set, but the context has no runtime to tell the time", key.name()),
+        )
+        .with_hint("bind `names::RUNTIME`")),
+        duration => Ok(duration),
+    }
+}
 
-impl Error {
-    /// What the resolution did.
-    pub fn report(&self) -> Report {
-        unimplemented!()
-    }
-    /// The kind of the failure that decided.
-    pub fn kind(&self) -> ConnectErrorKind {
-        unimplemented!()
-    }
-}
-impl fmt::Debug for Error {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
-    }
-}
-impl fmt::Display for Error {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
-    }
-}
-impl core::error::Error for Error {}
-
-/// The endpoints of all candidates, not connected.
-#[derive(Debug)]
-pub struct Unfolded(#[allow(dead_code)] Vec<()>);
-
-pub(crate) async fn resolve(_ctx: &Context) -> Result<Resolved, Error> {
-    unimplemented!()
-}
-pub(crate) async fn resolve_inherited(_ctx: &Context, _inherited: Inherited) -> Result<Resolved, Error> {
-    unimplemented!()
-}
-pub(crate) async fn unfold(_ctx: &Context) -> Result<Unfolded, Error> {
-    unimplemented!()
-}
-pub(crate) async fn get(_ctx: &Context, _key: KeyRef) -> Result<Option<Value>, Error> {
-    unimplemented!()
-}
-pub(crate) fn plan(_ctx: &Context) -> Report {
-    unimplemented!()
+/// The keys that the resolver itself reads.
+fn control_keys() -> [KeyRef; 8] {
+    [
+        RUNTIME.erase(),
+        POLICY.erase(),
+        DEADLINE.erase(),
+        ATTEMPT_TIMEOUT.erase(),
+        ATTEMPT_DELAY.erase(),
+        FIRST_GROUP_COUNT.erase(),
+        HEAD_START.erase(),
+        ALLOW_DOWNGRADE.erase(),
+    ]
 }

@@ -1,0 +1,166 @@
+//! What a resolution read: by the identity of bindings, not by their values.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+
+use super::walk::{Found, Known, Need};
+use crate::KeyRef;
+use crate::context::{Binding, Context, Cursor};
+use crate::derive::Derivation;
+use crate::index::Index;
+
+/// The bindings that a resolution read, by identity. Two contexts of which it
+/// [`matches`](Self::matches) both would have resolved alike up to where time and the network
+/// decide: what connection pools key on.
+///
+/// It keeps no value alive.
+#[derive(Clone, Default)]
+pub struct Reads(Vec<Read>);
+
+#[derive(Clone)]
+struct Read {
+    key: KeyRef,
+    /// The bindings that were looked at, newest first.
+    bindings: Vec<Identity>,
+    /// Whether all of the key's bindings were looked at, so that there may be no more.
+    all: bool,
+}
+
+/// A weak pointer: while it exists, no other binding has the address.
+#[derive(Clone)]
+enum Identity {
+    Value(Weak<dyn Any + Send + Sync>),
+    Derivation(Weak<dyn Derivation>),
+}
+
+impl Reads {
+    /// Whether `ctx` has the same bindings in all places that were read.
+    pub fn matches(&self, ctx: &Context) -> bool {
+        self.0.iter().all(|read| read.matches(ctx))
+    }
+
+    /// The keys that were read.
+    pub fn keys(&self) -> impl Iterator<Item = KeyRef> {
+        self.0.iter().map(|read| read.key)
+    }
+
+    /// Whether some context could still match: all that was read still exists.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.iter().flat_map(|read| &read.bindings).all(Identity::is_alive)
+    }
+
+    /// Adds the first `count` bindings of `key` in `ctx`; all of them if there are no more.
+    pub(super) fn add(&mut self, ctx: &Context, key: KeyRef, count: usize) {
+        let mut cursor = Cursor::Node(0);
+        let mut bindings = Vec::new();
+        let mut all = false;
+        while bindings.len() < count {
+            let Some((_, entry, below)) = ctx.next(key, cursor) else {
+                all = true;
+                break;
+            };
+            bindings.extend(Identity::of(&entry.binding));
+            cursor = below;
+        }
+        match self.0.iter_mut().find(|read| read.key == key) {
+            Some(read) if read.bindings.len() < bindings.len() || all => (read.bindings, read.all) = (bindings, all),
+            Some(_) => {}
+            None => self.0.push(Read { key, bindings, all }),
+        }
+    }
+}
+
+impl Read {
+    fn matches(&self, ctx: &Context) -> bool {
+        let mut cursor = Cursor::Node(0);
+        for identity in &self.bindings {
+            match ctx.next(self.key, cursor) {
+                Some((_, entry, below)) if identity.address() == entry.binding.identity() => cursor = below,
+                _ => return false,
+            }
+        }
+        !self.all || ctx.next(self.key, cursor).is_none()
+    }
+}
+
+impl Identity {
+    fn of(binding: &Binding) -> Option<Self> {
+        match binding {
+            Binding::Value(value) => Some(Self::Value(Arc::downgrade(value))),
+            Binding::Derivation(derivation) => Some(Self::Derivation(Arc::downgrade(derivation))),
+            Binding::Nothing => None,
+        }
+    }
+
+    fn address(&self) -> usize {
+        match self {
+            Self::Value(value) => value.as_ptr().cast::<()>() as usize,
+            Self::Derivation(derivation) => derivation.as_ptr().cast::<()>() as usize,
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Value(value) => value.strong_count() > 0,
+            Self::Derivation(derivation) => derivation.strong_count() > 0,
+        }
+    }
+}
+
+impl fmt::Debug for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys()).finish()
+    }
+}
+
+impl Known {
+    /// What was read to have `needs`, and what those needed in turn.
+    pub(super) fn reads(&self, needs: &[Need]) -> Reads {
+        let mut reads = Reads::default();
+        self.add_reads(needs, &mut reads);
+        reads
+    }
+
+    pub(super) fn add_reads(&self, needs: &[Need], reads: &mut Reads) {
+        self.visit(needs, |need| {
+            let examined = self.examined(need).len();
+            // Behind the derivations that were looked at there may be a value that was taken, or
+            // nothing.
+            let count = match need.found {
+                Found::Value(_) => examined + 1,
+                Found::Absent => usize::MAX,
+                _ => examined,
+            };
+            reads.add(&self.ctx, need.key, count);
+        });
+    }
+
+    /// The outcomes that a lookup looked at.
+    pub(super) fn examined(&self, need: &Need) -> &[u32] {
+        match self.lookups.get(need.lookup as usize) {
+            Some(lookup) => &self.examined[lookup.examined.0 as usize..lookup.examined.1 as usize],
+            None => &[],
+        }
+    }
+
+    pub(super) fn needs_of(&self, outcome: u32) -> &[Need] {
+        let (start, end) = self.outcomes[outcome as usize].needs;
+        &self.needs[start as usize..end as usize]
+    }
+
+    /// Calls `f` with each need and what it needs in turn, each lookup once.
+    pub(super) fn visit(&self, needs: &[Need], mut f: impl FnMut(&Need)) {
+        let mut seen = Index::default();
+        let mut left: Vec<&Need> = needs.iter().rev().collect();
+        while let Some(need) = left.pop() {
+            f(need);
+            for &outcome in self.examined(need) {
+                if seen.insert(outcome as usize + 1, 0).is_none() {
+                    left.extend(self.needs_of(outcome).iter().rev());
+                }
+            }
+        }
+    }
+}

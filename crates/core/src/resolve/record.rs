@@ -1,0 +1,576 @@
+//! What a resolution leaves behind, and the report made of it when somebody asks.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt::{self, Write};
+
+use super::session::{Attempt, AttemptState, Root, Turn};
+use super::walk::{Found, Known, Need, State};
+use super::{Reads, control_keys};
+use crate::connect::write_chain;
+use crate::context::{Binding, Context, Entry, Offer};
+use crate::derive::Stop;
+use crate::index::Index;
+use crate::protocol::Value;
+use crate::protocol::sealed::Erased;
+use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
+use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
+
+/// How many keys of a cycle are named.
+const NAMED: usize = 12;
+
+pub(super) struct Record {
+    pub(super) known: Known,
+    pub(super) roots: Vec<Root>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) winner: Option<u32>,
+    /// The attempt whose failure ended the resolution.
+    pub(super) decided: Option<u32>,
+    /// Why it could not begin, or what could not be had.
+    pub(super) setup: Option<ConnectError>,
+    pub(super) planned: bool,
+    pub(super) deadline_passed: bool,
+    /// Roots with more choices than are tried.
+    pub(super) over_limit: Vec<u32>,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+    pub(super) clock: bool,
+}
+
+impl Record {
+    pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
+        Self::of_known(Known::new(ctx.clone()), error)
+    }
+
+    pub(super) fn of_known(known: Known, error: ConnectError) -> Self {
+        Self {
+            known,
+            roots: Vec::new(),
+            attempts: Vec::new(),
+            winner: None,
+            decided: None,
+            setup: Some(error),
+            planned: false,
+            deadline_passed: false,
+            over_limit: Vec::new(),
+            began: Instant::default(),
+            ended: Instant::default(),
+            clock: false,
+        }
+    }
+
+    pub(super) fn offer(&self, root: u32) -> &Offer {
+        &self.known.ctx.offers()[self.roots[root as usize].offer as usize]
+    }
+
+    pub(super) fn winner_value(&self, key: KeyRef) -> Option<&Value> {
+        let winner = &self.attempts[self.winner? as usize];
+        let root = &winner.walk.root;
+        if root.key == key {
+            return self.known.value(root.found);
+        }
+        let mut value = None;
+        self.known.visit(self.needs_of(winner), |need| {
+            if need.key == key && value.is_none() {
+                value = self.known.value(need.found);
+            }
+        });
+        value
+    }
+
+    /// What the attempt's root needs.
+    fn needs_of(&self, attempt: &Attempt) -> &[Need] {
+        attempt.walk.outcome.map_or(&[], |outcome| self.known.needs_of(outcome))
+    }
+
+    pub(super) fn reads(&self) -> Reads {
+        let mut reads = Reads::default();
+        let ctx = &self.known.ctx;
+        for key in control_keys() {
+            reads.add(ctx, key, usize::MAX);
+        }
+        // Whatever else is offered might have come first, so all of it decided.
+        for offer in ctx.offers().iter() {
+            reads.add(ctx, offer.key(), usize::MAX);
+        }
+        for attempt in &self.attempts {
+            self.known.add_reads(self.needs_of(attempt), &mut reads);
+            if let Some(cx) = &attempt.cx {
+                let keys: Vec<KeyRef> = cx.trace(|trace| trace.reads.clone());
+                keys.into_iter().for_each(|key| reads.add(ctx, key, 1));
+            }
+        }
+        reads
+    }
+
+    pub(super) fn errors(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
+        let decided = self.decided.map(|id| &self.attempts[id as usize]);
+        let others = self.attempts.iter().enumerate().filter(|(id, _)| Some(*id as u32) != self.decided);
+        let attempts = decided.into_iter().chain(others.map(|(_, attempt)| attempt));
+        let setup = self.setup.iter().map(|error| error as &(dyn Error + 'static));
+        setup.chain(attempts.filter_map(|attempt| match &attempt.state {
+            AttemptState::Failed(error) => Some(error as &(dyn Error + 'static)),
+            AttemptState::NoEndpoint => self.known.cause(&attempt.walk.root),
+            _ => None,
+        }))
+    }
+
+    pub(super) fn kind(&self) -> ConnectErrorKind {
+        let kind = |error: &(dyn Error + 'static)| error.downcast_ref().map(ConnectError::kind);
+        if let Some(kind) = self.errors().find_map(kind) {
+            return kind;
+        }
+        let state = |wanted: fn(&AttemptState) -> bool| self.attempts.iter().any(|attempt| wanted(&attempt.state));
+        if self.deadline_passed || state(|state| matches!(state, AttemptState::Expired(_))) {
+            ConnectErrorKind::TimedOut
+        } else if state(|state| matches!(state, AttemptState::Refused(_))) {
+            ConnectErrorKind::Policy
+        } else if self.errors().next().is_some() {
+            ConnectErrorKind::Other
+        } else {
+            ConnectErrorKind::Misuse
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let mut rows = Rows { known: &self.known, reads: Vec::new(), outcomes: Index::default(), values: Index::default(), missing: Index::default() };
+        let mut candidates: Vec<Candidate> =
+            self.attempts.iter().map(|attempt| self.candidate(attempt, &mut rows)).collect();
+        for (number, root) in self.roots.iter().enumerate() {
+            if root.turn == Turn::NotYet && !self.planned {
+                candidates.push(self.blank(number as u32, Outcome::NotTried));
+            }
+        }
+        let mut report = Report {
+            planned: self.planned,
+            winner: self.winner.map(|id| id as usize),
+            candidates,
+            reads: rows.reads,
+            notes: self.notes(),
+            took: self.clock.then(|| self.ended.since(self.began)),
+        };
+        if let Some(error) = &self.setup {
+            report.notes.insert(0, cause(error).what);
+            report.notes.extend(error.hint().map(ToString::to_string));
+        }
+        report
+    }
+
+    fn blank(&self, root: u32, outcome: Outcome) -> Candidate {
+        let offer = self.offer(root);
+        let entry = self.known.ctx.entry(self.roots[root as usize].entry);
+        Candidate {
+            key: offer.key().name(),
+            priority: offer.priority,
+            protection: offer.endpoint.declared_protection(),
+            binding: place(entry),
+            endpoint: match &entry.binding {
+                Binding::Value(value) => Some(describe(offer, value)),
+                _ => None,
+            },
+            outcome,
+            needs: Vec::new(),
+            hops: Vec::new(),
+            started: None,
+            took: None,
+        }
+    }
+
+    fn candidate(&self, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
+        let found = attempt.walk.root.found;
+        let outcome = match &attempt.state {
+            AttemptState::Connected => Outcome::Connected,
+            AttemptState::Failed(error) => Outcome::Failed(cause(error)),
+            AttemptState::Expired(allowed) => Outcome::Failed(Cause {
+                what: format!("timed out after {allowed:?}"),
+                hint: Some("`attempt-timeout` in the context is how long one attempt may take".into()),
+            }),
+            AttemptState::Refused(why) => Outcome::Refused(why.to_string()),
+            AttemptState::UnderWay => Outcome::Cancelled,
+            AttemptState::Parked => Outcome::NotTried,
+            AttemptState::NoEndpoint => match found {
+                Found::Value(_) | Found::Derived(..) => Outcome::WouldConnect,
+                Found::Maybe(_) => Outcome::WouldDerive,
+                Found::Absent => Outcome::Absent(self.known.why_absent(attempt.walk.outcome)),
+                Found::Failed(..) => Outcome::Failed(self.known.why_failed(&attempt.walk.root)),
+            },
+        };
+        let offer = self.offer(attempt.root);
+        let endpoint = self.known.value(found).map(|value| describe(offer, value));
+        let needs = rows.of(self.needs_of(attempt));
+        let mut hops = Vec::new();
+        if let Some(cx) = &attempt.cx {
+            hops = cx.trace(|trace| {
+                let cut_off = |started: Option<Instant>| started.map(|started| self.ended.since(started));
+                let hop = |(hop, started): &(crate::report::Hop, Option<Instant>)| {
+                    let took = hop.took.or(if hop.outcome.is_none() { cut_off(*started) } else { None });
+                    crate::report::Hop { took, ..hop.clone() }
+                };
+                trace.hops.iter().map(hop).collect()
+            });
+        }
+        let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
+        let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
+        let base = self.blank(attempt.root, outcome);
+        Candidate {
+            endpoint: endpoint.or(base.endpoint),
+            needs,
+            hops,
+            started: tried.then(|| attempt.started.since(self.began)),
+            took: tried.then_some(took),
+            ..base
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let ctx = &self.known.ctx;
+        if self.deadline_passed {
+            notes.push("the deadline passed; what was under way was dropped".to_string());
+        }
+        if let Some(id) = self.decided {
+            let key = self.offer(self.attempts[id as usize].root).key();
+            notes.push(format!("a failed verification or authentication (of `{key}`) ends the resolution"));
+        }
+        for &root in &self.over_limit {
+            notes.push(format!("`{}` has more choices than the 64 that are tried", self.offer(root).key()));
+        }
+        if !ctx.excluded().is_empty() {
+            let names: Vec<&str> = ctx.excluded().iter().map(|key| key.name()).collect();
+            notes.push(format!("not offered, because the context was restricted: {}", names.join(", ")));
+        }
+        if self.setup.is_none() && ctx.offers().is_empty() {
+            notes.push("the context offers no transport: add one with `offer(&ENDPOINT)`".to_string());
+        }
+        for offer in ctx.offers().iter() {
+            if ctx.bindings(offer.key()).next().is_none() {
+                notes.push(format!("`{}` is offered, but nothing is bound to it", offer.key()));
+            }
+        }
+        if self.planned {
+            self.add_namesakes(&mut notes);
+        }
+        notes
+    }
+
+    /// Different keys of one name: usually two versions of a crate.
+    fn add_namesakes(&self, notes: &mut Vec<String>) {
+        let mut names: Vec<&str> = self.known.ctx.keys().iter().map(|key| key.name()).collect();
+        names.sort_unstable();
+        let mut said = "";
+        for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+            if said != pair[0] {
+                said = pair[0];
+                notes.push(format!("different keys are named `{said}`: two versions of a crate?"));
+            }
+        }
+    }
+}
+
+/// The rows of a report, each made once.
+struct Rows<'a> {
+    known: &'a Known,
+    reads: Vec<Read>,
+    /// From an outcome and a choice to its row.
+    outcomes: Index,
+    /// From a binding to its row.
+    values: Index,
+    /// From a key to its row.
+    missing: Index,
+}
+
+impl Rows<'_> {
+    /// The rows of `needs`, with all that they need in turn.
+    fn of(&mut self, needs: &[Need]) -> Vec<usize> {
+        let mut left = Vec::new();
+        let rows = self.rows(needs, &mut left);
+        while let Some((row, outcome)) = left.pop() {
+            let known = self.known;
+            self.reads[row].needs = self.rows(known.needs_of(outcome), &mut left);
+        }
+        rows
+    }
+
+    fn rows(&mut self, needs: &[Need], left: &mut Vec<(usize, u32)>) -> Vec<usize> {
+        let mut rows = Vec::new();
+        for need in needs {
+            let examined = self.known.examined(need);
+            for &outcome in examined {
+                let choice = match need.found {
+                    Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => choice,
+                    _ => 0,
+                };
+                rows.push(self.outcome_row(need.key, outcome, choice, left));
+            }
+            match need.found {
+                Found::Value(_) => rows.push(self.value_row(need)),
+                Found::Absent if examined.is_empty() => rows.push(self.missing_row(need.key)),
+                _ => {}
+            }
+        }
+        rows
+    }
+
+    fn outcome_row(&mut self, key: KeyRef, outcome: u32, choice: u32, left: &mut Vec<(usize, u32)>) -> usize {
+        let address = (outcome as usize + 1) * 128 + choice.min(127) as usize;
+        if let Some(row) = self.outcomes.get(address) {
+            return row as usize;
+        }
+        let row = self.reads.len();
+        self.outcomes.insert(address, row as u32);
+        left.push((row, outcome));
+        let value = self.known.value(Found::Derived(outcome, choice));
+        let made = &self.known.outcomes[outcome as usize];
+        self.reads.push(Read {
+            key: key.name(),
+            binding: Some(place(self.known.ctx.entry(made.entry))),
+            outcome: self.known.read_outcome(outcome, choice),
+            value: value.and_then(|value| shown(key, value)),
+            needs: Vec::new(),
+            took: made.took,
+        });
+        row
+    }
+
+    fn value_row(&mut self, need: &Need) -> usize {
+        let Found::Value(entry) = need.found else { unreachable!("called for values") };
+        let entry = self.known.ctx.entry(entry);
+        let row = self.reads.len();
+        if let Some(row) = self.values.get(entry.binding.identity()) {
+            return row as usize;
+        }
+        self.values.insert(entry.binding.identity(), row as u32);
+        self.reads.push(Read {
+            key: need.key.name(),
+            binding: Some(place(entry)),
+            outcome: ReadOutcome::Value,
+            value: self.known.value(need.found).and_then(|value| shown(need.key, value)),
+            needs: Vec::new(),
+            took: None,
+        });
+        row
+    }
+
+    fn missing_row(&mut self, key: KeyRef) -> usize {
+        if let Some(row) = self.missing.get(key.address()) {
+            return row as usize;
+        }
+        let row = self.reads.len();
+        self.missing.insert(key.address(), row as u32);
+        self.reads.push(Read {
+            key: key.name(),
+            binding: None,
+            outcome: ReadOutcome::Missing,
+            value: None,
+            needs: Vec::new(),
+            took: None,
+        });
+        row
+    }
+}
+
+impl Known {
+    fn read_outcome(&self, outcome: u32, choice: u32) -> ReadOutcome {
+        match &self.outcomes[outcome as usize].state {
+            State::Running | State::Retry => ReadOutcome::Unfinished,
+            State::WouldRun => ReadOutcome::WouldRun,
+            State::One(_) => ReadOutcome::Derived { choice: 0, of: 1 },
+            State::Many { values, .. } => match values.get(choice as usize) {
+                Some(Ok(_)) => ReadOutcome::Derived { choice: choice as usize, of: values.len() },
+                Some(Err(Stop::Decline(why))) => ReadOutcome::Declined(why.to_string()),
+                Some(Err(Stop::Fail(error))) => ReadOutcome::Failed(cause(&**error)),
+                None => ReadOutcome::Unfinished,
+            },
+            State::Failed(error) => ReadOutcome::Failed(cause(&**error)),
+            State::Declined(_) | State::Unequal | State::Missing => {
+                ReadOutcome::Declined(self.why_absent(Some(outcome)).what)
+            }
+            State::NeedFailed | State::Cycle(_) => ReadOutcome::Failed(self.why(outcome)),
+        }
+    }
+
+    /// Why the derivation gave nothing, though it did not fail.
+    fn why_absent(&self, outcome: Option<u32>) -> Cause {
+        let Some(outcome) = outcome else { return Cause::new("nothing is bound") };
+        let last = self.needs_of(outcome).last();
+        match (&self.outcomes[outcome as usize].state, last) {
+            (State::Declined(why), _) => Cause::new(&**why),
+            (State::Many { .. }, _) => Cause::new("this choice was declined"),
+            (State::Unequal, Some(need)) => {
+                let wanted = match &self.ctx.entry(self.outcomes[outcome as usize].entry).binding {
+                    Binding::Derivation(derivation) => derivation.wanted(self.needs_of(outcome).len() - 1),
+                    _ => None,
+                };
+                let mut what = format!("`{}` is not {}", need.key, wanted.as_deref().unwrap_or("as wanted"));
+                if let Some(is) = self.value(need.found).and_then(|value| shown(need.key, value)) {
+                    let _ = write!(what, ", but {is}");
+                }
+                Cause::new(what)
+            }
+            (State::Missing, Some(need)) => match self.examined(need) {
+                [] => Cause {
+                    what: format!("`{}` is missing: nothing is bound to it", need.key),
+                    hint: Some(format!("bind `{}`, with a value or a derivation", need.key)),
+                },
+                [.., oldest] => self.why_all_declined(need.key, *oldest),
+            },
+            _ => Cause::new("absent"),
+        }
+    }
+
+    /// Why no binding of `key` gave anything: down to where something was declined or is missing.
+    fn why_all_declined(&self, key: KeyRef, mut outcome: u32) -> Cause {
+        let mut what = format!("`{key}` is missing");
+        loop {
+            let next = match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).last()) {
+                (State::Missing, Some(need)) => self.examined(need).last(),
+                _ => None,
+            };
+            match next {
+                Some(next) => outcome = *next,
+                None => break,
+            }
+        }
+        let entry = self.ctx.entry(self.outcomes[outcome as usize].entry);
+        let cause = self.why_absent(Some(outcome));
+        let _ = write!(what, ": the derivation of `{}` at {} declined: {}", entry.key, entry.at, cause.what);
+        Cause { what, hint: cause.hint }
+    }
+
+    fn why_failed(&self, root: &Need) -> Cause {
+        match root.found {
+            Found::Failed(outcome, _) => self.why(outcome),
+            _ => Cause::new("failed"),
+        }
+    }
+
+    /// Why the derivation failed: down to where it began.
+    fn why(&self, outcome: u32) -> Cause {
+        let bottom = self.bottom(outcome);
+        let made = &self.outcomes[bottom as usize];
+        let entry = self.ctx.entry(made.entry);
+        let mut why = match &made.state {
+            State::Failed(error) => cause(&**error),
+            State::Many { values, .. } => {
+                let failed = values.iter().find_map(|value| match value {
+                    Err(Stop::Fail(error)) => Some(cause(&**error)),
+                    _ => None,
+                });
+                failed.unwrap_or_else(|| Cause::new("failed"))
+            }
+            State::Cycle(path) => Cause {
+                what: format!("cycle: {}", Path(path)),
+                hint: Some("bind one of these keys to a value, or take it out of the others' arguments".into()),
+            },
+            _ => Cause::new("failed"),
+        };
+        if bottom != outcome || !matches!(made.state, State::Cycle(_)) {
+            why.what = format!("`{}`: {}", entry.key, why.what);
+        }
+        why
+    }
+
+    /// The outcome that made `outcome` fail.
+    fn bottom(&self, mut outcome: u32) -> u32 {
+        loop {
+            match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).last()) {
+                (State::NeedFailed, Some(Need { found: Found::Failed(below, _), .. })) => outcome = *below,
+                _ => return outcome,
+            }
+        }
+    }
+
+    /// The error that made the root fail, if it was one.
+    fn cause(&self, root: &Need) -> Option<&(dyn Error + 'static)> {
+        let Found::Failed(outcome, _) = root.found else { return None };
+        match &self.outcomes[self.bottom(outcome) as usize].state {
+            State::Failed(error) => Some(&**error as _),
+            State::Many { values, .. } => values.iter().find_map(|value| match value {
+                Err(Stop::Fail(error)) => Some(&**error as _),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The failure of a lookup, as an error.
+    pub(super) fn failure(&self, root: &Need) -> ConnectError {
+        let kind = self.cause(root).and_then(|error| error.downcast_ref()).map(ConnectError::kind);
+        let why = self.why_failed(root);
+        let error = ConnectError::new(
+            kind.unwrap_or(ConnectErrorKind::Other),
+            format!("`{}` could not be had: {}", root.key, why.what),
+        );
+        match why.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl Cause {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+}
+
+/// `error` with its causes, and the first hint among them.
+fn cause(error: &(dyn Error + 'static)) -> Cause {
+    let mut what = String::new();
+    let _ = write_chain(error, &mut what);
+    let mut hint = None;
+    let mut next = Some(error);
+    while let (Some(error), None) = (next, &hint) {
+        hint = error.downcast_ref().and_then(ConnectError::hint).map(ToString::to_string);
+        next = error.source();
+    }
+    Cause { what, hint }
+}
+
+/// What a report shows of a value, if anything.
+fn shown(key: KeyRef, value: &Value) -> Option<String> {
+    struct Shown<'a>(KeyRef, &'a Value, core::cell::Cell<bool>);
+    impl fmt::Display for Shown<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.2.set(self.0.show(&**self.1, f)?);
+            Ok(())
+        }
+    }
+    let shown = Shown(key, value, core::cell::Cell::new(false));
+    let text = shown.to_string();
+    shown.2.get().then_some(text)
+}
+
+fn describe(offer: &Offer, value: &Value) -> String {
+    struct Described<'a>(&'a Offer, &'a Value);
+    impl fmt::Display for Described<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.endpoint.describe(&**self.1, f)
+        }
+    }
+    Described(offer, value).to_string()
+}
+
+fn place(entry: &Entry) -> Place {
+    Place { file: entry.at.file(), line: entry.at.line() }
+}
+
+/// A cycle, its middle left out if it is long.
+struct Path<'a>(&'a [KeyRef]);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left_out = self.0.len().saturating_sub(NAMED);
+        for (i, key) in self.0.iter().enumerate() {
+            match i {
+                0 => write!(f, "{key}")?,
+                _ if left_out == 0 || i < NAMED / 2 || i >= NAMED / 2 + left_out => write!(f, " → {key}")?,
+                _ if i == NAMED / 2 => write!(f, " → … {left_out} more …")?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,847 @@
+//! The walk: how values are had from derivations, without recursion.
+//!
+//! A walk evaluates one root under one set of choices. It goes down through lookups and
+//! derivations on a stack of its own, and blocks only on a derivation that runs, which in turn
+//! waits for no walk: a derivation is started when its arguments are had. What a derivation ended
+//! with is remembered together with the choices that it saw, and is reused where those are equal.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::task::{self, Poll};
+use core::time::Duration;
+
+use crate::context::{Binding, Context, Cursor, EntryId};
+use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
+use crate::index::Index;
+use crate::protocol::Value;
+use crate::shared::{Joined, Ticket};
+use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
+
+/// "No number".
+const NONE: u32 = u32::MAX;
+
+/// What was found for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A binding that is a value.
+    Value(EntryId),
+    /// A value of a derivation: the outcome, and which of its values.
+    Derived(u32, u32),
+    /// No binding yielded.
+    Absent,
+    /// This outcome failed; which of its values, if it is one of them that did.
+    Failed(u32, u32),
+    /// Only when planning: this derivation would run.
+    Maybe(u32),
+}
+
+/// One argument as it was had, or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) key: KeyRef,
+    pub(super) found: Found,
+    /// The lookup, if derivations were looked at.
+    pub(super) lookup: u32,
+}
+
+/// Which value of a many-valued outcome a walk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) outcome: u32,
+    pub(super) index: u32,
+}
+
+/// A key whose newest binding is a derivation.
+struct KeySlot {
+    /// Its bindings reached so far, newest first, as a list through `Slot::older`.
+    newest: u32,
+    /// Its lookups, as a list through `Lookup::next`.
+    lookups: u32,
+}
+
+/// A binding that is a derivation, or a value under one.
+struct Slot {
+    entry: EntryId,
+    /// Where the search for the next older binding goes on; its slot, once reached.
+    below: Cursor,
+    older: u32,
+    /// Its outcomes, as a list through `Outcome::next`.
+    outcomes: u32,
+    /// The walks that are evaluating it now. More than one only while walks race.
+    walker: u32,
+    walkers: Vec<u32>,
+}
+
+/// What was found for a key under certain choices.
+pub(super) struct Lookup {
+    pub(super) found: Found,
+    /// The derivations that were looked at, in order, as a range of `Memo::examined`.
+    pub(super) examined: (u32, u32),
+    saw: Vec<Choice>,
+    next: u32,
+}
+
+/// What a derivation ended with under certain choices.
+pub(super) struct Outcome {
+    slot: u32,
+    pub(super) entry: EntryId,
+    pub(super) state: State,
+    /// What it had or failed to have, as a range of `Memo::needs`.
+    pub(super) needs: (u32, u32),
+    pub(super) started: Option<Instant>,
+    pub(super) took: Option<Duration>,
+    saw: Vec<Choice>,
+    next: u32,
+}
+
+pub(super) enum State {
+    Running,
+    One(Value),
+    Many {
+        values: Vec<Result<Value, Stop>>,
+        /// More may come.
+        open: bool,
+    },
+    Declined(Cow<'static, str>),
+    /// The guard that is its last need did not hold.
+    Unequal,
+    /// Its last need is absent.
+    Missing,
+    Failed(Arc<dyn Error + Send + Sync>),
+    /// Its last need failed.
+    NeedFailed,
+    Cycle(Arc<[KeyRef]>),
+    /// Another resolution ran it, and failed: whoever waited asks again.
+    Retry,
+    /// Only when planning: it would run.
+    WouldRun,
+}
+
+/// What one resolution found out. It outlives the resolution, for the report.
+pub(super) struct Known {
+    pub(super) ctx: Context,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) needs: Vec<Need>,
+    pub(super) examined: Vec<u32>,
+}
+
+/// What one resolution found out, and what it takes to find out more.
+pub(super) struct Memo {
+    pub(super) known: Known,
+    runtime: Option<SharedRuntime>,
+    /// Whether derivations are not to be run.
+    planning: bool,
+    keys: Vec<KeySlot>,
+    index: Index,
+    slots: Vec<Slot>,
+    running: Vec<Run>,
+}
+
+/// A derivation that runs, or a stream of values that goes on.
+struct Run {
+    outcome: u32,
+    work: Work,
+}
+
+enum Work {
+    Future(BoxFuture<'static, Result<Yielded, Halt>>),
+    Stream(ErasedStream),
+    /// It is shared with other resolutions: this one began it (`mine`), or another.
+    Joined { joined: Joined, mine: bool },
+}
+
+/// The evaluation of one root.
+pub(super) struct Walk {
+    id: u32,
+    frames: Vec<Frame>,
+    needs: Vec<Need>,
+    examined: Vec<u32>,
+    /// The choices met, in order; the first of them were given.
+    pub(super) choices: Vec<Choice>,
+    /// What the root ended with.
+    pub(super) root: Need,
+    /// The root's own outcome, if it is a derivation.
+    pub(super) outcome: Option<u32>,
+    /// The outcome that it waits for.
+    blocked: u32,
+}
+
+enum Frame {
+    /// Looks for the first binding of a key that yields.
+    Lookup { key: KeyRef, key_slot: u32, at: At, saw: Vec<u32>, examined: u32 },
+    /// Gathers the arguments of a derivation.
+    Derive { slot: u32, arg: Next, saw: Vec<u32>, needs: u32, maybe: bool },
+}
+
+/// What a derivation that gathers its arguments does next. (Ending it right where an argument
+/// fails would recurse, as deep as the chain is long.)
+#[derive(Clone, Copy)]
+enum Next {
+    Arg(u32),
+    End(Short),
+}
+
+/// Why a derivation does not get to run.
+#[derive(Clone, Copy)]
+enum Short {
+    Missing,
+    Unequal,
+    NeedFailed,
+}
+
+/// Which binding of a key is next.
+#[derive(Clone, Copy)]
+enum At {
+    Slot(u32),
+    Below(u32),
+}
+
+impl Walk {
+    /// Of the root `entry`, a binding of `key`, with these choices given.
+    pub(super) fn of(memo: &mut Memo, id: u32, key: KeyRef, entry: EntryId, choices: Vec<Choice>) -> Self {
+        let mut walk = Self::new(id, key, choices);
+        match memo.known.ctx.entry(entry).binding {
+            Binding::Derivation(_) => {
+                let slot = memo.slot_of_root(key, entry);
+                walk.enter(memo, slot);
+            }
+            _ => walk.root.found = Found::Value(entry),
+        }
+        walk
+    }
+
+    /// Of a lookup of `key`.
+    pub(super) fn of_key(memo: &mut Memo, id: u32, key: KeyRef) -> Self {
+        let mut walk = Self::new(id, key, Vec::new());
+        walk.look_up(memo, key);
+        walk
+    }
+
+    fn new(id: u32, key: KeyRef, choices: Vec<Choice>) -> Self {
+        Self {
+            id,
+            frames: Vec::new(),
+            needs: Vec::new(),
+            examined: Vec::new(),
+            choices,
+            root: Need { key, found: Found::Absent, lookup: NONE },
+            outcome: None,
+            blocked: NONE,
+        }
+    }
+
+    /// Goes on as far as it can. Ready when `root` is had, or can't be.
+    pub(super) fn poll(&mut self, memo: &mut Memo, cx: &mut task::Context<'_>) -> Poll<()> {
+        if self.blocked != NONE {
+            let outcome = self.blocked;
+            if memo.known.is_open_before(outcome, self.choice(outcome)) {
+                return Poll::Pending;
+            }
+            self.blocked = NONE;
+            match memo.known.outcomes[outcome as usize].state {
+                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot),
+                _ => self.ended(memo, outcome),
+            }
+        }
+        while let Some(frame) = self.frames.last() {
+            match *frame {
+                Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
+                Frame::Derive { arg: Next::End(why), .. } => {
+                    self.end_derivation(memo, match why {
+                        Short::Missing => State::Missing,
+                        Short::Unequal => State::Unequal,
+                        Short::NeedFailed => State::NeedFailed,
+                    });
+                }
+                Frame::Lookup { at, .. } => self.next_binding(memo, at),
+            }
+            if self.blocked != NONE {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
+    fn next_argument(&mut self, memo: &mut Memo, slot: u32, arg: u32, cx: &mut task::Context<'_>) {
+        match memo.derivation(slot).spec(arg as usize) {
+            Some(spec) => self.look_up(memo, spec.key),
+            None => self.run(memo, slot, cx),
+        }
+    }
+
+    fn look_up(&mut self, memo: &mut Memo, key: KeyRef) {
+        let Some((entry, bound, below)) = memo.known.ctx.next(key, Cursor::Node(0)) else {
+            return self.found(memo, Need { key, found: Found::Absent, lookup: NONE }, &[]);
+        };
+        if let Binding::Value(_) = bound.binding {
+            return self.found(memo, Need { key, found: Found::Value(entry), lookup: NONE }, &[]);
+        }
+        let key_slot = memo.key_slot(key, entry, below);
+        let mut next = memo.keys[key_slot as usize].lookups;
+        while next != NONE {
+            let lookup = &memo.known.lookups[next as usize];
+            if self.agrees(&lookup.saw) {
+                let (found, saw) = (lookup.found, lookup.saw.clone());
+                let saw = self.meet(&saw);
+                return self.found(memo, Need { key, found, lookup: next }, &saw);
+            }
+            next = lookup.next;
+        }
+        let at = At::Slot(memo.keys[key_slot as usize].newest);
+        let examined = self.examined.len() as u32;
+        self.frames.push(Frame::Lookup { key, key_slot, at, saw: Vec::new(), examined });
+    }
+
+    /// Looks at the next binding of the lookup on top.
+    fn next_binding(&mut self, memo: &mut Memo, at: At) {
+        let slot = match at {
+            At::Slot(slot) => Some(slot),
+            At::Below(slot) => memo.older(slot, self.lookup_key()),
+        };
+        let Some(slot) = slot else { return self.end_lookup(memo, Found::Absent) };
+        if let Some(Frame::Lookup { at, .. }) = self.frames.last_mut() {
+            *at = At::Below(slot);
+        }
+        let entry = memo.slots[slot as usize].entry;
+        match memo.known.ctx.entry(entry).binding {
+            Binding::Derivation(_) => self.enter(memo, slot),
+            _ => self.end_lookup(memo, Found::Value(entry)),
+        }
+    }
+
+    fn lookup_key(&self) -> KeyRef {
+        match self.frames.last() {
+            Some(Frame::Lookup { key, .. }) => *key,
+            _ => self.root.key,
+        }
+    }
+
+    /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
+    fn enter(&mut self, memo: &mut Memo, slot: u32) {
+        if memo.is_walked_by(slot, self.id) {
+            return self.cycle(memo, slot);
+        }
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
+        if let Some(outcome) = known {
+            return self.ended_or_wait(memo, outcome);
+        }
+        memo.set_walked(slot, self.id);
+        let needs = self.needs.len() as u32;
+        self.frames.push(Frame::Derive { slot, arg: Next::Arg(0), saw: Vec::new(), needs, maybe: false });
+    }
+
+    /// All arguments are had: an outcome of the same choices, or a run.
+    fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
+        let Some(Frame::Derive { needs, maybe, .. }) = self.frames.last() else { return };
+        let (needs, maybe) = (*needs as usize, *maybe);
+        if maybe || memo.planning {
+            return self.end_derivation(memo, State::WouldRun);
+        }
+        // Another walk may have started it since this one entered.
+        if let Some(outcome) = self.remembered(memo, slot) {
+            memo.clear_walked(slot, self.id);
+            self.frames.pop();
+            self.needs.truncate(needs);
+            return self.ended_or_wait(memo, outcome);
+        }
+        let started = memo.runtime.as_ref().map(|runtime| runtime.now());
+        let mut work = memo.start(slot, &self.needs[needs..]);
+        let state = match work.poll(cx) {
+            Poll::Ready(result) => memo.settle(result, &mut work, cx),
+            Poll::Pending => State::Running,
+        };
+        let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
+        let outcome = self.end_derivation_at(memo, state, started);
+        if unfinished {
+            memo.running.push(Run { outcome, work });
+        } else {
+            memo.took(outcome);
+        }
+        self.ended_or_wait(memo, outcome);
+    }
+
+    /// The outcome of the derivation at `slot` that holds for this walk.
+    fn remembered(&self, memo: &Memo, slot: u32) -> Option<u32> {
+        let mut next = memo.slots[slot as usize].outcomes;
+        while next != NONE {
+            let outcome = &memo.known.outcomes[next as usize];
+            if self.agrees(&outcome.saw) {
+                return Some(next);
+            }
+            next = outcome.next;
+        }
+        None
+    }
+
+    fn ended_or_wait(&mut self, memo: &mut Memo, outcome: u32) {
+        if memo.known.is_open_before(outcome, self.choice(outcome)) {
+            self.blocked = outcome;
+        } else {
+            self.ended(memo, outcome);
+        }
+    }
+
+    /// The derivation on top ends, with what was seen so far.
+    fn end_derivation(&mut self, memo: &mut Memo, state: State) {
+        let outcome = self.end_derivation_at(memo, state, None);
+        self.ended(memo, outcome);
+    }
+
+    fn end_derivation_at(&mut self, memo: &mut Memo, state: State, started: Option<Instant>) -> u32 {
+        let (slot, saw, needs) = self.pop_derive();
+        memo.clear_walked(slot, self.id);
+        let start = memo.known.needs.len() as u32;
+        memo.known.needs.extend(self.needs.drain(needs as usize..));
+        let saw = self.choices_at(&saw);
+        let needs = (start, memo.known.needs.len() as u32);
+        memo.add_outcome(slot, state, needs, saw, started)
+    }
+
+    fn pop_derive(&mut self) -> (u32, Vec<u32>, u32) {
+        match self.frames.pop() {
+            Some(Frame::Derive { slot, saw, needs, .. }) => (slot, saw, needs),
+            _ => unreachable!("called for the derivation on top of the stack"),
+        }
+    }
+
+    /// An outcome is there: its lookup takes it, or goes on to the next older binding.
+    fn ended(&mut self, memo: &mut Memo, outcome: u32) {
+        let saw = memo.known.outcomes[outcome as usize].saw.clone();
+        let mut saw = self.meet(&saw);
+        let found = match &memo.known.outcomes[outcome as usize].state {
+            State::One(_) => Found::Derived(outcome, 0),
+            State::Many { values, open } => {
+                let mut index = 0;
+                if *open || values.len() > 1 {
+                    let position = self.position(outcome);
+                    index = self.choices[position as usize].index;
+                    if !saw.contains(&position) {
+                        saw.push(position);
+                    }
+                }
+                match values.get(index as usize) {
+                    Some(Ok(_)) => Found::Derived(outcome, index),
+                    Some(Err(Stop::Fail(_))) => Found::Failed(outcome, index),
+                    Some(Err(Stop::Decline(_))) | None => Found::Absent,
+                }
+            }
+            State::Declined(_) | State::Unequal | State::Missing => Found::Absent,
+            State::Failed(_) | State::NeedFailed | State::Cycle(_) => Found::Failed(outcome, NONE),
+            State::WouldRun => Found::Maybe(outcome),
+            State::Running | State::Retry => unreachable!("waited for until it ended"),
+        };
+        self.examined.push(outcome);
+        match self.frames.last_mut() {
+            Some(Frame::Lookup { saw: all, .. }) => {
+                add(all, &saw);
+                if found != Found::Absent {
+                    self.end_lookup(memo, found);
+                }
+            }
+            Some(Frame::Derive { .. }) => unreachable!("derivations are entered from lookups"),
+            None => {
+                self.root.found = found;
+                self.outcome = Some(outcome);
+            }
+        }
+    }
+
+    fn end_lookup(&mut self, memo: &mut Memo, found: Found) {
+        let Some(Frame::Lookup { key, key_slot, saw, examined, .. }) = self.frames.pop() else {
+            unreachable!("called for the lookup on top of the stack")
+        };
+        let start = memo.known.examined.len() as u32;
+        memo.known.examined.extend(self.examined.drain(examined as usize..));
+        let examined = (start, memo.known.examined.len() as u32);
+        let lookup = memo.known.lookups.len() as u32;
+        let next = core::mem::replace(&mut memo.keys[key_slot as usize].lookups, lookup);
+        memo.known.lookups.push(Lookup { found, examined, saw: self.choices_at(&saw), next });
+        self.found(memo, Need { key, found, lookup }, &saw);
+    }
+
+    /// A lookup is done: the derivation that asked takes the argument, or ends.
+    fn found(&mut self, memo: &mut Memo, need: Need, saw: &[u32]) {
+        let Some(Frame::Derive { slot, arg: next, saw: all, maybe, .. }) = self.frames.last_mut() else {
+            self.root = need;
+            return;
+        };
+        add(all, saw);
+        self.needs.push(need);
+        let derivation = memo.derivation(*slot);
+        let Next::Arg(arg) = *next else { unreachable!("an ended derivation looks nothing up") };
+        let Some(spec) = derivation.spec(arg as usize) else {
+            unreachable!("the argument that was looked up")
+        };
+        let accepted = |found| memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
+        *next = match need.found {
+            Found::Failed(..) => Next::End(Short::NeedFailed),
+            Found::Absent if !spec.optional => Next::End(Short::Missing),
+            found @ (Found::Value(_) | Found::Derived(..)) if spec.guard && !accepted(found) => {
+                Next::End(Short::Unequal)
+            }
+            found => {
+                *maybe |= matches!(found, Found::Maybe(_));
+                Next::Arg(arg + 1)
+            }
+        };
+    }
+
+    /// `slot` needs itself: all derivations from it to the top of the stack fail.
+    fn cycle(&mut self, memo: &mut Memo, slot: u32) {
+        let mut start = self.frames.len();
+        let mut path = Vec::new();
+        let mut saw = Vec::new();
+        loop {
+            start -= 1;
+            match &self.frames[start] {
+                Frame::Derive { slot: here, saw: seen, .. } => {
+                    path.push(memo.known.ctx.entry(memo.slots[*here as usize].entry).key);
+                    add(&mut saw, seen);
+                    if *here == slot {
+                        break;
+                    }
+                }
+                Frame::Lookup { saw: seen, .. } => add(&mut saw, seen),
+            }
+        }
+        path.reverse();
+        // Wherever it was entered, it is the same cycle.
+        let first = (0..path.len()).min_by_key(|&i| path[i].name()).unwrap_or(0);
+        path.rotate_left(first);
+        path.push(path[0]);
+        let path: Arc<[KeyRef]> = path.into();
+        loop {
+            match self.frames.last_mut() {
+                Some(Frame::Derive { slot: here, saw: seen, .. }) => {
+                    let bottom = *here == slot;
+                    *seen = saw.clone();
+                    let outcome = self.end_derivation_at(memo, State::Cycle(path.clone()), None);
+                    if bottom {
+                        return self.ended(memo, outcome);
+                    }
+                }
+                Some(Frame::Lookup { examined, .. }) => {
+                    self.examined.truncate(*examined as usize);
+                    self.frames.pop();
+                }
+                None => unreachable!("the derivation was found on the stack"),
+            }
+        }
+    }
+
+    /// Whether an outcome that saw these choices holds for this walk. A choice not met yet will be
+    /// the first.
+    fn agrees(&self, saw: &[Choice]) -> bool {
+        saw.iter().all(|seen| self.choice(seen.outcome) == seen.index)
+    }
+
+    fn choice(&self, outcome: u32) -> u32 {
+        self.choices.iter().find(|choice| choice.outcome == outcome).map_or(0, |choice| choice.index)
+    }
+
+    /// Where the choice for `outcome` stands among those met; met now if it was not before.
+    fn position(&mut self, outcome: u32) -> u32 {
+        let met = self.choices.iter().position(|choice| choice.outcome == outcome);
+        met.unwrap_or_else(|| {
+            self.choices.push(Choice { outcome, index: 0 });
+            self.choices.len() - 1
+        }) as u32
+    }
+
+    fn choices_at(&self, positions: &[u32]) -> Vec<Choice> {
+        positions.iter().map(|&position| self.choices[position as usize]).collect()
+    }
+
+    fn meet(&mut self, saw: &[Choice]) -> Vec<u32> {
+        saw.iter().map(|seen| self.position(seen.outcome)).collect()
+    }
+}
+
+/// Adds the positions that are new, in order.
+fn add(all: &mut Vec<u32>, saw: &[u32]) {
+    for position in saw {
+        if !all.contains(position) {
+            all.push(*position);
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn new(ctx: Context) -> Self {
+        let (outcomes, lookups, needs, examined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { ctx, outcomes, lookups, needs, examined }
+    }
+
+    /// How many values an outcome has, and whether more may come.
+    pub(super) fn values_of(&self, outcome: u32) -> (usize, bool) {
+        match &self.outcomes[outcome as usize].state {
+            State::Many { values, open } => (values.len(), *open),
+            State::Running => (0, true),
+            _ => (1, false),
+        }
+    }
+
+    /// Whether the value at `index` of `outcome` is not known yet.
+    fn is_open_before(&self, outcome: u32, index: u32) -> bool {
+        let (values, open) = self.values_of(outcome);
+        open && index as usize >= values
+    }
+
+    pub(super) fn value(&self, found: Found) -> Option<&Value> {
+        match found {
+            Found::Value(entry) => match &self.ctx.entry(entry).binding {
+                Binding::Value(value) => Some(value),
+                _ => None,
+            },
+            Found::Derived(outcome, index) => match &self.outcomes[outcome as usize].state {
+                State::One(value) => Some(value),
+                State::Many { values, .. } => values.get(index as usize)?.as_ref().ok(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Memo {
+    pub(super) fn new(ctx: Context, runtime: Option<SharedRuntime>, planning: bool) -> Self {
+        Self {
+            known: Known::new(ctx),
+            runtime,
+            planning,
+            keys: Vec::new(),
+            index: Index::default(),
+            slots: Vec::new(),
+            running: Vec::new(),
+        }
+    }
+
+    /// Lets everything that runs go on. Whether anything ended or gave a value.
+    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> bool {
+        let mut progress = false;
+        let mut i = 0;
+        while i < self.running.len() {
+            let mut run = self.running.swap_remove(i);
+            let before = self.known.values_of(run.outcome).0;
+            let state = match core::mem::replace(&mut self.known.outcomes[run.outcome as usize].state, State::Running) {
+                State::Running => match run.work.poll(cx) {
+                    Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
+                        let never = Choice { outcome: run.outcome, index: NONE };
+                        self.known.outcomes[run.outcome as usize].saw = alloc::vec![never];
+                        State::Retry
+                    }
+                    Poll::Ready(result) => self.settle(result, &mut run.work, cx),
+                    Poll::Pending => State::Running,
+                },
+                State::Many { values, open: true } => drain(values, &mut run.work, cx),
+                ended => ended,
+            };
+            let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
+            self.known.outcomes[run.outcome as usize].state = state;
+            progress |= !unfinished || self.known.values_of(run.outcome).0 > before;
+            if unfinished {
+                // Back to its place, for those behind have not been polled yet.
+                self.running.push(run);
+                let last = self.running.len() - 1;
+                self.running.swap(i, last);
+                i += 1;
+            } else {
+                self.took(run.outcome);
+            }
+        }
+        progress
+    }
+
+    fn derivation(&self, slot: u32) -> &dyn Derivation {
+        match &self.known.ctx.entry(self.slots[slot as usize].entry).binding {
+            Binding::Derivation(derivation) => &**derivation,
+            _ => unreachable!("entered slots are derivations"),
+        }
+    }
+
+    fn start(&mut self, slot: u32, needs: &[Need]) -> Work {
+        let derivation = self.derivation(slot);
+        let mut few: [Had<'_>; 8] = [None; 8];
+        let future = if needs.len() <= few.len() {
+            for (had, need) in few.iter_mut().zip(needs) {
+                *had = self.known.value(need.found);
+            }
+            derivation.run(&few[..needs.len()])
+        } else {
+            let had: Vec<Had<'_>> = needs.iter().map(|need| self.known.value(need.found)).collect();
+            derivation.run(&had)
+        };
+        match derivation.shared() {
+            None => Work::Future(future),
+            Some(shared) => Work::Joined { joined: shared.begin(future, self.known.reads(needs)), mine: true },
+        }
+    }
+
+    /// What a finished work means.
+    fn settle(
+        &mut self,
+        result: Result<Yielded, Halt>,
+        work: &mut Work,
+        cx: &mut task::Context<'_>,
+    ) -> State {
+        match result {
+            Ok(Yielded::One(value)) => State::One(value),
+            Ok(Yielded::Many(values)) if values.is_empty() => State::Declined("it gave no value".into()),
+            Ok(Yielded::Many(values)) => {
+                State::Many { values: values.into_iter().map(Ok).collect(), open: false }
+            }
+            Ok(Yielded::Stream(stream)) => {
+                *work = Work::Stream(stream);
+                drain(Vec::new(), work, cx)
+            }
+            Err(Halt::Decline(why)) => State::Declined(why),
+            Err(Halt::Fail(error)) => State::Failed(error),
+        }
+    }
+
+    fn took(&mut self, outcome: u32) {
+        let outcome = &mut self.known.outcomes[outcome as usize];
+        if let (Some(started), Some(runtime)) = (outcome.started, &self.runtime) {
+            outcome.took = Some(runtime.now().since(started));
+        }
+    }
+
+    fn add_outcome(
+        &mut self,
+        slot: u32,
+        state: State,
+        needs: (u32, u32),
+        saw: Vec<Choice>,
+        started: Option<Instant>,
+    ) -> u32 {
+        let number = self.known.outcomes.len() as u32;
+        let here = &mut self.slots[slot as usize];
+        let next = core::mem::replace(&mut here.outcomes, number);
+        self.known.outcomes.push(Outcome { slot, entry: here.entry, state, needs, started, took: None, saw, next });
+        number
+    }
+
+    /// If the derivation at `slot` is shared and another resolution has or makes its outcome: that.
+    fn shared_outcome(&mut self, slot: u32) -> Option<u32> {
+        if self.planning {
+            return None;
+        }
+        let ticket = self.derivation(slot).shared()?.find(&self.known.ctx)?;
+        let none = (self.known.needs.len() as u32, self.known.needs.len() as u32);
+        Some(match ticket {
+            Ticket::Done(value) => self.add_outcome(slot, State::One(value), none, Vec::new(), None),
+            Ticket::Running(joined) => {
+                let outcome = self.add_outcome(slot, State::Running, none, Vec::new(), None);
+                self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
+                outcome
+            }
+        })
+    }
+
+    fn key_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
+        if let Some(found) = self.index.get(key.address()) {
+            return found;
+        }
+        let number = self.keys.len() as u32;
+        self.index.insert(key.address(), number);
+        let newest = self.add_slot(entry, below);
+        self.keys.push(KeySlot { newest, lookups: NONE });
+        number
+    }
+
+    fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
+        let slot =
+            Slot { entry, below, older: NONE, outcomes: NONE, walker: NONE, walkers: Vec::new() };
+        self.slots.push(slot);
+        self.slots.len() as u32 - 1
+    }
+
+    /// The slot of the next older binding.
+    fn older(&mut self, slot: u32, key: KeyRef) -> Option<u32> {
+        let Slot { older, below, .. } = self.slots[slot as usize];
+        if older != NONE {
+            return Some(older);
+        }
+        let (entry, _, below) = self.known.ctx.next(key, below)?;
+        let older = self.add_slot(entry, below);
+        self.slots[slot as usize].older = older;
+        Some(older)
+    }
+
+    /// The slot of a root: the same as if a lookup of its key had come to it.
+    fn slot_of_root(&mut self, key: KeyRef, root: EntryId) -> u32 {
+        let Some((entry, _, below)) = self.known.ctx.next(key, Cursor::Node(0)) else {
+            unreachable!("roots are bindings of this context")
+        };
+        let key_slot = self.key_slot(key, entry, below);
+        let mut slot = self.keys[key_slot as usize].newest;
+        while self.slots[slot as usize].entry != root {
+            match self.older(slot, key) {
+                Some(older) => slot = older,
+                None => unreachable!("roots are bindings of this context"),
+            }
+        }
+        slot
+    }
+
+    fn is_walked_by(&self, slot: u32, walk: u32) -> bool {
+        let slot = &self.slots[slot as usize];
+        slot.walker == walk || slot.walkers.contains(&walk)
+    }
+
+    fn set_walked(&mut self, slot: u32, walk: u32) {
+        let slot = &mut self.slots[slot as usize];
+        if slot.walker == NONE { slot.walker = walk } else { slot.walkers.push(walk) }
+    }
+
+    fn clear_walked(&mut self, slot: u32, walk: u32) {
+        let slot = &mut self.slots[slot as usize];
+        if slot.walker == walk {
+            slot.walker = slot.walkers.pop().unwrap_or(NONE);
+        } else {
+            slot.walkers.retain(|other| *other != walk);
+        }
+    }
+
+    /// Forgets that `walk`, which will not go on, is evaluating anything.
+    pub(super) fn abandon(&mut self, walk: &Walk) {
+        for frame in &walk.frames {
+            if let Frame::Derive { slot, .. } = frame {
+                self.clear_walked(*slot, walk.id);
+            }
+        }
+    }
+}
+
+/// Takes the values that are there.
+fn drain(mut values: Vec<Result<Value, Stop>>, work: &mut Work, cx: &mut task::Context<'_>) -> State {
+    let Work::Stream(stream) = work else { return State::Many { values, open: false } };
+    loop {
+        match stream.as_mut().poll_next(cx) {
+            Poll::Ready(Some(value)) => values.push(value),
+            Poll::Ready(None) if values.is_empty() => return State::Declined("it gave no value".into()),
+            Poll::Ready(None) => return State::Many { values, open: false },
+            // Nothing yet: whoever asks for the first value waits.
+            Poll::Pending => return State::Many { values, open: true },
+        }
+    }
+}
+
+impl Work {
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Yielded, Halt>> {
+        match self {
+            Self::Future(future) => future.as_mut().poll(cx),
+            Self::Joined { joined, .. } => joined.poll(cx),
+            Self::Stream(_) => Poll::Pending,
+        }
+    }
+
+    fn is_theirs(&self) -> bool {
+        matches!(self, Self::Joined { mine: false, .. })
+    }
+}
