@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::{Arg, Case, DECLARED, Derivation, ENDS, End, NOTHING, Op, Origin, Verdict, bound, mark};
+use crate::case::{
+    Arg, Body, Case, DECLARED, Derivation, ENDS, End, NOTHING, Op, Origin, Verdict, bound, mark,
+};
 use crate::keys::Event;
 use crate::tally::Features;
 
@@ -300,7 +302,7 @@ impl<'w, 's> Walk<'w, 's> {
         if derivation.waits {
             self.features.saw("derivation waits");
         }
-        if let crate::case::Body::Stream(2..) = derivation.body {
+        if let Body::Stream(2..) = derivation.body {
             self.features.saw("values over time");
         }
         self.session.events.push(Event::Ran { binding, inputs: inputs.clone() });
@@ -365,14 +367,19 @@ pub(crate) fn resolve(case: &Case, world: &World, connecting: bool, features: &m
     for root in world.roots() {
         let (priority, protection) = (world.offers[&root.key], DECLARED[root.key].1);
         let tried = |endpoint, class| Tried { binding: root.binding, key: root.key, endpoint, class };
+        // A bound value is known, tried or not.
+        let known = match root.what {
+            What::Value(value) => Some(*value),
+            _ => None,
+        };
         if over {
-            done.candidates.push(tried(None, Class::NotTried));
+            done.candidates.push(tried(known, Class::NotTried));
             features.saw("not tried");
             continue;
         }
         if connecting && protection < protected && !case.allow_downgrade {
             features.saw("downgrade refused");
-            done.candidates.push(tried(None, Class::Refused));
+            done.candidates.push(tried(known, Class::Refused));
             continue;
         }
         if protection < protected && case.allow_downgrade {
