@@ -219,7 +219,11 @@ impl Turns {
         self.first.get_or_insert(group);
         if self.first == Some(group) {
             // Once another group has had its turn, the first has no more privilege.
-            self.of_first = if self.last.is_some_and(|last| last != group) { u32::MAX } else { self.of_first.saturating_add(1) };
+            self.of_first = if self.last.is_some_and(|last| last != group) {
+                u32::MAX
+            } else {
+                self.of_first.saturating_add(1)
+            };
         }
         self.last = Some(group);
     }

@@ -119,6 +119,10 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = self.0.setup_cause() {
+            f.write_str(&why.what)?;
+            return why.hint.map_or(Ok(()), |hint| write!(f, "\n  what to do: {hint}"));
+        }
         let report = self.report();
         if f.alternate() { write!(f, "{report:#}") } else { report.summary().fmt(f) }
     }

@@ -65,7 +65,9 @@ impl Reads {
             cursor = below;
         }
         match self.0.iter_mut().find(|read| read.key == key) {
-            Some(read) if read.bindings.len() < bindings.len() || all => (read.bindings, read.all) = (bindings, all),
+            Some(read) if read.bindings.len() < bindings.len() || all => {
+                (read.bindings, read.all) = (bindings, all)
+            }
             Some(_) => {}
             None => self.0.push(Read { key, bindings, all }),
         }

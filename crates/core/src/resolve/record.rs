@@ -14,7 +14,6 @@ use crate::context::{Binding, Context, Entry, Offer};
 use crate::derive::Stop;
 use crate::index::Index;
 use crate::protocol::Value;
-use crate::protocol::sealed::Erased;
 use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
@@ -122,7 +121,8 @@ impl Record {
         if let Some(kind) = self.errors().find_map(kind) {
             return kind;
         }
-        let state = |wanted: fn(&AttemptState) -> bool| self.attempts.iter().any(|attempt| wanted(&attempt.state));
+        let state =
+            |wanted: fn(&AttemptState) -> bool| self.attempts.iter().any(|attempt| wanted(&attempt.state));
         if self.deadline_passed || state(|state| matches!(state, AttemptState::Expired(_))) {
             ConnectErrorKind::TimedOut
         } else if state(|state| matches!(state, AttemptState::Refused(_))) {
@@ -134,8 +134,18 @@ impl Record {
         }
     }
 
+    pub(super) fn setup_cause(&self) -> Option<Cause> {
+        self.setup.as_ref().map(|error| cause(error))
+    }
+
     pub(super) fn report(&self) -> Report {
-        let mut rows = Rows { known: &self.known, reads: Vec::new(), outcomes: Index::default(), values: Index::default(), missing: Index::default() };
+        let mut rows = Rows {
+            known: &self.known,
+            reads: Vec::new(),
+            outcomes: Index::default(),
+            values: Index::default(),
+            missing: Index::default(),
+        };
         let mut candidates: Vec<Candidate> =
             self.attempts.iter().map(|attempt| self.candidate(attempt, &mut rows)).collect();
         for (number, root) in self.roots.iter().enumerate() {
@@ -151,9 +161,9 @@ impl Record {
             notes: self.notes(),
             took: self.clock.then(|| self.ended.since(self.began)),
         };
-        if let Some(error) = &self.setup {
-            report.notes.insert(0, cause(error).what);
-            report.notes.extend(error.hint().map(ToString::to_string));
+        if let Some(why) = self.setup_cause() {
+            report.notes.insert(0, why.what);
+            report.notes.extend(why.hint);
         }
         report
     }
@@ -241,9 +251,6 @@ impl Record {
             let names: Vec<&str> = ctx.excluded().iter().map(|key| key.name()).collect();
             notes.push(format!("not offered, because the context was restricted: {}", names.join(", ")));
         }
-        if self.setup.is_none() && ctx.offers().is_empty() {
-            notes.push("the context offers no transport: add one with `offer(&ENDPOINT)`".to_string());
-        }
         for offer in ctx.offers().iter() {
             if ctx.bindings(offer.key()).next().is_none() {
                 notes.push(format!("`{}` is offered, but nothing is bound to it", offer.key()));
@@ -299,7 +306,9 @@ impl Rows<'_> {
             let examined = self.known.examined(need);
             for &outcome in examined {
                 let choice = match need.found {
-                    Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => choice,
+                    Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => {
+                        choice
+                    }
                     _ => 0,
                 };
                 rows.push(self.outcome_row(need.key, outcome, choice, left));
@@ -462,7 +471,9 @@ impl Known {
             }
             State::Cycle(path) => Cause {
                 what: format!("cycle: {}", Path(path)),
-                hint: Some("bind one of these keys to a value, or take it out of the others' arguments".into()),
+                hint: Some(
+                    "bind one of these keys to a value, or take it out of the others' arguments".into(),
+                ),
             },
             _ => Cause::new("failed"),
         };

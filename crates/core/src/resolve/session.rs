@@ -12,7 +12,6 @@ use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::{Choice, Found, Memo, Walk};
 use crate::context::{Context, EntryId, Offer};
-use crate::protocol::sealed::Erased;
 use crate::race::{Action, Event, Race, Turns};
 use crate::report::Report;
 use crate::{BoxFuture, ConnectCx, ConnectError, Flow, Instant, Protection, SharedRuntime};
@@ -117,11 +116,16 @@ pub(super) enum AttemptState {
 
 /// How it ended for all.
 enum End {
-    Connected { attempt: u32, flow: Flow },
+    Connected {
+        attempt: u32,
+        flow: Flow,
+    },
     /// All have failed.
     Lost,
     /// A peer was found not to be who it should, or not to accept us.
-    Final { attempt: u32 },
+    Final {
+        attempt: u32,
+    },
     Deadline,
 }
 
@@ -236,7 +240,7 @@ impl Session {
             match connecting.as_mut().poll(cx) {
                 Poll::Pending => i += 1,
                 Poll::Ready(result) => {
-                    self.connecting.remove(i);
+                    drop(self.connecting.remove(i));
                     if let Some(end) = self.connected(id, result) {
                         return Some(end);
                     }
@@ -343,7 +347,9 @@ impl Session {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            Cow::Borrowed("a better protected transport was tried before, and must not be followed by this one")
+            Cow::Borrowed(
+                "a better protected transport was tried before, and must not be followed by this one",
+            )
         } else if let Some(why) = self.settings.inherited.policy().refuses(offer.key(), protection) {
             Cow::Borrowed(why)
         } else {

@@ -6,7 +6,6 @@
 //! with is remembered together with the choices that it saw, and is reused where those are equal.
 
 use alloc::borrow::Cow;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
@@ -151,7 +150,10 @@ enum Work {
     Future(BoxFuture<'static, Result<Yielded, Halt>>),
     Stream(ErasedStream),
     /// It is shared with other resolutions: this one began it (`mine`), or another.
-    Joined { joined: Joined, mine: bool },
+    Joined {
+        joined: Joined,
+        mine: bool,
+    },
 }
 
 /// The evaluation of one root.
@@ -251,11 +253,14 @@ impl Walk {
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
                 Frame::Derive { arg: Next::End(why), .. } => {
-                    self.end_derivation(memo, match why {
-                        Short::Missing => State::Missing,
-                        Short::Unequal => State::Unequal,
-                        Short::NeedFailed => State::NeedFailed,
-                    });
+                    self.end_derivation(
+                        memo,
+                        match why {
+                            Short::Missing => State::Missing,
+                            Short::Unequal => State::Unequal,
+                            Short::NeedFailed => State::NeedFailed,
+                        },
+                    );
                 }
                 Frame::Lookup { at, .. } => self.next_binding(memo, at),
             }
@@ -477,7 +482,8 @@ impl Walk {
         let Some(spec) = derivation.spec(arg as usize) else {
             unreachable!("the argument that was looked up")
         };
-        let accepted = |found| memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
+        let accepted =
+            |found| memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
         *next = match need.found {
             Found::Failed(..) => Next::End(Short::NeedFailed),
             Found::Absent if !spec.optional => Next::End(Short::Missing),
@@ -628,7 +634,10 @@ impl Memo {
         while i < self.running.len() {
             let mut run = self.running.swap_remove(i);
             let before = self.known.values_of(run.outcome).0;
-            let state = match core::mem::replace(&mut self.known.outcomes[run.outcome as usize].state, State::Running) {
+            let state = match core::mem::replace(
+                &mut self.known.outcomes[run.outcome as usize].state,
+                State::Running,
+            ) {
                 State::Running => match run.work.poll(cx) {
                     Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
                         let never = Choice { outcome: run.outcome, index: NONE };
@@ -678,7 +687,9 @@ impl Memo {
         };
         match derivation.shared() {
             None => Work::Future(future),
-            Some(shared) => Work::Joined { joined: shared.begin(future, self.known.reads(needs)), mine: true },
+            Some(shared) => {
+                Work::Joined { joined: shared.begin(future, self.known.reads(needs)), mine: true }
+            }
         }
     }
 
@@ -722,7 +733,16 @@ impl Memo {
         let number = self.known.outcomes.len() as u32;
         let here = &mut self.slots[slot as usize];
         let next = core::mem::replace(&mut here.outcomes, number);
-        self.known.outcomes.push(Outcome { slot, entry: here.entry, state, needs, started, took: None, saw, next });
+        self.known.outcomes.push(Outcome {
+            slot,
+            entry: here.entry,
+            state,
+            needs,
+            started,
+            took: None,
+            saw,
+            next,
+        });
         number
     }
 
@@ -755,8 +775,7 @@ impl Memo {
     }
 
     fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
-        let slot =
-            Slot { entry, below, older: NONE, outcomes: NONE, walker: NONE, walkers: Vec::new() };
+        let slot = Slot { entry, below, older: NONE, outcomes: NONE, walker: NONE, walkers: Vec::new() };
         self.slots.push(slot);
         self.slots.len() as u32 - 1
     }
