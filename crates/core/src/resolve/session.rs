@@ -189,12 +189,13 @@ impl Session {
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
         let progress = self.memo.poll(cx);
-        if let Some(end) = self.poll_connecting(cx) {
-            return Poll::Ready(end);
-        }
         if progress {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
+        }
+        // After the walks: what they found an endpoint for begins to connect here.
+        if let Some(end) = self.poll_connecting(cx) {
+            return Poll::Ready(end);
         }
         loop {
             let now = self.now();
