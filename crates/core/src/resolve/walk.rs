@@ -175,8 +175,8 @@ pub(super) struct Walk {
 enum Frame {
     /// Looks for the first binding of a key that yields.
     Lookup { key: KeyRef, key_slot: u32, at: At, saw: Vec<u32>, examined: u32 },
-    /// Gathers the arguments of a derivation.
-    Derive { slot: u32, arg: Next, saw: Vec<u32>, needs: u32, maybe: bool },
+    /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
+    Derive { slot: u32, arg: Next, saw: Vec<u32>, needs: u32, may_stop: bool },
 }
 
 /// What a derivation that gathers its arguments does next. (Ending it right where an argument
@@ -252,6 +252,10 @@ impl Walk {
         while let Some(frame) = self.frames.last() {
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
+                // Planning: an argument before the one that fails may end it first.
+                Frame::Derive { arg: Next::End(Short::NeedFailed), may_stop: true, .. } => {
+                    self.end_derivation(memo, State::WouldRun);
+                }
                 Frame::Derive { arg: Next::End(why), .. } => {
                     self.end_derivation(
                         memo,
@@ -326,9 +330,27 @@ impl Walk {
         }
     }
 
+    /// Only when planning: whether the cycle that `slot` closes stands behind an argument that may
+    /// be absent yet, and end a derivation on it before the cycle is reached.
+    fn may_not_come_to(&self, slot: u32) -> bool {
+        for frame in self.frames.iter().rev() {
+            match frame {
+                Frame::Derive { may_stop: true, .. } => return true,
+                Frame::Derive { slot: here, .. } if *here == slot => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
     fn enter(&mut self, memo: &mut Memo, slot: u32) {
         if memo.is_walked_by(slot, self.id) {
+            if self.may_not_come_to(slot) {
+                let none = (memo.known.needs.len() as u32, memo.known.needs.len() as u32);
+                let outcome = memo.add_outcome(slot, State::WouldRun, none, Vec::new(), None);
+                return self.ended(memo, outcome);
+            }
             return self.cycle(memo, slot);
         }
         let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
@@ -337,14 +359,14 @@ impl Walk {
         }
         memo.set_walked(slot, self.id);
         let needs = self.needs.len() as u32;
-        self.frames.push(Frame::Derive { slot, arg: Next::Arg(0), saw: Vec::new(), needs, maybe: false });
+        self.frames.push(Frame::Derive { slot, arg: Next::Arg(0), saw: Vec::new(), needs, may_stop: false });
     }
 
     /// All arguments are had: an outcome of the same choices, or a run.
     fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
-        let Some(Frame::Derive { needs, maybe, .. }) = self.frames.last() else { return };
-        let (needs, maybe) = (*needs as usize, *maybe);
-        if maybe || memo.planning {
+        let Some(Frame::Derive { needs, .. }) = self.frames.last() else { return };
+        let needs = *needs as usize;
+        if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
         // Another walk may have started it since this one entered.
@@ -471,7 +493,7 @@ impl Walk {
 
     /// A lookup is done: the derivation that asked takes the argument, or ends.
     fn found(&mut self, memo: &mut Memo, need: Need, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, saw: all, maybe, .. }) = self.frames.last_mut() else {
+        let Some(Frame::Derive { slot, arg: next, saw: all, may_stop, .. }) = self.frames.last_mut() else {
             self.root = need;
             return;
         };
@@ -491,7 +513,7 @@ impl Walk {
                 Next::End(Short::Unequal)
             }
             found => {
-                *maybe |= matches!(found, Found::Maybe(_));
+                *may_stop |= matches!(found, Found::Maybe(_)) && !spec.optional;
                 Next::Arg(arg + 1)
             }
         };
