@@ -9,7 +9,7 @@ use tuyau_core::{Context, Report};
 use crate::build::build;
 use crate::case::{Case, ENDS, KEYS, name};
 use crate::keys::{BACKWARD, FORWARD, Log, Opened, Peer, Pool, block_on};
-use crate::model::{Class, Had, Resolution, Session, Tried, Walk, What, World, resolve};
+use crate::model::{Class, Had, Resolution, Session, Walk, What, World, resolve};
 use crate::plan;
 use crate::tally::{Features, Tally};
 
@@ -41,7 +41,7 @@ pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
     check_resolve(&ctx, &FORWARD, &model, &log)?;
 
     let report = block_on(ctx.explain());
-    same("what explain did", &log.take(), &model.events)?;
+    same_list("what explain did", &log.take(), &model.events)?;
     check_report("explain", &report, &model)?;
 
     tally.add(features);
@@ -79,12 +79,12 @@ fn check_get(ctx: &Context, key: usize, world: &World, log: &Log) -> Result<(), 
         Err(_) => Had::Failed,
     };
     same(&what, &had, &wanted)?;
-    same(&format!("what {what} ran"), &log.take(), &session.events)
+    same_list(&format!("what {what} ran"), &log.take(), &session.events)
 }
 
 fn check_resolve(ctx: &Context, pool: &Pool, model: &Resolution, log: &Log) -> Result<(), Mismatch> {
     let result = block_on(ctx.resolve());
-    same("what resolve did", &log.take(), &model.events)?;
+    same_list("what resolve did", &log.take(), &model.events)?;
     match (&result, &model.winner) {
         (Ok(resolved), Some(won)) => {
             same("the flow", &resolved.find().map(|opened: &Opened| opened.0), &Some(won.value))?;
@@ -107,13 +107,20 @@ fn check_resolve(ctx: &Context, pool: &Pool, model: &Resolution, log: &Log) -> R
 
 /// The candidates, in order, with their outcomes.
 fn check_report(who: &str, report: &Report, model: &Resolution) -> Result<(), Mismatch> {
-    let listed: Vec<_> = report.candidates.iter().map(row).collect();
-    let wanted: Vec<_> = model.candidates.iter().map(wanted_row).collect();
-    same(&format!("{who}'s candidates"), &listed, &wanted)?;
+    let listed: Vec<_> = report.candidates.iter().map(class).collect();
+    let wanted: Vec<_> = model.candidates.iter().map(|tried| (name(tried.key), Some(tried.class))).collect();
+    same_list(&format!("{who}'s candidate"), &listed, &wanted)?;
+    for (i, (candidate, tried)) in report.candidates.iter().zip(&model.candidates).enumerate() {
+        let endpoint = tried.endpoint.map(|value| value.to_string());
+        // Of one that was refused, a value shows that another candidate had derived.
+        if endpoint.is_some() || tried.class != Class::Refused {
+            same(&format!("the endpoint of {who}'s candidate {i}"), &candidate.endpoint, &endpoint)?;
+        }
+    }
     same(&format!("{who}'s winner"), &report.winner, &model.winner.as_ref().map(|won| won.candidate))
 }
 
-fn row(candidate: &Candidate) -> (String, Option<String>, Option<Class>) {
+fn class(candidate: &Candidate) -> (String, Option<Class>) {
     let class = match candidate.outcome {
         Outcome::Connected => Some(Class::Connected),
         Outcome::Absent(_) => Some(Class::Absent),
@@ -122,11 +129,7 @@ fn row(candidate: &Candidate) -> (String, Option<String>, Option<Class>) {
         Outcome::NotTried => Some(Class::NotTried),
         _ => None,
     };
-    (candidate.key.to_owned(), candidate.endpoint.clone(), class)
-}
-
-fn wanted_row(tried: &Tried) -> (String, Option<String>, Option<Class>) {
-    (name(tried.key), tried.endpoint.map(|value| value.to_string()), Some(tried.class))
+    (candidate.key.to_owned(), class)
 }
 
 /// One candidate for each binding; what is certain without running anything is said, and nothing
@@ -143,10 +146,12 @@ fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result
             _ => None,
         };
         same("a planned endpoint", &candidate.endpoint, &value)?;
+        // Behind what is not known yet, a plan need not tell that a cycle will be come to.
+        let hidden_cycle = may.cycle && may.unknown;
         let agrees = match &candidate.outcome {
             Outcome::WouldConnect => may.be.is_some(),
-            Outcome::WouldDerive => may.be.is_none() && may.be_had(),
-            Outcome::Absent(_) => !may.be_had() && may.be_absent,
+            Outcome::WouldDerive => may.yield_ || hidden_cycle,
+            Outcome::Absent(_) => !may.be_had() && (may.be_absent || hidden_cycle),
             Outcome::Failed(_) => !may.be_had() && may.fail,
             _ => false,
         };
@@ -165,6 +170,18 @@ fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result
 
 fn same<T: PartialEq + Debug>(what: &str, is: &T, should_be: &T) -> Result<(), Mismatch> {
     if is == should_be { Ok(()) } else { differs(what, is, should_be) }
+}
+
+/// Shows only where two lists part.
+fn same_list<T: PartialEq + Debug>(what: &str, is: &[T], should_be: &[T]) -> Result<(), Mismatch> {
+    for i in 0..is.len().max(should_be.len()) {
+        same(
+            &format!("{what} {i} (of {} and {})", is.len(), should_be.len()),
+            &is.get(i),
+            &should_be.get(i),
+        )?;
+    }
+    Ok(())
 }
 
 fn differs(what: &str, is: &dyn Debug, should_be: &dyn Debug) -> Result<(), Mismatch> {

@@ -12,6 +12,10 @@ pub(crate) struct May {
     pub(crate) yield_: bool,
     pub(crate) be_absent: bool,
     pub(crate) fail: bool,
+    /// A cycle is among the ways to fail.
+    pub(crate) cycle: bool,
+    /// Some closure would have to run first.
+    pub(crate) unknown: bool,
 }
 
 impl May {
@@ -21,6 +25,8 @@ impl May {
             yield_: self.yield_ || other.yield_,
             be_absent: self.be_absent || other.be_absent,
             fail: self.fail || other.fail,
+            cycle: self.cycle || other.cycle,
+            unknown: self.unknown || other.unknown,
         }
     }
 
@@ -35,7 +41,9 @@ pub(crate) fn binding(world: &World, bound: Bound<'_>, path: &mut Vec<usize>) ->
     match bound.what {
         What::Value(value) => May { be: Some(*value), ..May::default() },
         What::Nothing => May { be_absent: true, ..May::default() },
-        What::Derivation(_) if path.contains(&bound.binding) => May { fail: true, ..May::default() },
+        What::Derivation(_) if path.contains(&bound.binding) => {
+            May { fail: true, cycle: true, ..May::default() }
+        }
         What::Derivation(derivation) => {
             path.push(bound.binding);
             let may = run(world, derivation, path);
@@ -66,6 +74,8 @@ fn run(world: &World, derivation: &Derivation, path: &mut Vec<usize>) -> May {
     for arg in &derivation.args {
         let had = lookup(world, arg.key(), path);
         may.fail |= had.fail;
+        may.cycle |= had.cycle;
+        may.unknown |= had.unknown;
         let goes_on = match *arg {
             Arg::Opt(_) | Arg::Or(..) => had.be_had() || had.be_absent,
             Arg::Req(_) | Arg::Dial(_) => {
@@ -83,5 +93,5 @@ fn run(world: &World, derivation: &Derivation, path: &mut Vec<usize>) -> May {
         }
     }
     // Whatever the closure makes of it.
-    may.or(May { yield_: true, be_absent: true, fail: true, be: None })
+    may.or(May { yield_: true, be_absent: true, fail: true, unknown: true, ..May::default() })
 }
