@@ -1,9 +1,11 @@
 //! Makes a real context of a case.
 
-use tuyau_core::names::ALLOW_DOWNGRADE;
-use tuyau_core::{Args, BoxFuture, Context, Dial, Key, Many, Stop, decline, dial, is, opt, or, req};
+use tuyau_core::names::{ALLOW_DOWNGRADE, POLICY};
+use tuyau_core::{
+    AnyEndpoint, Args, BoxFuture, Context, Dial, Key, Many, Stop, decline, dial, is, opt, or, req,
+};
 
-use crate::case::{Arg, Body, Case, Derivation, ENDS, End, NOTHING, Op, Origin, bound, mark};
+use crate::case::{Arg, Body, Case, Derivation, ENDS, End, NOTHING, Op, Origin, Policy, bound, mark};
 use crate::keys::{Event, Log, Peer, Pool, once_pending};
 
 /// The last context of `case`. Whatever its closures and protocols do, they write to `log`.
@@ -26,7 +28,16 @@ pub(crate) fn build(case: &Case, pool: &'static Pool, log: &Log) -> Context {
         made.push(ctx);
     }
     let ctx = made.pop().unwrap_or_default();
-    if case.allow_downgrade { ctx.with(&ALLOW_DOWNGRADE, true) } else { ctx }
+    let ctx = if case.allow_downgrade { ctx.with(&ALLOW_DOWNGRADE, true) } else { ctx };
+    let nothing = tuyau_core::Policy::new();
+    match case.policy {
+        Policy::Nothing => ctx,
+        Policy::Clear => ctx.with(&POLICY, nothing.encrypted_end_to_end()),
+        Policy::Protocol(end) => {
+            let others = (0..ENDS).filter(|other| *other != end).map(|other| pool.ends[other].key_ref());
+            ctx.with(&POLICY, nothing.only_protocols(others))
+        }
+    }
 }
 
 struct Builder<'a> {

@@ -27,6 +27,27 @@ pub(crate) struct Case {
     /// What becomes of connecting an endpoint value of each mark.
     pub(crate) verdicts: [Verdict; 4],
     pub(crate) allow_downgrade: bool,
+    pub(crate) policy: Policy,
+}
+
+/// What the context under test forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    Nothing,
+    /// `encrypted_end_to_end`
+    Clear,
+    /// `only_protocols`, of all but this one.
+    Protocol(usize),
+}
+
+impl Policy {
+    pub(crate) fn forbids(self, end: usize) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Clear => DECLARED[end].1 == 0,
+            Self::Protocol(other) => end == other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +249,11 @@ impl fmt::Debug for Case {
         }
         if self.allow_downgrade {
             writeln!(f, "// and, over it all, ALLOW_DOWNGRADE")?;
+        }
+        match self.policy {
+            Policy::Nothing => {}
+            Policy::Clear => writeln!(f, "// and a POLICY that forbids clear transports")?,
+            Policy::Protocol(end) => writeln!(f, "// and a POLICY that forbids {}", name(end))?,
         }
         writeln!(f, "// endpoints by mark (value & 3): {:?}", self.verdicts)
     }

@@ -4,7 +4,7 @@ use std::fmt::{self, Debug};
 
 use proptest::test_runner::TestCaseError;
 use tuyau_core::report::{Candidate, Outcome};
-use tuyau_core::{Context, Report};
+use tuyau_core::{Context, Dial, Report};
 
 use crate::build::build;
 use crate::case::{Case, ENDS, KEYS, name};
@@ -30,8 +30,8 @@ pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
     let log = Log::default();
     let ctx = build(case, &FORWARD, &log);
 
-    check_plan(&ctx.plan(), &world, &mut features)?;
-    same("what plan ran", &log.take(), &Vec::new())?;
+    check_plan(&ctx.plan(), case, &world, &mut features)?;
+    same_list("what plan ran", &log.take(), &[])?;
 
     for key in 0..KEYS {
         check_get(&ctx, key, &world, &log)?;
@@ -43,6 +43,22 @@ pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
     let report = block_on(ctx.explain());
     same_list("what explain did", &log.take(), &model.events)?;
     check_report("explain", &report, &model)?;
+
+    check_unfold(&ctx, case, &world, &log)?;
+
+    // What a plan could know must have left room for what then happened.
+    for tried in &model.candidates {
+        let may = plan::of(&world, tried.binding);
+        let room = match (tried.class, tried.endpoint) {
+            (Class::Refused | Class::NotTried, _) => true,
+            (Class::Absent, _) => may.be_absent,
+            (Class::Connected | Class::Failed, Some(value)) => may.yield_ || may.be == Some(value),
+            (Class::Connected | Class::Failed, None) => may.fail,
+        };
+        if !room {
+            return differs("the model of plan and the model of resolve", &may, tried);
+        }
+    }
 
     tally.add(features);
     Ok(())
@@ -57,7 +73,7 @@ pub(crate) fn check_permuted(case: &Case) -> Result<(), Mismatch> {
         for case in [case, &case.with_offers_moved()] {
             let log = Log::default();
             let ctx = build(case, pool, &log);
-            check_plan(&ctx.plan(), &world, &mut features)?;
+            check_plan(&ctx.plan(), case, &world, &mut features)?;
             check_resolve(&ctx, pool, &model, &log)?;
         }
     }
@@ -89,13 +105,19 @@ fn check_resolve(ctx: &Context, pool: &Pool, model: &Resolution, log: &Log) -> R
         (Ok(resolved), Some(won)) => {
             same("the flow", &resolved.find().map(|opened: &Opened| opened.0), &Some(won.value))?;
             check_report("resolve", &resolved.report(), model)?;
-            for key in ENDS..KEYS {
+            let root = model.candidates[won.candidate].key;
+            for key in 0..KEYS {
                 let wanted = match won.read.get(&key) {
+                    _ if key == root => Some(won.value),
                     Some(Had::Value(value)) => Some(*value),
                     _ => None,
                 };
                 let what = format!("what the winner read for {}", name(key));
-                same(&what, &resolved.get(pool.plain[key - ENDS]), &wanted)?;
+                let is = match key {
+                    ..ENDS => resolved.get(pool.ends[key]).map(|peer: Peer| peer.value),
+                    _ => resolved.get(pool.plain[key - ENDS]),
+                };
+                same(&what, &is, &wanted)?;
             }
             Ok(())
         }
@@ -103,6 +125,25 @@ fn check_resolve(ctx: &Context, pool: &Pool, model: &Resolution, log: &Log) -> R
         (Ok(resolved), None) => differs("resolve", &resolved.find::<Opened>(), &"no winner"),
         (Err(error), Some(won)) => differs("resolve", error, &won.value),
     }
+}
+
+/// The endpoints of all candidates that have one, in order, and nothing connected.
+fn check_unfold(ctx: &Context, case: &Case, world: &World, log: &Log) -> Result<(), Mismatch> {
+    let model = resolve(case, world, false, &mut Features::default());
+    let wanted = model.candidates.iter().filter(|tried| tried.class == Class::NotTried);
+    let wanted: Vec<_> = wanted.filter_map(|tried| Some((name(tried.key), tried.endpoint?))).collect();
+    let result = block_on(ctx.unfold());
+    same_list("what unfold did", &log.take(), &model.events)?;
+    let had = match &result {
+        Ok(unfolded) => unfolded.endpoints(),
+        Err(_) => &[],
+    };
+    let value =
+        |dial: &Dial| FORWARD.ends.iter().find_map(|end| dial.endpoint(end)).map(|peer: Peer| peer.value);
+    let had: Vec<_> = had.iter().map(|endpoint| endpoint.dial()).collect();
+    let had: Vec<_> =
+        had.iter().filter_map(|dial| Some((dial.key().name().to_owned(), value(dial)?))).collect();
+    same_list("unfold's endpoint", &had, &wanted)
 }
 
 /// The candidates, in order, with their outcomes.
@@ -117,7 +158,44 @@ fn check_report(who: &str, report: &Report, model: &Resolution) -> Result<(), Mi
             same(&format!("the endpoint of {who}'s candidate {i}"), &candidate.endpoint, &endpoint)?;
         }
     }
+    let limited: Vec<_> = report.notes.iter().filter(|note| note.contains("more choices")).cloned().collect();
+    let over: Vec<_> = model.over_limit.iter().map(|key| name(*key)).collect();
+    same(&format!("{who}'s notes of a limit, {limited:?}"), &limited.len(), &over.len())?;
+    check_shape(who, report)?;
     same(&format!("{who}'s winner"), &report.winner, &model.winner.as_ref().map(|won| won.candidate))
+}
+
+/// Rows point at rows, none at itself however far, and all of it can be shown.
+fn check_shape(who: &str, report: &Report) -> Result<(), Mismatch> {
+    let rows = report.reads.len();
+    let mut open: Vec<usize> = report.reads.iter().map(|read| read.needs.len()).collect();
+    let mut dependents = vec![Vec::new(); rows];
+    for (row, read) in report.reads.iter().enumerate() {
+        for need in &read.needs {
+            same(&format!("{who}: row {row} needs a row that is there"), &(*need < rows), &true)?;
+            dependents[*need].push(row);
+        }
+    }
+    let mut ready: Vec<usize> = (0..rows).filter(|row| open[*row] == 0).collect();
+    let mut ordered = 0;
+    while let Some(row) = ready.pop() {
+        ordered += 1;
+        for dependent in &dependents[row] {
+            open[*dependent] -= 1;
+            if open[*dependent] == 0 {
+                ready.push(*dependent);
+            }
+        }
+    }
+    same(&format!("{who}: rows that don't depend on themselves"), &ordered, &rows)?;
+    let needs = report.candidates.iter().flat_map(|candidate| &candidate.needs);
+    same(
+        &format!("{who}: candidates need rows that are there"),
+        &needs.copied().all(|need| need < rows),
+        &true,
+    )?;
+    let shown = [report.to_string(), format!("{report:#}"), report.dot().to_string()];
+    same(&format!("{who} shows"), &shown.iter().any(String::is_empty), &false)
 }
 
 fn class(candidate: &Candidate) -> (String, Option<Class>) {
@@ -134,13 +212,14 @@ fn class(candidate: &Candidate) -> (String, Option<Class>) {
 
 /// One candidate for each binding; what is certain without running anything is said, and nothing
 /// else is.
-fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result<(), Mismatch> {
+fn check_plan(report: &Report, case: &Case, world: &World, features: &mut Features) -> Result<(), Mismatch> {
     same("planned", &report.planned, &true)?;
     let roots = world.roots();
     let keys: Vec<_> = report.candidates.iter().map(|candidate| candidate.key.to_owned()).collect();
     same("plan's candidates", &keys, &roots.iter().map(|root| name(root.key)).collect())?;
     for (candidate, root) in report.candidates.iter().zip(&roots) {
-        let may = plan::binding(world, *root, &mut Vec::new());
+        let may = plan::of(world, root.binding);
+        let forbidden = case.policy.forbids(root.key);
         let value = match root.what {
             What::Value(value) => Some(value.to_string()),
             _ => None,
@@ -149,6 +228,8 @@ fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result
         // Behind what is not known yet, a plan need not tell that a cycle will be come to.
         let hidden_cycle = may.cycle && may.unknown;
         let agrees = match &candidate.outcome {
+            Outcome::Refused(_) => forbidden,
+            _ if forbidden => false,
             Outcome::WouldConnect => may.be.is_some(),
             Outcome::WouldDerive => may.yield_ || hidden_cycle,
             Outcome::Absent(_) => !may.be_had() && (may.be_absent || hidden_cycle),
@@ -162,6 +243,7 @@ fn check_plan(report: &Report, world: &World, features: &mut Features) -> Result
             Outcome::WouldConnect => "planned to connect",
             Outcome::WouldDerive => "planned to derive",
             Outcome::Absent(_) => "planned to be absent",
+            Outcome::Refused(_) => "planned to be refused",
             _ => "planned to fail",
         });
     }

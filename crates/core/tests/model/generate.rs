@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::case::{Arg, Body, Case, Derivation, ENDS, KEYS, Made, Op, Origin, PLAIN, Verdict};
+use crate::case::{Arg, Body, Case, Derivation, ENDS, KEYS, Made, Op, Origin, PLAIN, Policy, Verdict};
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let verdict = prop_oneof![
@@ -21,13 +21,19 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     // What the first context begins with, under all else: or else most would miss something.
     let ground = proptest::array::uniform8(option::weighted(0.65, mark()));
     let rest = (vec(made(0, 12), 0..=3), ground);
-    (rest, last, proptest::array::uniform4(verdict), prop::bool::weighted(0.35)).prop_map(
-        |((mut made, ground), last, verdicts, allow_downgrade)| {
+    let policy = prop_oneof![
+        7 => Just(Policy::Nothing),
+        1 => Just(Policy::Clear),
+        1 => (0..ENDS).prop_map(Policy::Protocol),
+    ];
+    let verdicts = proptest::array::uniform4(verdict);
+    (rest, last, verdicts, prop::bool::weighted(0.35), policy).prop_map(
+        |((mut made, ground), last, verdicts, allow_downgrade, policy)| {
             made.push(last);
             let ground = (ENDS..KEYS).zip(ground);
             let ground = ground.filter_map(|(key, mark)| Some(Op::With { key, mark: mark? }));
             made[0].ops.splice(..0, ground);
-            Case { made, verdicts, allow_downgrade }
+            Case { made, verdicts, allow_downgrade, policy }
         },
     )
 }
@@ -98,7 +104,7 @@ fn body() -> impl Strategy<Value = Body> {
         1 => Just(Body::Fails),
         3 => Just(Body::Depends),
         3 => (0..=4usize).prop_map(Body::Many),
-        3 => prop_oneof![1 => Just(9), 2 => Just(70)].prop_map(Body::Many),
+        3 => prop_oneof![1 => Just(8), 1 => Just(64), 2 => Just(70)].prop_map(Body::Many),
         2 => (0..=4usize).prop_map(Body::Stream),
         1 => Just(Body::UpTo(3)),
     ]

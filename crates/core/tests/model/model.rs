@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::{
-    Arg, Body, Case, DECLARED, Derivation, ENDS, End, NOTHING, Op, Origin, Verdict, bound, mark,
-};
+use crate::case::{Arg, Body, Case, DECLARED, Derivation, End, NOTHING, Op, Origin, Verdict, bound, mark};
 use crate::keys::Event;
 use crate::tally::Features;
 
@@ -348,6 +346,8 @@ pub(crate) struct Resolution {
     pub(crate) candidates: Vec<Tried>,
     pub(crate) events: Vec<Event>,
     pub(crate) winner: Option<Won>,
+    /// The endpoint keys of the bindings that had more choices than candidates.
+    pub(crate) over_limit: Vec<usize>,
 }
 
 pub(crate) struct Won {
@@ -377,8 +377,9 @@ pub(crate) fn resolve(case: &Case, world: &World, connecting: bool, features: &m
             features.saw("not tried");
             continue;
         }
-        if connecting && protection < protected && !case.allow_downgrade {
-            features.saw("downgrade refused");
+        let downgrade = protection < protected && !case.allow_downgrade;
+        if downgrade || case.policy.forbids(root.key) {
+            features.saw(if downgrade { "downgrade refused" } else { "policy forbids" });
             done.candidates.push(tried(known, Class::Refused));
             continue;
         }
@@ -428,11 +429,17 @@ pub(crate) fn resolve(case: &Case, world: &World, connecting: bool, features: &m
                 features.saw("a fork ends unlike the first");
             }
             done.candidates.push(tried(endpoint, class));
+            if fork + 1 == FORKS {
+                let more = choices.is_some();
+                features.saw(if more {
+                    "more choices than candidates"
+                } else {
+                    "as many choices as candidates"
+                });
+                done.over_limit.extend(more.then_some(root.key));
+            }
             if over {
                 break;
-            }
-            if fork + 1 == FORKS && choices.is_some() {
-                features.saw("more choices than candidates");
             }
         }
     }
@@ -441,7 +448,6 @@ pub(crate) fn resolve(case: &Case, world: &World, connecting: bool, features: &m
         Some(_) => "a winner",
         None => "no winner",
     });
-    debug_assert!(world.offers.keys().all(|end| *end < ENDS));
     done.events = session.events;
     done
 }

@@ -36,8 +36,14 @@ impl May {
     }
 }
 
+/// What may become of the candidate whose binding has this number.
+pub(crate) fn of(world: &World, number: usize) -> May {
+    let root = world.roots().into_iter().find(|root| root.binding == number);
+    root.map_or_else(May::default, |root| binding(world, root, &mut Vec::new()))
+}
+
 /// What may become of `bound`; `path` is what waits for it.
-pub(crate) fn binding(world: &World, bound: Bound<'_>, path: &mut Vec<usize>) -> May {
+fn binding(world: &World, bound: Bound<'_>, path: &mut Vec<usize>) -> May {
     match bound.what {
         What::Value(value) => May { be: Some(*value), ..May::default() },
         What::Nothing => May { be_absent: true, ..May::default() },
