@@ -553,7 +553,11 @@ impl Session {
     /// Drops what is under way, and keeps what is known.
     fn record(self) -> Record {
         let ended = self.now();
-        let full = |forks: &&Forks| forks.made == MAX_FORKS && !forks.levels.is_empty();
+        let more = |level: &Level| {
+            let (values, open) = self.memo.known.values_of(level.outcome);
+            open || (level.next as usize) < values
+        };
+        let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
         Record {
             over_limit: self.forks.iter().filter(full).map(|forks| forks.root).collect(),
             known: self.memo.known,
