@@ -62,7 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..KEYS, mark()).prop_map(|(key, mark)| Op::Replace { key, mark }),
         1 => (0..KEYS).prop_map(|key| Op::Without { key }),
         9 => derive(0..ENDS),
-        1 => derive(0..ENDS).prop_map(Op::with_too_many_values),
+        2 => derive(0..ENDS).prop_map(Op::with_too_many_values),
         9 => derive(plain()),
         2 => offer(),
     ]

@@ -69,6 +69,9 @@ impl World {
                 Origin::Under { .. } => features.saw("defaults put under"),
                 Origin::Empty => {}
             }
+            if step.kept && step.ops.len() > 12 {
+                features.saw("overlay of an overlay, a dozen deep");
+            }
             for (j, op) in step.ops.iter().enumerate() {
                 world.apply(op, Case::binding(i, j), features);
             }

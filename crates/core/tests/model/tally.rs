@@ -48,6 +48,7 @@ const ALL: &[&str] = &[
     "or falls back",
     "outcome reused by another candidate",
     "overlay",
+    "overlay of an overlay, a dozen deep",
     "priority tie",
     "refused connection",
     "replace hides",
