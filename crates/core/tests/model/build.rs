@@ -1,11 +1,13 @@
 //! Makes a real context of a case.
 
+use std::task::Poll;
+
 use tuyau_core::names::{ALLOW_DOWNGRADE, POLICY};
 use tuyau_core::{
     AnyEndpoint, Args, BoxFuture, Context, Dial, Key, Many, Stop, decline, dial, is, opt, or, req,
 };
 
-use crate::case::{Arg, Body, Case, Derivation, ENDS, End, NOTHING, Op, Origin, Policy, bound, mark};
+use crate::case::{Arg, Body, Case, Derivation, ENDS, End, Had, NOTHING, Op, Origin, Policy, bound, mark};
 use crate::keys::{Event, Log, Peer, Pool, once_pending};
 
 /// The last context of `case`. Whatever its closures and protocols do, they write to `log`.
@@ -62,7 +64,8 @@ impl Builder<'_> {
             Op::Without { key } if key < ENDS => ctx.without(pool.ends[key]),
             Op::Without { key } => ctx.without(self.plain(key)),
             Op::Derive { key, ref derivation } => {
-                let run = Run { binding, derivation: derivation.clone(), log: self.log.clone(), pool };
+                let (derivation, log, slow) = (derivation.clone(), self.log.clone(), self.case.slow);
+                let run = Run { binding, derivation, log, pool, slow };
                 if key < ENDS {
                     self.derive(ctx, pool.ends[key], self.peers(key), run)
                 } else {
@@ -140,6 +143,7 @@ struct Run {
     derivation: Derivation,
     log: Log,
     pool: &'static Pool,
+    slow: bool,
 }
 
 impl Run {
@@ -174,17 +178,22 @@ impl Run {
     ) -> BoxFuture<'static, Result<Many<V::Value>, Stop>> {
         Box::pin(async move {
             let End::Many(made) = self.end(inputs).await else { unreachable!("many values are derived") };
-            let mut made = made.into_iter().map(move |value| values.make(value));
+            let mut made = made.into_iter().map(move |had| match had {
+                Had::Value(value) => Ok(values.make(value)),
+                Had::Absent => Err(decline("not this one")),
+                Had::Failed => Err("this one is broken".into()),
+            });
             if !matches!(self.derivation.body, Body::Stream(_)) {
-                return Ok(Many::All(made.collect()));
+                return made.collect::<Result<_, _>>().map(Many::All);
             }
-            let mut wait = self.derivation.waits;
+            let mut wait = self.derivation.waits || self.slow;
             Ok(Many::poll_fn(move |cx| {
                 if std::mem::take(&mut wait) {
                     cx.waker().wake_by_ref();
-                    return std::task::Poll::Pending;
+                    return Poll::Pending;
                 }
-                std::task::Poll::Ready(made.next().map(Ok))
+                wait = self.slow;
+                Poll::Ready(made.next())
             }))
         })
     }

@@ -28,6 +28,8 @@ pub(crate) struct Case {
     pub(crate) verdicts: [Verdict; 4],
     pub(crate) allow_downgrade: bool,
     pub(crate) policy: Policy,
+    /// Values that come over time wait for each other.
+    pub(crate) slow: bool,
 }
 
 /// What the context under test forbids.
@@ -121,7 +123,7 @@ pub(crate) enum Body {
     Depends,
     /// So many values.
     Many(usize),
-    /// So many values, over time.
+    /// So many values, over time, of which some can't be had.
     Stream(usize),
     /// Up to so many values, by its inputs.
     UpTo(usize),
@@ -133,14 +135,28 @@ pub(crate) enum End {
     Yields(u64),
     Declines,
     Fails,
-    Many(Vec<u64>),
+    /// Of values that come over time, some can't be had.
+    Many(Vec<Had>),
+}
+
+/// What became of something that was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Had {
+    Value(u64),
+    Absent,
+    Failed,
 }
 
 impl Body {
     /// What the closure of the binding of this number ends with on these inputs.
     pub(crate) fn end(self, binding: usize, inputs: &[u64]) -> End {
         let value = |i| made_up(binding, inputs, i);
-        let many = |n| End::Many((0..n).map(value).collect());
+        let many = |n| End::Many((0..n).map(value).map(Had::Value).collect());
+        let spotty = |i| match made_up(binding, inputs, 2000 + i) >> 8 & 7 {
+            0 => Had::Absent,
+            1 => Had::Failed,
+            _ => Had::Value(value(i)),
+        };
         match self {
             Self::Yields => End::Yields(value(0)),
             Self::Declines => End::Declines,
@@ -150,7 +166,8 @@ impl Body {
                 1 => End::Fails,
                 _ => End::Yields(value(0)),
             },
-            Self::Many(n) | Self::Stream(n) => many(n),
+            Self::Many(n) => many(n),
+            Self::Stream(n) => End::Many((0..n).map(spotty).collect()),
             Self::UpTo(n) => many((made_up(binding, inputs, 1000) >> 8) as usize % (n + 1)),
         }
     }
@@ -181,6 +198,13 @@ impl Case {
     /// The number of the binding that the op `op` of the context `made` makes.
     pub(crate) fn binding(made: usize, op: usize) -> usize {
         made * 100 + op
+    }
+
+    /// Nothing connects and nothing is refused, so that all candidates are tried, whatever comes
+    /// first of values that come slowly.
+    pub(crate) fn slow_and_in_vain(&self) -> Self {
+        let verdicts = [Verdict::Refuses; 4];
+        Self { verdicts, allow_downgrade: true, policy: Policy::Nothing, slow: true, ..self.clone() }
     }
 
     /// Offers of different keys, between which nothing is excluded, trade places: this must not
@@ -254,6 +278,9 @@ impl fmt::Debug for Case {
             Policy::Nothing => {}
             Policy::Clear => writeln!(f, "// and a POLICY that forbids clear transports")?,
             Policy::Protocol(end) => writeln!(f, "// and a POLICY that forbids {}", name(end))?,
+        }
+        if self.slow {
+            writeln!(f, "// each value of a Stream after a wait")?;
         }
         writeln!(f, "// endpoints by mark (value & 3): {:?}", self.verdicts)
     }

@@ -7,9 +7,9 @@ use tuyau_core::report::{Candidate, Outcome};
 use tuyau_core::{Context, Dial, Report};
 
 use crate::build::build;
-use crate::case::{Case, ENDS, KEYS, name};
-use crate::keys::{BACKWARD, FORWARD, Log, Opened, Peer, Pool, block_on};
-use crate::model::{Class, Had, Resolution, Session, Walk, What, World, resolve};
+use crate::case::{Case, ENDS, Had, KEYS, name};
+use crate::keys::{BACKWARD, Event, FORWARD, Log, Opened, Peer, Pool, block_on};
+use crate::model::{Class, Resolution, Session, Walk, What, World, resolve};
 use crate::plan;
 use crate::tally::{Features, Tally};
 
@@ -78,6 +78,35 @@ pub(crate) fn check_permuted(case: &Case) -> Result<(), Mismatch> {
         }
     }
     Ok(())
+}
+
+/// Values that come slowly come in an order of their own, but all of them come.
+pub(crate) fn check_slow(case: &Case) -> Result<(), Mismatch> {
+    let case = &case.slow_and_in_vain();
+    let mut features = Features::default();
+    let world = World::of(case, &mut features);
+    let model = resolve(case, &world, true, &mut features);
+    if !model.over_limit.is_empty() {
+        // Which of them are tried then depends on the order.
+        return Ok(());
+    }
+    let log = Log::default();
+    let report = block_on(build(case, &FORWARD, &log).explain());
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    let lines = |events: &[Event]| sorted(events.iter().map(|event| format!("{event:?}")).collect());
+    same_list("what explain did, sorted", &lines(&log.take()), &lines(&model.events))?;
+    let row = |key: &str, class: &dyn Debug, endpoint: &dyn Debug| format!("{key} {endpoint:?} {class:?}");
+    let candidates = report.candidates.iter().map(|candidate| {
+        let (key, class) = class(candidate);
+        row(&key, &class, &candidate.endpoint)
+    });
+    let tried = model.candidates.iter().map(|tried| {
+        row(&name(tried.key), &Some(tried.class), &tried.endpoint.map(|value| value.to_string()))
+    });
+    same_list("explain's candidates, sorted", &sorted(candidates.collect()), &sorted(tried.collect()))
 }
 
 fn check_get(ctx: &Context, key: usize, world: &World, log: &Log) -> Result<(), Mismatch> {

@@ -33,7 +33,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
             let ground = (ENDS..KEYS).zip(ground);
             let ground = ground.filter_map(|(key, mark)| Some(Op::With { key, mark: mark? }));
             made[0].ops.splice(..0, ground);
-            Case { made, verdicts, allow_downgrade, policy }
+            Case { made, verdicts, allow_downgrade, policy, slow: false }
         },
     )
 }

@@ -52,6 +52,14 @@ fn the_resolver_agrees_with_the_model() {
     tally.assert_none_is_rare();
 }
 
+/// Rule 3: values may come over time.
+#[test]
+fn r03_values_that_come_slowly_are_all_tried() {
+    let config = config();
+    let cases = config.cases / 2;
+    for_all(Config { cases, ..config }, compare::check_slow);
+}
+
 /// Rule 1: one order, no accidents.
 #[test]
 fn r01_neither_the_keys_addresses_nor_the_order_of_offers_matter() {

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::{Arg, Body, Case, DECLARED, Derivation, End, NOTHING, Op, Origin, Verdict, bound, mark};
+use crate::case::{
+    Arg, Body, Case, DECLARED, Derivation, End, Had, NOTHING, Op, Origin, Verdict, bound, mark,
+};
 use crate::keys::Event;
 use crate::tally::Features;
 
@@ -143,14 +145,6 @@ impl World {
     }
 }
 
-/// What became of a lookup, or of a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Had {
-    Value(u64),
-    Absent,
-    Failed,
-}
-
 /// The choices that an outcome saw: which of its values each many-valued derivation stood for.
 type Seen = BTreeMap<usize, usize>;
 
@@ -274,12 +268,12 @@ impl<'w, 's> Walk<'w, 's> {
             End::Fails => (Had::Failed, seen),
             End::Many(values) => match values[..] {
                 [] => (Had::Absent, seen),
-                [value] => (Had::Value(value), seen),
+                [had] => (had, seen),
                 _ => {
                     let choice = self.choices.get(self.met.len()).copied().unwrap_or(0);
                     self.met.push(values.len());
                     seen.insert(binding, choice);
-                    (Had::Value(values[choice]), seen)
+                    (values[choice], seen)
                 }
             },
         }
