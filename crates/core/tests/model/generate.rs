@@ -12,7 +12,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
         5 => Just(Verdict::Connects),
         1 => Just(Verdict::Impostor),
     ];
-    let last = (made(6, 18), vec(offer(), 2..=5), option::weighted(0.08, 0..ENDS));
+    let last = (made(6, 18), some(offer(), 2, 5), option::weighted(0.08, 0..ENDS));
     let last = last.prop_map(|(mut made, offers, only)| {
         made.ops.extend(offers);
         made.ops.extend(only.map(|end| Op::Only { end }));
@@ -27,7 +27,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
         1 => (0..ENDS).prop_map(Policy::Protocol),
     ];
     let verdicts = proptest::array::uniform4(verdict);
-    (rest, last, verdicts, prop::bool::weighted(0.35), policy).prop_map(
+    (rest, last, verdicts, prop::bool::weighted(0.45), policy).prop_map(
         |((mut made, ground), last, verdicts, allow_downgrade, policy)| {
             made.push(last);
             let ground = (ENDS..KEYS).zip(ground);
@@ -45,11 +45,17 @@ fn made(at_least: usize, at_most: usize) -> impl Strategy<Value = Made> {
         3 => (0..4usize, 0..4usize).prop_map(|(older, newer)| Origin::Merge { older, newer }),
         2 => (0..4usize, 0..4usize).prop_map(|(ctx, defaults)| Origin::Under { ctx, defaults }),
     ];
-    (origin, vec(op(), at_least..=at_most), prop::bool::weighted(0.15)).prop_map(|(origin, ops, kept)| Made {
+    (origin, some(op(), at_least, at_most), prop::bool::weighted(0.15)).prop_map(|(origin, ops, kept)| Made {
         origin,
         ops,
         kept,
     })
+}
+
+/// About so many; shrinks to none.
+fn some(op: impl Strategy<Value = Op>, at_least: usize, at_most: usize) -> impl Strategy<Value = Vec<Op>> {
+    vec((op, prop::bool::weighted(0.99)), at_least..=at_most)
+        .prop_map(|ops| ops.into_iter().filter_map(|(op, taken)| taken.then_some(op)).collect())
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -62,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..KEYS, mark()).prop_map(|(key, mark)| Op::Replace { key, mark }),
         1 => (0..KEYS).prop_map(|key| Op::Without { key }),
         9 => derive(0..ENDS),
-        2 => derive(0..ENDS).prop_map(Op::with_too_many_values),
+        3 => derive(0..ENDS).prop_map(Op::with_too_many_values),
         9 => derive(plain()),
         2 => offer(),
     ]
