@@ -587,10 +587,14 @@ impl<'a> Session<'a> {
     /// Drops what is under way, and keeps what is known.
     fn finish(mut self, end: &End) -> Box<Record> {
         self.connecting = Few::new();
-        let full = |forks: &&Forks| forks.made == MAX_FORKS && !forks.levels.is_empty();
         let record = &mut *self.record;
-        record.memo.stop();
+        let more = |level: &Level| {
+            let (values, open) = record.memo.known.values_of(level.outcome);
+            open || (level.next as usize) < values
+        };
+        let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
         record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
+        record.memo.stop();
         record.trace = self.frame.take_trace();
         record.ended = now(self.frame.inherited.runtime.as_ref());
         record.clock = self.frame.inherited.runtime.is_some();
