@@ -510,8 +510,11 @@ impl<'a> Session<'a> {
         (attempt.group, attempt.state) = (group, AttemptState::Parked);
     }
 
-    /// It is no absentee: nothing less protected may follow.
+    /// It is no absentee: nothing less protected may follow. (A plan gives nobody a turn.)
     fn has_turn(&mut self, id: u32) {
+        if self.mode == Mode::Plan {
+            return;
+        }
         let protection = self.offer(self.record.attempts[id as usize].root).endpoint.declared_protection();
         self.protected = self.protected.max(protection);
     }
