@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            "a better protected transport was tried before, and must not be followed by this one"
+            "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
@@ -510,11 +510,8 @@ impl<'a> Session<'a> {
         (attempt.group, attempt.state) = (group, AttemptState::Parked);
     }
 
-    /// It is no absentee: nothing less protected may follow. (A plan gives nobody a turn.)
+    /// It is no absentee: nothing less protected may follow.
     fn has_turn(&mut self, id: u32) {
-        if self.mode == Mode::Plan {
-            return;
-        }
         let protection = self.offer(self.record.attempts[id as usize].root).endpoint.declared_protection();
         self.protected = self.protected.max(protection);
     }
