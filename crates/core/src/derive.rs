@@ -171,6 +171,7 @@ impl fmt::Debug for ArgSpec {
 }
 
 /// An argument as the resolver hands it over: absent only where it is optional.
+#[allow(unreachable_pub)] // named by a sealed method of a public trait
 pub type Had<'a> = Option<&'a Value>;
 
 /// One argument of a derivation: [`req`], [`opt`], [`or`], [`is`] or [`dial`].

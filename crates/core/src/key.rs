@@ -38,7 +38,8 @@ pub(crate) struct KeyInfo {
 impl<T: ?Sized> Key<T> {
     /// A key named `name`. Assign it to a `static`.
     pub const fn new(name: &'static str) -> Self {
-        let info = KeyInfo { name, sensitive: false, control: false, show: None, _anchor: AtomicBool::new(false) };
+        let info =
+            KeyInfo { name, sensitive: false, control: false, show: None, _anchor: AtomicBool::new(false) };
         Self { info, value: PhantomData }
     }
 

@@ -51,7 +51,13 @@ impl Policy {
     }
 
     pub(crate) const fn none() -> Self {
-        Self { end_to_end: false, every_hop: false, no_local_lookup: false, networks: Vec::new(), protocols: None }
+        Self {
+            end_to_end: false,
+            every_hop: false,
+            no_local_lookup: false,
+            networks: Vec::new(),
+            protocols: None,
+        }
     }
 
     /// What either forbids. Of networks and protocols, what both allow.
@@ -113,12 +119,15 @@ impl Policy {
     /// Fails unless `address`, which is about to be dialled, is in the allowed networks. A
     /// transport that is not told the address (`None`) is refused if the networks are restricted.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), ConnectError> {
-        let within = |networks: &Vec<Network>, address| networks.iter().any(|network| network.contains(address));
+        let within =
+            |networks: &Vec<Network>, address| networks.iter().any(|network| network.contains(address));
         let what = match address {
             _ if self.networks.is_empty() => return Ok(()),
             Some(address) if self.networks.iter().all(|networks| within(networks, address)) => return Ok(()),
             Some(address) => alloc::format!("{address} is in none of the networks that the policy allows"),
-            None => "the policy allows certain networks only, and the address dialled can't be known here".into(),
+            None => {
+                "the policy allows certain networks only, and the address dialled can't be known here".into()
+            }
         };
         Err(ConnectError::new(ConnectErrorKind::Policy, what))
     }

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use core::mem;
 use core::task::{Context as TaskContext, Poll, Waker};
 
+use crate::BoxFuture;
 use crate::context::Context;
 use crate::derive::{Halt, Yielded};
 use crate::lock::Lock;
 use crate::protocol::Value;
 use crate::resolve::Reads;
-use crate::BoxFuture;
 
 /// What a shared derivation keeps. Clones are the same.
 #[derive(Clone)]

@@ -77,7 +77,7 @@ impl Protocol for Fifo {
     type Endpoint = FifoPair;
     type Flow = Flow;
 
-    async fn connect(&self, pair: FifoPair, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, pair: FifoPair, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         // Who has the other ends open can't be known.
         cx.policy().check_address(None)?;
         open(&pair, Role::Client)

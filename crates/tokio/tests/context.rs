@@ -81,7 +81,7 @@ impl Net for Proxy {
     fn connect<'a>(
         &'a self,
         target: &'a Target,
-        _: &'a ConnectCx,
+        _: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
         assert_eq!(*target, Target::name("far.example", 80));
         Box::pin(async { Ok(duplex().0) })
@@ -90,7 +90,7 @@ impl Net for Proxy {
     fn listen<'a>(
         &'a self,
         _: &'a Target,
-        _: &'a ConnectCx,
+        _: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
         Box::pin(async { Err(ConnectError::new(ConnectErrorKind::Unsupported, "listen")) })
     }

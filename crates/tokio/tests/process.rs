@@ -13,7 +13,7 @@ use tuyau_tokio::{
     ChildFailed, Command, EXIT_STATUS, Exec, Fifo, FifoPair, Stdio, StdioEndpoint, listen_fifo, serve,
 };
 
-fn cx() -> ConnectCx {
+fn cx() -> ConnectCx<'static> {
     ConnectCx::new(&Context::new()).unwrap()
 }
 

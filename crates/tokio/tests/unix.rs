@@ -11,7 +11,7 @@ use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Net, Target};
 use tuyau_testing::rerun;
 use tuyau_tokio::{CREDENTIALS, Host, systemd};
 
-fn cx() -> ConnectCx {
+fn cx() -> ConnectCx<'static> {
     ConnectCx::new(&Context::new()).unwrap()
 }
 

@@ -106,7 +106,7 @@ impl fmt::Debug for ReadBuf<'_> {
 
 /// Lets a tokio stream read into `buf`, without zeroing it.
 #[cfg(feature = "tokio")]
-pub fn read_tokio<S: tokio::io::AsyncRead + Unpin>(
+pub(crate) fn read_tokio<S: tokio::io::AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut core::task::Context<'_>,
     buf: &mut ReadBuf<'_>,

@@ -14,11 +14,9 @@ use core::task::{Context, Poll, ready};
 #[cfg(feature = "hyper")]
 pub(crate) use buf::fill_hyper;
 #[cfg(feature = "tokio")]
-pub(crate) use buf::fill_tokio;
+pub(crate) use buf::{fill_tokio, read_tokio};
 
 pub use buf::ReadBuf;
-#[cfg(feature = "tokio")]
-pub use buf::read_tokio;
 pub use error::{FlowError, FlowErrorKind};
 pub use prefixed::Prefixed;
 
