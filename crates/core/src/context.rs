@@ -394,10 +394,14 @@ impl Context {
     }
 
     fn node(&self, number: u32) -> &Node {
-        match self.nodes().nth(number as usize) {
-            Some(node) => node,
-            None => unreachable!("entry ids are made from this context"),
+        let mut node = &*self.0;
+        for _ in 0..number {
+            match node.parent.as_deref().or(self.0.floor.as_deref()) {
+                Some(older) => node = older,
+                None => unreachable!("entry ids are made from this context"),
+            }
         }
+        node
     }
 
     pub(crate) fn entry(&self, id: EntryId) -> &Entry {
@@ -411,17 +415,26 @@ impl Context {
             Cursor::Below(id) => (id.node, Some(id)),
             Cursor::End => return None,
         };
-        for (number, node) in (first..).zip(self.nodes().skip(first as usize)) {
-            let Some(i) = node.newest(key, below.take()) else { continue };
-            let entry = &node.entries[i as usize];
-            let id = EntryId { node: number, from_top: u32::MAX - i };
-            let next = if entry.cut { Cursor::End } else { Cursor::Below(id) };
-            return match entry.binding {
-                Binding::Nothing => None,
-                _ => Some((id, entry, next)),
+        let mut node = self.node(first);
+        let mut number = first;
+        loop {
+            if let Some(i) = node.newest(key, below.take()) {
+                let entry = &node.entries[i as usize];
+                let id = EntryId { node: number, from_top: u32::MAX - i };
+                let next = if entry.cut { Cursor::End } else { Cursor::Below(id) };
+                return match entry.binding {
+                    Binding::Nothing => None,
+                    _ => Some((id, entry, next)),
+                };
+            }
+            number += 1;
+            node = match &node.parent {
+                Some(parent) => parent,
+                // The floor has no parent: it is where the search ends.
+                None if number == self.0.chain => self.0.floor.as_deref()?,
+                None => return None,
             };
         }
-        None
     }
 
     /// All bindings of `key`, newest first.
@@ -502,8 +515,14 @@ impl Node {
             (Some(index), None) => index.get(key.address()),
             (Some(_), Some(i)) => self.entries[i as usize].older,
             (None, below) => {
-                let end = below.map_or(self.entries.len(), |i| i as usize);
-                self.entries[..end].iter().rposition(|entry| entry.key == key).map(|i| i as u32)
+                let mut i = below.map_or(self.entries.len(), |i| i as usize);
+                while i > 0 {
+                    i -= 1;
+                    if self.entries[i].key == key {
+                        return Some(i as u32);
+                    }
+                }
+                None
             }
         }
     }
