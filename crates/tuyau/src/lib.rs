@@ -64,3 +64,10 @@ pub use error::{Error, ListenError};
 pub use open::{connect, context, listen};
 pub use schemes::{Scheme, schemes};
 pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};
+
+/// The pages outside this crate, whose programs are tests of it.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/tutorial.md")]
+    mod tutorial {}
+}
