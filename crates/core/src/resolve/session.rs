@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            "a better protected transport was tried before, and must not be followed by this one"
+            "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
@@ -608,6 +608,13 @@ impl<'a> Session<'a> {
     }
 }
 
+impl Attempt {
+    /// Of a root that is a value.
+    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
+        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
+    }
+}
+
 impl Forks {
     fn new(root: u32) -> Self {
         let (levels, parked) = (Vec::new(), Vec::new());
@@ -628,7 +635,7 @@ fn now(runtime: Option<&SharedRuntime>) -> Instant {
 }
 
 /// All bindings of all offered keys in order, and how many ranks there are.
-fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
+pub(super) fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
     let mut few = Few::new();
     let offers = ctx.offers();
     let root = |entry, offer, rank| Root { entry, offer, rank, turn: Turn::NotYet };

@@ -81,8 +81,7 @@ impl Host {
     }
 
     async fn listen_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
-        // Whoever may not look names up may still listen on one: nothing is dialled.
-        let addresses = self.addresses(host, port, &Policy::new()).await?;
+        let addresses = self.addresses(host, port, cx.policy()).await?;
         tcp::listen(&addresses, cx)
     }
 }
