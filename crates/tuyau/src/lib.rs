@@ -70,4 +70,6 @@ pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};
 mod pages {
     #[doc = include_str!("../../../docs/tutorial.md")]
     mod tutorial {}
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
 }
