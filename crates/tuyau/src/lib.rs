@@ -8,7 +8,8 @@
 //! ```
 //!
 //! This crate is a front end: the contract is `tuyau-core`, re-exported here, and the transports are in
-//! the crates beside it. A protocol library depends on `tuyau-core` alone; a program on this.
+//! the crates beside it (`tuyau-tokio` for now, which has their keys). A protocol library depends on
+//! `tuyau-core` alone; a program on this. The repository has a tutorial, `docs/tutorial.md`.
 //!
 //! # Contexts
 //!
