@@ -23,7 +23,7 @@ const NAMED: usize = 12;
 
 pub(super) struct Record {
     pub(super) memo: Memo,
-    pub(super) roots: Few<Root, 2>,
+    pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
     pub(super) trace: Trace,
     pub(super) winner: Option<u32>,
@@ -41,7 +41,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(memo: Memo, roots: Few<Root, 2>, began: Instant) -> Self {
+    pub(super) fn new(memo: Memo, roots: Vec<Root>, began: Instant) -> Self {
         Self {
             memo,
             roots,
@@ -62,7 +62,7 @@ impl Record {
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
     pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Few::new(), Instant::default());
+        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Vec::new(), Instant::default());
         if let Some(root) = roots.get_mut(0) {
             root.turn = Turn::Over;
             if matches!(state, AttemptState::Connected) {
@@ -83,7 +83,7 @@ impl Record {
     }
 
     pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(memo, Few::new(), Instant::default()) }
+        Self { setup: Some(error), ..Self::new(memo, Vec::new(), Instant::default()) }
     }
 
     pub(super) fn known(&self) -> &Known {
