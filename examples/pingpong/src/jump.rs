@@ -32,6 +32,11 @@ impl Net for Beyond {
         cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
         Box::pin(async move {
+            cx.policy().check_address(target.ip())?; // what is dialled is what the policy judges
+            let target = target.to_string();
+            if target.contains('\n') {
+                return Err(ConnectError::new(ConnectErrorKind::Misuse, "a host of several lines"));
+            }
             let mut flow = cx.resolve(&self.0).await?.into_flow();
             flow.write_all(format!("{target}\n").as_bytes()).await?;
             Ok(flow)
