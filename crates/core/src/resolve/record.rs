@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Write};
 
+use super::control_keys;
+use super::reads::{Gathered, Reads};
 use super::session::{Attempt, AttemptState, Root, Turn};
 use super::walk::{Found, Known, Need, State};
-use super::{Reads, control_keys};
 use crate::connect::write_chain;
 use crate::context::{Binding, Context, Entry, Offer};
 use crate::derive::Stop;
@@ -85,7 +86,7 @@ impl Record {
     }
 
     pub(super) fn reads(&self) -> Reads {
-        let mut reads = Reads::default();
+        let mut reads = Gathered::default();
         let ctx = &self.known.ctx;
         for key in control_keys() {
             reads.add(ctx, key, usize::MAX);
@@ -96,12 +97,15 @@ impl Record {
         }
         for attempt in &self.attempts {
             self.known.add_reads(self.needs_of(attempt), &mut reads);
+            if let Some(outcome) = attempt.walk.outcome {
+                self.known.add_shared_reads(outcome, &mut reads);
+            }
             if let Some(cx) = &attempt.cx {
                 let keys: Vec<KeyRef> = cx.trace(|trace| trace.reads.clone());
                 keys.into_iter().for_each(|key| reads.add(ctx, key, 1));
             }
         }
-        reads
+        reads.finish()
     }
 
     pub(super) fn errors(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -393,10 +397,22 @@ impl Known {
                 None => ReadOutcome::Unfinished,
             },
             State::Failed(error) => ReadOutcome::Failed(cause(&**error)),
-            State::Declined(_) | State::Unequal | State::Missing => {
-                ReadOutcome::Declined(self.why_absent(Some(outcome)).what)
-            }
-            State::NeedFailed | State::Cycle(_) => ReadOutcome::Failed(self.why(outcome)),
+            // Why a need was not had is said by its own row: to say it again in each row above would
+            // be quadratic.
+            State::Missing | State::NeedFailed => match self.needs_of(outcome).last() {
+                Some(need) if !self.examined(need).is_empty() => {
+                    let failed = matches!(need.found, Found::Failed(..));
+                    let why = |what| format!("`{}` {what}", need.key);
+                    if failed {
+                        ReadOutcome::Failed(Cause::new(why("failed")))
+                    } else {
+                        ReadOutcome::Declined(why("is missing"))
+                    }
+                }
+                _ => ReadOutcome::Declined(self.why_absent(Some(outcome)).what),
+            },
+            State::Declined(_) | State::Unequal => ReadOutcome::Declined(self.why_absent(Some(outcome)).what),
+            State::Cycle(_) => ReadOutcome::Failed(self.why(outcome)),
         }
     }
 
@@ -504,6 +520,13 @@ impl Known {
             }),
             _ => None,
         }
+    }
+
+    /// Whether the root failed because a peer is not, or does not accept, who it should.
+    pub(super) fn is_refuted(&self, root: &Need) -> bool {
+        let Some(error) = self.cause(root) else { return false };
+        let kind = error.downcast_ref().map(ConnectError::kind);
+        kind.or_else(|| error.downcast_ref().map(super::Error::kind)).is_some_and(ConnectErrorKind::is_final)
     }
 
     /// The failure of a lookup, as an error.

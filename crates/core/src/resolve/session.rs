@@ -46,6 +46,8 @@ pub(super) struct Session {
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     /// The best protection that has had its turn.
     protected: Protection,
+    /// The attempt of which a derivation failed because a peer is not who it should be.
+    refuted: Option<u32>,
 }
 
 type Connecting = BoxFuture<'static, Result<Flow, ConnectError>>;
@@ -93,6 +95,7 @@ struct Level {
 pub(super) struct Attempt {
     pub(super) root: u32,
     pub(super) walk: Walk,
+    /// How many of its choices were given, or have forked.
     given: u32,
     pub(super) state: AttemptState,
     pub(super) group: Option<u32>,
@@ -147,6 +150,7 @@ impl Session {
             began: now,
             timer: None,
             protected: Protection::Clear,
+            refuted: None,
         }
     }
 
@@ -180,6 +184,10 @@ impl Session {
                 // Nothing runs, so nothing is waited for.
                 let _ = self.attempts[id as usize].walk.poll(&mut self.memo, cx);
                 self.attempts[id as usize].state = AttemptState::NoEndpoint;
+                // What may turn out to be absent does not yet forbid a less protected one.
+                if !matches!(self.attempts[id as usize].walk.root.found, Found::Absent | Found::Maybe(_)) {
+                    self.protected = self.protected.max(self.offer(root).endpoint.declared_protection());
+                }
             }
         }
         let mut record = self.record();
@@ -188,15 +196,18 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        let progress = self.memo.poll(cx);
-        if let Some(end) = self.poll_connecting(cx) {
-            return Poll::Ready(end);
-        }
-        if progress {
+        if self.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
         }
+        // After the walks: what they had connected must be polled to begin.
+        if let Some(end) = self.poll_connecting(cx) {
+            return Poll::Ready(end);
+        }
         loop {
+            if let Some(attempt) = self.refuted {
+                return Poll::Ready(End::Final { attempt });
+            }
             let now = self.now();
             match self.race.poll(now) {
                 Action::Start { rank } => {
@@ -273,6 +284,9 @@ impl Session {
             let attempt = &mut self.attempts[id as usize];
             if attempt.walk.poll(&mut self.memo, cx).is_pending() {
                 self.walking.push(id);
+                if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
+                    self.open_levels(id, forks);
+                }
                 continue;
             }
             if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
@@ -392,6 +406,7 @@ impl Session {
             if self.attempts[id as usize].walk.poll(&mut self.memo, cx).is_pending() {
                 self.walking.push(id);
                 self.forks[forks as usize].walking += 1;
+                self.open_levels(id, forks);
                 return Next::Walking(id);
             }
             self.walked(id, forks);
@@ -455,14 +470,22 @@ impl Session {
         id
     }
 
-    /// A walk is done: the choices that it met fork, and its endpoint, if it has one, is parked.
-    fn walked(&mut self, id: u32, forks: u32) {
+    /// The choices that a walk has met fork, even while it waits for what depends on them.
+    fn open_levels(&mut self, id: u32, forks: u32) {
         let attempt = &mut self.attempts[id as usize];
         let here = &mut self.forks[forks as usize];
         for i in attempt.given as usize..attempt.walk.choices.len() {
             let Choice { outcome, .. } = attempt.walk.choices[i];
             here.levels.push(Level { before: attempt.walk.choices[..i].to_vec(), outcome, next: 1 });
         }
+        attempt.given = attempt.walk.choices.len() as u32;
+    }
+
+    /// A walk is done: its endpoint, if it has one, is parked.
+    fn walked(&mut self, id: u32, forks: u32) {
+        self.open_levels(id, forks);
+        let attempt = &mut self.attempts[id as usize];
+        let here = &mut self.forks[forks as usize];
         let found = attempt.walk.root.found;
         if let Some(endpoint) = self.memo.known.value(found) {
             let offer = self.memo.known.ctx.offers()[self.roots[attempt.root as usize].offer as usize];
@@ -478,6 +501,9 @@ impl Session {
         }
         if matches!(self.attempts[id as usize].state, AttemptState::NoEndpoint) {
             self.took(id);
+            if self.memo.known.is_refuted(&self.attempts[id as usize].walk.root) {
+                self.refuted = self.refuted.or(Some(id));
+            }
         }
     }
 
@@ -552,7 +578,11 @@ impl Session {
     /// Drops what is under way, and keeps what is known.
     fn record(self) -> Record {
         let ended = self.now();
-        let full = |forks: &&Forks| forks.made == MAX_FORKS && !forks.levels.is_empty();
+        let more = |level: &Level| {
+            let (values, open) = self.memo.known.values_of(level.outcome);
+            open || (level.next as usize) < values
+        };
+        let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
         Record {
             over_limit: self.forks.iter().filter(full).map(|forks| forks.root).collect(),
             known: self.memo.known,

@@ -12,6 +12,7 @@ use core::error::Error;
 use core::task::{self, Poll};
 use core::time::Duration;
 
+use super::Reads;
 use crate::context::{Binding, Context, Cursor, EntryId};
 use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::index::Index;
@@ -126,6 +127,8 @@ pub(super) struct Known {
     pub(super) lookups: Vec<Lookup>,
     pub(super) needs: Vec<Need>,
     pub(super) examined: Vec<u32>,
+    /// What another resolution read to have these outcomes, in order.
+    pub(super) shared: Vec<(u32, Reads)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
@@ -170,6 +173,8 @@ pub(super) struct Walk {
     pub(super) outcome: Option<u32>,
     /// The outcome that it waits for.
     blocked: u32,
+    /// The derivation that is its root, until it is entered.
+    entrance: u32,
 }
 
 enum Frame {
@@ -208,8 +213,7 @@ impl Walk {
         let mut walk = Self::new(id, key, choices);
         match memo.known.ctx.entry(entry).binding {
             Binding::Derivation(_) => {
-                let slot = memo.slot_of_root(key, entry);
-                walk.enter(memo, slot);
+                walk.entrance = memo.slot_of_root(key, entry);
             }
             _ => walk.root.found = Found::Value(entry),
         }
@@ -233,6 +237,7 @@ impl Walk {
             root: Need { key, found: Found::Absent, lookup: NONE },
             outcome: None,
             blocked: NONE,
+            entrance: NONE,
         }
     }
 
@@ -245,11 +250,19 @@ impl Walk {
             }
             self.blocked = NONE;
             match memo.known.outcomes[outcome as usize].state {
-                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot),
+                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot, cx),
                 _ => self.ended(memo, outcome),
             }
         }
-        while let Some(frame) = self.frames.last() {
+        if self.entrance != NONE {
+            let slot = core::mem::replace(&mut self.entrance, NONE);
+            self.enter(memo, slot, cx);
+        }
+        loop {
+            if self.blocked != NONE {
+                return Poll::Pending;
+            }
+            let Some(frame) = self.frames.last() else { return Poll::Ready(()) };
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
                 Frame::Derive { arg: Next::End(why), .. } => {
@@ -262,13 +275,9 @@ impl Walk {
                         },
                     );
                 }
-                Frame::Lookup { at, .. } => self.next_binding(memo, at),
-            }
-            if self.blocked != NONE {
-                return Poll::Pending;
+                Frame::Lookup { at, .. } => self.next_binding(memo, at, cx),
             }
         }
-        Poll::Ready(())
     }
 
     /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
@@ -303,7 +312,7 @@ impl Walk {
     }
 
     /// Looks at the next binding of the lookup on top.
-    fn next_binding(&mut self, memo: &mut Memo, at: At) {
+    fn next_binding(&mut self, memo: &mut Memo, at: At, cx: &mut task::Context<'_>) {
         let slot = match at {
             At::Slot(slot) => Some(slot),
             At::Below(slot) => memo.older(slot, self.lookup_key()),
@@ -314,7 +323,7 @@ impl Walk {
         }
         let entry = memo.slots[slot as usize].entry;
         match memo.known.ctx.entry(entry).binding {
-            Binding::Derivation(_) => self.enter(memo, slot),
+            Binding::Derivation(_) => self.enter(memo, slot, cx),
             _ => self.end_lookup(memo, Found::Value(entry)),
         }
     }
@@ -327,11 +336,11 @@ impl Walk {
     }
 
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
-    fn enter(&mut self, memo: &mut Memo, slot: u32) {
+    fn enter(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
         if memo.is_walked_by(slot, self.id) {
             return self.cycle(memo, slot);
         }
-        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx));
         if let Some(outcome) = known {
             return self.ended_or_wait(memo, outcome);
         }
@@ -347,8 +356,8 @@ impl Walk {
         if maybe || memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
-        // Another walk may have started it since this one entered.
-        if let Some(outcome) = self.remembered(memo, slot) {
+        // Another walk, or another resolution, may have started it since this one entered.
+        if let Some(outcome) = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx)) {
             memo.clear_walked(slot, self.id);
             self.frames.pop();
             self.needs.truncate(needs);
@@ -580,7 +589,7 @@ fn add(all: &mut Vec<u32>, saw: &[u32]) {
 impl Known {
     pub(super) fn new(ctx: Context) -> Self {
         let (outcomes, lookups, needs, examined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { ctx, outcomes, lookups, needs, examined }
+        Self { ctx, outcomes, lookups, needs, examined, shared: Vec::new() }
     }
 
     /// How many values an outcome has, and whether more may come.
@@ -747,20 +756,52 @@ impl Memo {
     }
 
     /// If the derivation at `slot` is shared and another resolution has or makes its outcome: that.
-    fn shared_outcome(&mut self, slot: u32) -> Option<u32> {
+    fn shared_outcome(&mut self, slot: u32, cx: &mut task::Context<'_>) -> Option<u32> {
         if self.planning {
             return None;
         }
-        let ticket = self.derivation(slot).shared()?.find(&self.known.ctx)?;
+        let shared = self.derivation(slot).shared()?;
+        // What this resolution made itself, it made of other choices.
+        let (ticket, reads) = shared.find(&self.known.ctx, |ticket| self.made(slot, ticket))?;
+        let state = match &ticket {
+            Ticket::Done(value) => State::One(value.clone()),
+            // Polled at once: it would not wake anybody otherwise.
+            Ticket::Running(joined) => match joined.poll(cx) {
+                Poll::Pending => State::Running,
+                Poll::Ready(Ok(Yielded::One(value))) => State::One(value),
+                Poll::Ready(_) => return None,
+            },
+        };
         let none = (self.known.needs.len() as u32, self.known.needs.len() as u32);
-        Some(match ticket {
-            Ticket::Done(value) => self.add_outcome(slot, State::One(value), none, Vec::new(), None),
-            Ticket::Running(joined) => {
-                let outcome = self.add_outcome(slot, State::Running, none, Vec::new(), None);
-                self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
-                outcome
+        let outcome = self.add_outcome(slot, state, none, Vec::new(), None);
+        self.known.shared.push((outcome, reads));
+        if let (Ticket::Running(joined), State::Running) =
+            (ticket, &self.known.outcomes[outcome as usize].state)
+        {
+            self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
+        }
+        Some(outcome)
+    }
+
+    /// Whether this resolution made, or makes, the outcome of `slot` that `ticket` is for.
+    fn made(&self, slot: u32, ticket: &Ticket) -> bool {
+        let mut next = self.slots[slot as usize].outcomes;
+        while next != NONE {
+            let outcome = &self.known.outcomes[next as usize];
+            let same = match (&outcome.state, ticket) {
+                (State::One(made), Ticket::Done(value)) => Arc::ptr_eq(made, value),
+                (State::Running, Ticket::Running(joined)) => self.running.iter().any(|run| {
+                    run.outcome == next
+                        && matches!(&run.work, Work::Joined { joined: other, .. } if other.is(joined))
+                }),
+                _ => false,
+            };
+            if same {
+                return true;
             }
-        })
+            next = outcome.next;
+        }
+        false
     }
 
     fn key_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
