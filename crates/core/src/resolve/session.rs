@@ -200,14 +200,14 @@ impl Session {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
         }
+        if let Some(attempt) = self.refuted {
+            return Poll::Ready(End::Final { attempt });
+        }
         // After the walks: what they had connected must be polled to begin.
         if let Some(end) = self.poll_connecting(cx) {
             return Poll::Ready(end);
         }
         loop {
-            if let Some(attempt) = self.refuted {
-                return Poll::Ready(End::Final { attempt });
-            }
             let now = self.now();
             match self.race.poll(now) {
                 Action::Start { rank } => {
@@ -319,7 +319,11 @@ impl Session {
                 continue;
             }
             let forks = self.forks_of(root);
-            match self.next_of(forks, cx) {
+            let next = self.next_of(forks, cx);
+            if let Some(attempt) = self.refuted {
+                return Some(End::Final { attempt });
+            }
+            match next {
                 Next::Connect(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
                     self.connect(id, forks);
@@ -400,7 +404,8 @@ impl Session {
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
-        while let Some(choices) = self.fork(forks) {
+        while self.refuted.is_none() {
+            let Some(choices) = self.fork(forks) else { break };
             let root = self.forks[forks as usize].root;
             let id = self.attempt(root, choices);
             if self.attempts[id as usize].walk.poll(&mut self.memo, cx).is_pending() {

@@ -316,3 +316,37 @@ fn r05_a_flight_is_driven_on_by_whoever_is_left_even_if_nobody_was_woken() {
     assert_eq!(block_on(async move { ctx.get(&SESSION).await }).unwrap(), Some(1));
     assert_eq!(world.count(), 0);
 }
+
+#[test]
+fn r05_of_many_who_wait_for_a_flight_that_fails_none_falls_through() {
+    let (tries, gates) = (Arc::new(AtomicUsize::new(0)), [Gate::default(), Gate::default()]);
+    let (counter, behind) = (tries.clone(), gates.clone());
+    // An older binding, which must never stand in.
+    let ctx = Context::new().with(&SESSION, 666).derive_shared(
+        &SESSION,
+        (),
+        |_| true,
+        move |()| {
+            let nth = counter.fetch_add(1, Ordering::SeqCst);
+            let gate = behind[nth.min(1)].clone();
+            async move {
+                gate.passed().await;
+                if nth == 0 { Err("no route".into()) } else { Ok(1) }
+            }
+        },
+    );
+    let ask = || {
+        let ctx = ctx.clone();
+        Task::new(async move { ctx.get(&SESSION).await })
+    };
+    let mut tasks = [ask(), ask(), ask()];
+    tasks.iter_mut().for_each(|task| assert!(task.run().is_pending()));
+    gates[0].open();
+    assert!(matches!(tasks[0].run(), Poll::Ready(Err(_))));
+    assert!(tasks[1].run().is_pending() && tasks[2].run().is_pending());
+    gates[1].open();
+    for task in &mut tasks[1..] {
+        assert!(matches!(task.run(), Poll::Ready(Ok(Some(1)))));
+    }
+    assert_eq!(tries.load(Ordering::SeqCst), 2, "the second try is shared again");
+}

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tuyau_core::{ConnectErrorKind, Context, Key, Many, decline, dial, opt, or, req};
 
-use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner, yield_once};
+use crate::support::{A, B, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner, yield_once};
 
 #[test]
 fn an_outcome_is_reused_only_where_its_choices_are_equal() {
@@ -153,13 +153,6 @@ fn the_fall_through_starts_anew_for_each_argument() {
 #[test]
 fn a_new_stagger_timer_is_polled_at_once() {
     let world = World::default();
-    let ctx = world.timed().with(&A, world.at("slow").hangs()).with(&B, world.at("fast")).offer(&A).offer(&B);
-    let ctx = ctx.without(&B).with(&A, world.at("slow").hangs());
-    let ctx = Context::new()
-        .with(&B, world.at("fast"))
-        .merge(ctx.offer(&B).without(&C))
-        .with(&A, world.at("first").hangs());
-    let _ = ctx;
     // Two that hang, and one that does not: two timers in a row, each must wake.
     let ctx = world
         .timed()
