@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(order(&[six, six, six, four, four], 2), vec![0, 1, 3, 2, 4]);
         assert_eq!(order(&[six, six, six, four, four], 3), vec![0, 1, 2, 3, 4]);
         // The first group keeps its privilege only until another has had a turn.
-        assert_eq!(order(&[six, four, six, six, four], 2), vec![0, 2, 1, 3, 4]);
+        assert_eq!(order(&[six, four, six, six, four], 2), vec![0, 1, 2, 4, 3]);
         // Those of no group are never held back, and change no turn.
         assert_eq!(order(&[six, None, six, four], 1), vec![0, 1, 3, 2]);
         assert_eq!(order(&[None, None], 1), vec![0, 1]);
