@@ -73,6 +73,16 @@ enum Landed {
     Fail(Arc<dyn core::error::Error + Send + Sync>),
 }
 
+impl Ticket {
+    /// Equal for the same value or flight, while it exists.
+    pub(crate) fn identity(&self) -> usize {
+        match self {
+            Self::Done(value) => Arc::as_ptr(value).cast::<()>() as usize,
+            Self::Running(joined) => joined.identity(),
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn new<T: 'static>(healthy: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let healthy = Box::new(move |value: &Value| value.downcast_ref().is_some_and(&healthy));
@@ -154,9 +164,9 @@ impl Entry {
 }
 
 impl Joined {
-    /// Whether both wait for the same.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// Equal for those who wait for the same, while they do.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
     }
 
     pub(crate) fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Yielded, Halt>> {

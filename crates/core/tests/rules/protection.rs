@@ -21,7 +21,7 @@ fn r10_no_less_protected_candidate_follows_a_protected_one() {
     let error = resolve(&downgrade(&world)).unwrap_err();
     assert_eq!(world.dialled(), ["tls"]);
     let told = format!("{error:#}");
-    assert_eq!(told.matches("must not be followed").count(), 2, "{told}");
+    assert_eq!(told.matches("none less protected may follow").count(), 2, "{told}");
     // Encrypted is less than authenticated, and more than clear.
     let _ = resolve(&downgrade(&world).without(&TLS).with(&ENCRYPTED, world.at("encrypted").refuses()));
     assert!(!world.dialled().contains(&"clear".to_string()));

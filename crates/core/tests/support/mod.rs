@@ -354,7 +354,7 @@ impl Protocol for Scripted {
     type Endpoint = At;
     type Flow = Flow;
 
-    async fn connect(&self, at: At, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, at: At, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         at.world.log(at.name.clone());
         let alive = at.world.alive();
         if let Some(gate) = &at.gate {
