@@ -243,6 +243,7 @@ impl Turns {
 mod tests {
     use super::*;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     const fn at(millis: u64) -> Instant {
         Instant::new(Duration::from_millis(millis))
