@@ -87,7 +87,13 @@ impl ConnectError {
     /// Whether the peer was found not to be, or not to accept, who it should: no other candidate
     /// may be tried in its place.
     pub(crate) const fn is_final(&self) -> bool {
-        matches!(self.kind, ConnectErrorKind::Verification | ConnectErrorKind::Authentication)
+        self.kind.is_final()
+    }
+}
+
+impl ConnectErrorKind {
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::Verification | Self::Authentication)
     }
 }
 

@@ -321,7 +321,11 @@ impl Context {
     /// If bytes were put back in front of the flow: they came in clear text, before the handshake,
     /// and whoever sent them could make them pass for protected ones.
     pub async fn upgrade(&self, flow: Flow, role: Role) -> Result<Flow, ConnectError> {
-        if flow.find::<Prefixed>().is_some_and(|prefixed| !prefixed.unread().is_empty()) {
+        let mut put_back = flow.find::<Prefixed>();
+        while put_back.is_some_and(|prefixed| prefixed.unread().is_empty()) {
+            put_back = put_back.and_then(|prefixed| prefixed.below().find());
+        }
+        if put_back.is_some() {
             return Err(ConnectError::new(
                 ConnectErrorKind::Protocol,
                 "the peer sent clear text beyond its consent to the handshake",

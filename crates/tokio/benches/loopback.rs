@@ -75,7 +75,12 @@ async fn round_trips(mut three: Three) {
     let each = |times: &[f64]| format!("{:.2} µs", median(times.iter().copied()) * 1e6 / TRIPS as f64);
     println!("{:48} {:>12}", "round trip of 64 bytes, bare", each(bare));
     println!("{:48} {:>12} {:>12.3}", "round trip of 64 bytes, flow", each(flow), ratio(flow, bare));
-    println!("{:48} {:>12} {:>12.3}", "round trip, flow in five wrappers", each(wrapped), ratio(wrapped, bare));
+    println!(
+        "{:48} {:>12} {:>12.3}",
+        "round trip, flow in five wrappers",
+        each(wrapped),
+        ratio(wrapped, bare)
+    );
 }
 
 async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin), buffer: &mut [u8]) -> f64 {

@@ -13,6 +13,7 @@ use core::error::Error;
 use core::task::{self, Poll};
 use core::time::Duration;
 
+use super::Reads;
 use crate::context::{Binding, Context, Cursor, EntryId};
 use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::few::Few;
@@ -132,6 +133,8 @@ pub(super) struct Known {
     pub(super) needs: Vec<Need>,
     /// When derivations were started, and how long they took.
     times: Vec<(Instant, Option<Duration>)>,
+    /// What another resolution read to have these outcomes, in order.
+    pub(super) shared: Vec<(u32, Reads)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
@@ -176,6 +179,8 @@ pub(super) struct Walk {
     pub(super) outcome: Option<u32>,
     /// The outcome that it waits for.
     blocked: u32,
+    /// The derivation that is its root, until it is entered.
+    entrance: u32,
     /// The slots on its stack of which another walk is the `walker`: 1 while they are on it.
     beside: Index,
 }
@@ -215,7 +220,7 @@ impl Walk {
     pub(super) fn of(memo: &mut Memo, id: u32, key: KeyRef, entry: EntryId, choices: Vec<Choice>) -> Self {
         let mut walk = Self::new(id, key, choices);
         let slot = memo.slot_of_root(key, entry);
-        walk.enter(memo, slot);
+        walk.entrance = slot;
         walk
     }
 
@@ -247,6 +252,7 @@ impl Walk {
             root: Need { key, found: Found::Absent, lookup: NONE, before: NONE },
             outcome: None,
             blocked: NONE,
+            entrance: NONE,
             beside: Index::default(),
         }
     }
@@ -260,11 +266,19 @@ impl Walk {
             }
             self.blocked = NONE;
             match memo.known.outcomes[outcome as usize].state {
-                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot),
+                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot, cx),
                 _ => self.ended(memo, outcome),
             }
         }
-        while let Some(frame) = self.frames.last() {
+        if self.entrance != NONE {
+            let slot = core::mem::replace(&mut self.entrance, NONE);
+            self.enter(memo, slot, cx);
+        }
+        loop {
+            if self.blocked != NONE {
+                return Poll::Pending;
+            }
+            let Some(frame) = self.frames.last() else { return Poll::Ready(()) };
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
                 // Planning: an argument before the one that fails may end it first.
@@ -281,13 +295,9 @@ impl Walk {
                         },
                     );
                 }
-                Frame::Lookup { at, .. } => self.next_binding(memo, at),
-            }
-            if self.blocked != NONE {
-                return Poll::Pending;
+                Frame::Lookup { at, .. } => self.next_binding(memo, at, cx),
             }
         }
-        Poll::Ready(())
     }
 
     /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
@@ -327,7 +337,7 @@ impl Walk {
     }
 
     /// Looks at the next binding of the lookup on top.
-    fn next_binding(&mut self, memo: &mut Memo, at: At) {
+    fn next_binding(&mut self, memo: &mut Memo, at: At, cx: &mut task::Context<'_>) {
         let slot = match at {
             At::Slot(slot) => Some(slot),
             At::Below(slot) => memo.older(slot, self.lookup_key()),
@@ -338,7 +348,7 @@ impl Walk {
         }
         let Slot { entry, derivation, .. } = &memo.slots[slot as usize];
         match derivation {
-            Some(_) => self.enter(memo, slot),
+            Some(_) => self.enter(memo, slot, cx),
             None => self.end_lookup(memo, Found::Value(*entry)),
         }
     }
@@ -364,7 +374,7 @@ impl Walk {
     }
 
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
-    fn enter(&mut self, memo: &mut Memo, slot: u32) {
+    fn enter(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
         if self.is_on_stack(memo, slot) {
             if self.may_not_come_to(slot) {
                 let outcome = memo.add_outcome(slot, State::WouldRun, NONE, None, None);
@@ -372,7 +382,7 @@ impl Walk {
             }
             return self.cycle(memo, slot);
         }
-        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx));
         if let Some(outcome) = known {
             return self.ended_or_wait(memo, outcome);
         }
@@ -394,8 +404,8 @@ impl Walk {
         if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
-        // Another walk may have started it since this one entered.
-        if let Some(outcome) = self.remembered(memo, slot) {
+        // Another walk, or another resolution, may have started it since this one entered.
+        if let Some(outcome) = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx)) {
             self.clear_on_stack(memo, slot);
             self.frames.pop();
             return self.ended_or_wait(memo, outcome);
@@ -632,7 +642,7 @@ fn add(all: &mut Vec<u32>, saw: &[u32]) {
 impl Known {
     pub(super) fn new(ctx: Context) -> Self {
         let (outcomes, lookups, needs, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { ctx, outcomes, lookups, needs, times }
+        Self { ctx, outcomes, lookups, needs, times, shared: Vec::new() }
     }
 
     /// What an outcome had or failed to have, last first.
@@ -829,19 +839,52 @@ impl Memo {
     }
 
     /// If the derivation at `slot` is shared and another resolution has or makes its outcome: that.
-    fn shared_outcome(&mut self, slot: u32) -> Option<u32> {
+    fn shared_outcome(&mut self, slot: u32, cx: &mut task::Context<'_>) -> Option<u32> {
         if self.planning {
             return None;
         }
-        let ticket = self.derivation(slot).shared()?.find(&self.known.ctx)?;
-        Some(match ticket {
-            Ticket::Done(value) => self.add_outcome(slot, State::One(value), NONE, None, None),
-            Ticket::Running(joined) => {
-                let outcome = self.add_outcome(slot, State::Running, NONE, None, None);
-                self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
-                outcome
+        self.derivation(slot).shared()?;
+        // What this resolution made itself, it made of other choices.
+        let mine = self.made(slot);
+        let shared = self.derivation(slot).shared()?;
+        let (ticket, reads) = shared.find(&self.known.ctx, |ticket| mine.contains(&ticket.identity()))?;
+        let state = match &ticket {
+            Ticket::Done(value) => State::One(value.clone()),
+            // Polled at once: it would not wake anybody otherwise.
+            Ticket::Running(joined) => match joined.poll(cx) {
+                Poll::Pending => State::Running,
+                Poll::Ready(Ok(Yielded::One(value))) => State::One(value),
+                Poll::Ready(_) => return None,
+            },
+        };
+        let running = matches!(state, State::Running);
+        let outcome = self.add_outcome(slot, state, NONE, None, None);
+        self.known.shared.push((outcome, reads));
+        if let (true, Ticket::Running(joined)) = (running, ticket) {
+            self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
+        }
+        Some(outcome)
+    }
+
+    /// What this resolution made, or makes, of the shared derivation at `slot`.
+    fn made(&mut self, slot: u32) -> Vec<usize> {
+        let mut made = Vec::new();
+        let mut next = self.slots[slot as usize].outcomes;
+        while next != NONE {
+            let outcome = &self.known.outcomes[next as usize];
+            match &outcome.state {
+                State::One(value) => made.push(Ticket::Done(value.clone()).identity()),
+                State::Running => {
+                    let run = self.running.get_mut().iter().find(|run| run.outcome == next);
+                    if let Some(Run { work: Work::Joined { joined, .. }, .. }) = run {
+                        made.push(joined.identity());
+                    }
+                }
+                _ => {}
             }
-        })
+            next = outcome.next;
+        }
+        made
     }
 
     fn newest_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
