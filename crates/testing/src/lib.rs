@@ -1,1 +1,1 @@
-//! stub
+//! Conformance suites, written once, that every flow and every net passes.
