@@ -1,0 +1,179 @@
+//! Two flows, each the other's end.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tuyau::{Flow, FlowError, FlowErrorKind};
+use tuyau_tokio::EXIT_STATUS;
+
+use crate::exit::Chain;
+
+/// How long what a peer still sends is read and thrown away, once nobody is there to take it: closing a
+/// socket with unread bytes resets it, and what was just sent to the peer could be lost.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What to do about the near side when the far side has ended, but the near side has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtEnd {
+    /// Send on what comes until it ends, too: the far side has only ended its own direction.
+    SendOn,
+    /// That's all: a person at a terminal would wonder what it waits for.
+    Stop,
+}
+
+/// What was relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Relayed {
+    /// Bytes from the near side to the far.
+    pub(crate) sent: u64,
+    /// Bytes from the far side to the near.
+    pub(crate) received: u64,
+}
+
+/// Where a relay broke.
+#[derive(Debug)]
+pub(crate) enum Break {
+    /// The near side could not be read.
+    NearRead(io::Error),
+    /// The near side took no more.
+    NearWrite(io::Error),
+    /// The far side failed while it was read.
+    FarRead(io::Error),
+    /// The far side took no more.
+    FarWrite(io::Error),
+}
+
+impl Break {
+    /// In words, of a `near` and a `far` side.
+    pub(crate) fn explain(self, near: &str, far: &str, relayed: Relayed) -> String {
+        let what = match &self {
+            Self::NearRead(_) => format!("{near} can't be read"),
+            Self::NearWrite(_) => format!("{near} takes no more"),
+            Self::FarRead(_) => format!("{far} broke off"),
+            Self::FarWrite(error) if is(error, FlowErrorKind::BrokenPipe) => format!("{far} stopped reading"),
+            Self::FarWrite(_) => format!("{far} broke off"),
+        };
+        let (Self::NearRead(error) | Self::NearWrite(error) | Self::FarRead(error) | Self::FarWrite(error)) = self;
+        let error = FlowError::from(error);
+        let Relayed { sent, received } = relayed;
+        format!("{what}: {} ({sent} bytes sent, {received} received)", Chain(&error))
+    }
+}
+
+/// Whether the error is of this kind.
+pub(crate) fn is(error: &io::Error, kind: FlowErrorKind) -> bool {
+    matches!(
+        (error.kind(), kind),
+        (io::ErrorKind::BrokenPipe, FlowErrorKind::BrokenPipe)
+            | (io::ErrorKind::ConnectionReset, FlowErrorKind::Reset)
+    )
+}
+
+/// Copies both ways until both sides have ended, each end passed on as the end of that direction alone.
+///
+/// A far side that stops reading may still have something to say: its side is read to the end before that
+/// counts.
+pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Result<(), Break>) {
+    let (mut near_read, mut near_write) = tokio::io::split(near);
+    let (mut far_read, mut far_write) = tokio::io::split(far);
+    let (mut sent, mut received) = (0, 0);
+    let result = {
+        let up = copy(&mut near_read, &mut far_write, &mut sent);
+        let down = copy(&mut far_read, &mut near_write, &mut received);
+        tokio::pin!(up, down);
+        // The direction that ends first decides what becomes of the other.
+        tokio::select! {
+            upward = &mut up => match upward {
+                Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
+                Err(CopyError::Write(error)) => down.await.map_err(down_break).and(Err(Break::FarWrite(error))),
+                Ok(()) => down.await.map_err(down_break),
+            },
+            downward = &mut down => match downward {
+                Err(error) => Err(down_break(error)),
+                Ok(()) if at_end == AtEnd::Stop => Ok(()),
+                Ok(()) => match up.await {
+                    Ok(()) => Ok(()),
+                    Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
+                    Err(CopyError::Write(error)) => Err(Break::FarWrite(error)),
+                },
+            },
+        }
+    };
+    (Relayed { sent, received }, result)
+}
+
+/// Connects `near`, a peer, with `child`, a program: like [`relay`], but the end of the program ends it
+/// all.
+pub(crate) async fn relay_child(near: Flow, child: Flow) -> (Relayed, Result<(), Break>) {
+    let (mut near_read, mut near_write) = tokio::io::split(near);
+    let (mut child_read, child_write) = tokio::io::split(child);
+    let mut child_write = Some(child_write);
+    let (mut sent, mut received) = (0, 0);
+    let result = {
+        let up = async {
+            if let Some(child_write) = &mut child_write {
+                match copy(&mut near_read, child_write, &mut sent).await {
+                    Err(CopyError::Read(error)) => return Err(Break::NearRead(error)),
+                    // A program need not read all of its input; how it ends says whether that was right.
+                    Err(CopyError::Write(_)) | Ok(()) => {}
+                }
+            }
+            std::future::pending().await
+        };
+        let down = copy(&mut child_read, &mut near_write, &mut received);
+        tokio::select! {
+            broken = up => broken,
+            ended = down => ended.map_err(down_break),
+        }
+    };
+    if result.is_ok() {
+        let rest = tokio::io::copy(&mut near_read, &mut tokio::io::sink());
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
+    if let Some(child_write) = child_write {
+        let child = child_read.unsplit(child_write);
+        tracing::debug!(status = ?child.fact(&EXIT_STATUS), "the program has ended");
+    }
+    (Relayed { sent, received }, result)
+}
+
+/// Sends everything back, and says how much.
+pub(crate) async fn echo(flow: Flow) -> Result<u64, FlowError> {
+    let (mut read, mut write) = tokio::io::split(flow);
+    let mut moved = 0;
+    match copy(&mut read, &mut write, &mut moved).await {
+        Ok(()) => Ok(moved),
+        Err(CopyError::Read(error) | CopyError::Write(error)) => Err(error.into()),
+    }
+}
+
+fn down_break(error: CopyError) -> Break {
+    match error {
+        CopyError::Read(error) => Break::FarRead(error),
+        CopyError::Write(error) => Break::NearWrite(error),
+    }
+}
+
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Copies to the end, and passes it on.
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    moved: &mut u64,
+) -> Result<(), CopyError> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let n = from.read(&mut buffer).await.map_err(CopyError::Read)?;
+        if n == 0 {
+            return to.shutdown().await.map_err(CopyError::Write);
+        }
+        to.write_all(&buffer[..n]).await.map_err(CopyError::Write)?;
+        to.flush().await.map_err(CopyError::Write)?;
+        *moved += n as u64;
+    }
+}
