@@ -76,7 +76,7 @@ impl Protocol for Fifo {
     async fn connect(&self, pair: FifoPair, cx: &ConnectCx) -> Result<Flow, ConnectError> {
         // Who has the other ends open can't be known.
         cx.policy().check_address(None)?;
-        open(&pair).await.map(|pipes| flow(pipes, &pair)).map_err(|error| explain(&pair, error))
+        connect(&pair).await.map(|pipes| flow(pipes, &pair)).map_err(|error| explain(&pair, error))
     }
 
     fn describe(&self, pair: &FifoPair, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,21 +99,32 @@ fn explain(pair: &FifoPair, error: io::Error) -> ConnectError {
     }
 }
 
-/// Opens both, this side's reading end at once, so that the peer finds a reader; then waits for a
-/// reader of its own. Either side may come first. Cancel safe.
-async fn open(pair: &FifoPair) -> io::Result<Pipes> {
-    // Never `open(2)` in a thread: it would block there until a peer comes, which may be never.
+/// Opens both as the server: the reading end first, for clients to find a reader, then the
+/// writing end, once a client reads. That client has its writing end open by then, so that the names
+/// can be given to new FIFOs. Cancel safe.
+async fn accept(pair: &FifoPair) -> io::Result<Pipes> {
     let read = pipe::OpenOptions::new().open_receiver(&pair.read)?;
+    Ok(Pipes::new(read, open_sender(&pair.write).await?))
+}
+
+/// Opens both as the client: the reverse of [`accept`]. Either side may come first. Cancel safe.
+async fn connect(pair: &FifoPair) -> io::Result<Pipes> {
+    let write = open_sender(&pair.write).await?;
+    Ok(Pipes::new(pipe::OpenOptions::new().open_receiver(&pair.read)?, write))
+}
+
+/// Opens the writing end as soon as somebody reads. Cancel safe.
+async fn open_sender(path: &Path) -> io::Result<pipe::Sender> {
+    // Never `open(2)` in a thread: it would block there until a peer comes, which may be never.
     let mut pause = Duration::from_millis(1);
     loop {
-        match pipe::OpenOptions::new().open_sender(&pair.write) {
-            Ok(write) => return Ok(Pipes::new(read, write)),
+        match pipe::OpenOptions::new().open_sender(path) {
             // No reader yet (fifo(7)), and nothing tells when there is one.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
-            Err(error) => return Err(error),
+            opened => return opened,
         }
     }
 }
@@ -174,7 +185,7 @@ impl RawListener for FifoListener {
             match &mut self.state {
                 Accepting::Next => {
                     let pair = self.pair.clone();
-                    self.state = Accepting::Opening(Mutex::new(Box::pin(async move { open(&pair).await })));
+                    self.state = Accepting::Opening(Mutex::new(Box::pin(async move { accept(&pair).await })));
                 }
                 Accepting::Opening(opening) => {
                     let opening = opening.get_mut().unwrap_or_else(PoisonError::into_inner);

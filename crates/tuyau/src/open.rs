@@ -115,9 +115,7 @@ impl Uri {
                 let net = self.required(ctx, &NET).await?;
                 net.listen(&Target::path(path), &cx).await
             }
-            Address::Name(name) if self.scheme.connects => {
-                self.required(ctx, &MEM_HUB).await?.listen(name)
-            }
+            Address::Name(name) if self.scheme().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
             Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
             #[cfg(unix)]
             Address::Name(name) => systemd(name),
@@ -131,8 +129,8 @@ impl Uri {
     async fn required<T: Clone + 'static>(&self, ctx: &Context, key: &'static Key<T>) -> Result<T, Error> {
         let missing = || {
             let what = format!("the context has no `{}`", key.name());
-            let error = ConnectError::new(ConnectErrorKind::Misuse, what)
-                .with_hint("build it over tuyau::context()");
+            let error =
+                ConnectError::new(ConnectErrorKind::Misuse, what).with_hint("build it over tuyau::context()");
             ListenError::new(self, error)
         };
         Ok(ctx.get(key).await?.ok_or_else(missing)?)
@@ -142,7 +140,8 @@ impl Uri {
 /// The one socket that systemd handed over, or the one of this name.
 #[cfg(unix)]
 fn systemd(name: &str) -> Result<Listener, ConnectError> {
-    let misuse = |what: String, hint: String| Err(ConnectError::new(ConnectErrorKind::Misuse, what).with_hint(hint));
+    let misuse =
+        |what: String, hint: String| Err(ConnectError::new(ConnectErrorKind::Misuse, what).with_hint(hint));
     let handed_over = tuyau_tokio::systemd().map_err(|error| {
         ConnectError::new(ConnectErrorKind::Environment, "sockets from systemd").with_source(error)
     })?;
@@ -154,7 +153,8 @@ fn systemd(name: &str) -> Result<Listener, ConnectError> {
     }
     let names: Vec<_> = handed_over.iter().map(|(name, _)| name.clone()).collect();
     let mut found = handed_over.into_iter().filter(|(its, _)| name.is_empty() || its == name);
-    let hint = format!("it handed over: {}; FileDescriptorName= in the unit tells them apart", names.join(", "));
+    let hint =
+        format!("it handed over: {}; FileDescriptorName= in the unit tells them apart", names.join(", "));
     match (found.next(), found.next()) {
         (Some((_, listener)), None) => Ok(listener),
         (None, _) => misuse(format!("systemd handed over no socket called {name}"), hint),

@@ -188,13 +188,13 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        let progress = self.memo.poll(cx);
-        if let Some(end) = self.poll_connecting(cx) {
-            return Poll::Ready(end);
-        }
-        if progress {
+        if self.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
+        }
+        // After the walks: what they have begun to connect has never been polled, and would wake nobody.
+        if let Some(end) = self.poll_connecting(cx) {
+            return Poll::Ready(end);
         }
         loop {
             let now = self.now();

@@ -14,6 +14,7 @@ use tuyau_core::{
     Target,
 };
 
+use crate::ip::with_zone;
 use lookup::Lookups;
 #[cfg(unix)]
 pub(crate) use tcp::TcpAcceptor;
@@ -64,7 +65,7 @@ impl Host {
         policy: &Policy,
     ) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = self.lookups.lookup(host, policy).await?;
-        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        addresses.into_iter().map(|ip| with_zone(ip, port, Some(host))).collect()
     }
 
     async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx) -> Result<Flow, ConnectError> {

@@ -1,6 +1,5 @@
 //! What a URI means: the values and the offer that it adds to a context.
 
-
 use tuyau_core::Context;
 #[cfg(unix)]
 use tuyau_core::Target;
@@ -91,16 +90,21 @@ impl Uri {
         if self.port() != Some(0) {
             return Ok(());
         }
-        let span = self.address_span.clone();
-        Err(UriError::new(UriErrorKind::Port, &self.text, span, "port 0 can't be connected to")
+        let end = self.authority_end();
+        let start = self.text[..end].rfind(':').map_or(end, |colon| colon + 1);
+        Err(UriError::new(UriErrorKind::Port, &self.text, start..end, "port 0 can't be connected to")
             .with_hint("a port is a number from 1 to 65535"))
     }
 
     /// For a URI without a port in a context without one.
     pub(crate) fn port_is_missing(&self) -> UriError {
-        let end = self.text[self.address_span.clone()].trim_end_matches('/').len() + self.address_span.start;
+        let end = self.authority_end();
         UriError::new(UriErrorKind::Port, &self.text, end..end, "the port is missing")
             .with_hint(format!("for example: {}", self.scheme.example))
+    }
+
+    fn authority_end(&self) -> usize {
+        self.address_span.start + self.text[self.address_span.clone()].trim_end_matches('/').len()
     }
 
     fn direction(&self, what: &str) -> UriError {

@@ -32,7 +32,6 @@ pub(crate) fn decode(text: &str, span: Range<usize>) -> Result<Vec<u8>, UriError
 
 /// The text that `text[span]` stands for.
 pub(crate) fn decode_text(text: &str, span: Range<usize>) -> Result<String, UriError> {
-    String::from_utf8(decode(text, span.clone())?).map_err(|_| {
-        UriError::new(UriErrorKind::Syntax, text, span, "what is encoded here is not UTF-8")
-    })
+    String::from_utf8(decode(text, span.clone())?)
+        .map_err(|_| UriError::new(UriErrorKind::Syntax, text, span, "what is encoded here is not UTF-8"))
 }

@@ -88,10 +88,7 @@ fn user_info(text: &str, span: Range<usize>) -> Result<UserInfo, UriError> {
 }
 
 /// Where the host, brackets included, and the port are.
-fn split_port(
-    text: &str,
-    range: Range<usize>,
-) -> Result<(Range<usize>, Option<Range<usize>>), UriError> {
+fn split_port(text: &str, range: Range<usize>) -> Result<(Range<usize>, Option<Range<usize>>), UriError> {
     let part = &text[range.clone()];
     let error = |span, message: &str, hint: &str| {
         Err(UriError::new(UriErrorKind::Host, text, span, message).with_hint(hint))
@@ -160,7 +157,11 @@ impl Host {
         let percent = part.find('%');
         let address_span = span.start..span.start + percent.unwrap_or(part.len());
         let Ok(address) = text[address_span.clone()].parse::<Ipv6Addr>() else {
-            return error(address_span, "not an IPv6 address", "only an IPv6 address goes in brackets: [::1]");
+            return error(
+                address_span,
+                "not an IPv6 address",
+                "only an IPv6 address goes in brackets: [::1]",
+            );
         };
         let Some(percent) = percent else { return Ok(Self::V6(address, None)) };
         let mut zone_span = span.start + percent + 1..span.end;
@@ -192,12 +193,8 @@ impl Host {
         let error = |message: &str, hint: &str| {
             Err(UriError::new(UriErrorKind::Host, text, span.clone(), message).with_hint(hint))
         };
-        let mapped = Uts46::new().to_ascii(
-            decoded.as_bytes(),
-            AsciiDenyList::URL,
-            Hyphens::Allow,
-            DnsLength::Ignore,
-        );
+        let mapped =
+            Uts46::new().to_ascii(decoded.as_bytes(), AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore);
         let Ok(ascii) = mapped else {
             return error(
                 "not a host name",
@@ -209,17 +206,26 @@ impl Host {
         }
         let name = ascii.strip_suffix('.').unwrap_or(&ascii);
         if name.split('.').any(str::is_empty) {
-            return error("a part of the name is empty", "one dot goes between two parts, and may end the name");
+            return error(
+                "a part of the name is empty",
+                "one dot goes between two parts, and may end the name",
+            );
         }
         if name.split('.').any(|label| label.len() > 63) {
-            return error("a part of the name is too long", "63 bytes at most between two dots (RFC 1035 section 2.3.4)");
+            return error(
+                "a part of the name is too long",
+                "63 bytes at most between two dots (RFC 1035 section 2.3.4)",
+            );
         }
         if name.len() > 253 {
             return error("the name is too long", "253 bytes at most (RFC 1035 section 2.3.4)");
         }
         // Systems read `127.1` and `0x7f000001` as addresses, in ways of their own.
         if name.rsplit('.').next().is_some_and(is_number) {
-            return error("neither a name nor an IPv4 address", "an IPv4 address has four decimal parts: 127.0.0.1");
+            return error(
+                "neither a name nor an IPv4 address",
+                "an IPv4 address has four decimal parts: 127.0.0.1",
+            );
         }
         Ok(Self::Name(ascii.into_owned()))
     }

@@ -163,26 +163,27 @@ fn consumer(uri: &Uri, option: &UriOption, to: Use) -> Result<&'static OptionInf
             format!("the stack is {}", quote(uri.scheme.name)),
         );
     }
-    if let Some(found) = known().find(|known| known.name == name && (layer.is_none() || known.layer == layer)) {
+    if let Some(found) = known().find(|known| known.name == name && (layer.is_none() || known.layer == layer))
+    {
         return Ok(found);
     }
     if to == Use::Listen && uri.scheme.options().any(|known| known.name == name) {
         return error(format!("listening has no use for the option {}", quote(name)), String::new());
     }
-    let hint = did_you_mean(name, known().map(|known| known.name).collect());
+    let hint = did_you_mean("options", name, known().map(|known| known.name).collect());
     error(format!("nothing here consumes the option {}", quote(&option.name)), hint)
 }
 
 /// The `names` there are, the nearest spelling first; what is as near as another stays in its order.
-pub(crate) fn did_you_mean(name: &str, mut names: Vec<&str>) -> String {
+pub(crate) fn did_you_mean(what: &str, name: &str, mut names: Vec<&str>) -> String {
     let distance = |known: &str| strsim::damerau_levenshtein(known, name);
     names.sort_by_key(|known| distance(known));
     match names.first() {
-        None => "there are none".into(),
+        None => format!("there are no {what}"),
         Some(nearest) if distance(nearest) * 2 < nearest.len() => {
-            format!("did you mean {nearest}? There are {}", names.join(", "))
+            format!("did you mean {nearest}? The {what} are {}", names.join(", "))
         }
-        Some(_) => format!("there are {}", names.join(", ")),
+        Some(_) => format!("the {what} are {}", names.join(", ")),
     }
 }
 

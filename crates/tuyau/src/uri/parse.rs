@@ -15,7 +15,10 @@ const LONGEST: usize = 64 * 1024;
 /// What stands behind the scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    Host { host: host::Host, port: Option<u16> },
+    Host {
+        host: host::Host,
+        port: Option<u16>,
+    },
     /// Of a Unix socket; an abstract one begins with a NUL byte.
     Socket(Vec<u8>),
     Path(Vec<u8>),
@@ -111,9 +114,9 @@ fn is_host_and_port(text: &str) -> bool {
     })
 }
 
+/// A few URIs, of what is most used.
 fn examples() -> String {
-    let examples: Vec<_> =
-        schemes().iter().filter(|scheme| scheme.available).map(|scheme| scheme.example).collect();
+    let examples: Vec<_> = schemes().iter().take(3).map(|scheme| scheme.example).collect();
     examples.join(", ")
 }
 
@@ -151,7 +154,7 @@ fn layer_named(text: &str, layer: &str, span: Range<usize>) -> Result<&'static S
         return Err(no_scheme(text));
     }
     let available = schemes().iter().filter(|known| known.available);
-    let hint = did_you_mean(&name, available.map(|known| known.name).collect());
+    let hint = did_you_mean("schemes", &name, available.map(|known| known.name).collect());
     let message = format!("unknown scheme {}", quote(layer));
     Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint))
 }
@@ -175,8 +178,13 @@ impl Parts<'_> {
         let text = &self.text[rest.clone()];
         if let Some(hash) = text.find('#') {
             let span = rest.start + hash..rest.end;
-            return Err(UriError::new(UriErrorKind::Syntax, self.text, span, "a fragment has no meaning here")
-                .with_hint("if it is part of a name, write %23"));
+            return Err(UriError::new(
+                UriErrorKind::Syntax,
+                self.text,
+                span,
+                "a fragment has no meaning here",
+            )
+            .with_hint("if it is part of a name, write %23"));
         }
         let Some(mark) = text.find('?') else { return Ok((rest, Vec::new())) };
         let address = rest.start..rest.start + mark;
@@ -236,7 +244,11 @@ impl Parts<'_> {
 
     fn host(&self, span: Range<usize>) -> Result<(User, Address), UriError> {
         let Some(rest) = self.text[span.clone()].strip_prefix("//") else {
-            return Err(self.error(UriErrorKind::Host, span.start..span.start, "// is missing after the colon"));
+            return Err(self.error(
+                UriErrorKind::Host,
+                span.start..span.start,
+                "// is missing after the colon",
+            ));
         };
         let start = span.start + 2;
         let end = rest.find('/').map_or(span.end, |slash| start + slash);

@@ -1,10 +1,14 @@
 //! What is a URI and what isn't, and how the errors read.
 
-use proptest::prelude::*;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use super::host::Host;
-use super::parse::Address;
-use super::{Uri, UriError, UriErrorKind, uri};
+use proptest::prelude::*;
+use tuyau_core::names;
+use tuyau_tokio::{BIND, FAST_OPEN, INTERFACE, KEEPALIVE, MARK, NODELAY};
+
+use super::{Address, Host, Uri, UriError, UriErrorKind, Use, apply_options, uri};
+use crate::{Allow, schemes};
 
 fn parsed(text: &str) -> Uri {
     uri(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -117,8 +121,6 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
         "/run/x.sock",
         "@name",
         "://h:1",
-        "tpc://h:1",
-        "TSP://h:1",
         "tls://h:1",
         "tls+tcp://h:1",
         "https://example.com/",
@@ -171,16 +173,25 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
 
 #[cfg(feature = "exec")]
 #[test]
-fn errors_of_commands() {
+fn an_unknown_scheme_is_told_the_known_ones() {
     let rendered: Vec<_> =
-        ["exec:", "exec:  ", "exec:''", "exec:a 'b", "exec:a\0b", "sh:"].map(|text| error(text).to_string()).into();
+        ["tpc://h:1", "UNIZ:/x", "postgres://h", "a+tcp://h:1"].map(|text| error(text).to_string()).into();
+    insta::assert_snapshot!(rendered.join("\n\n"));
+}
+
+#[cfg(feature = "exec")]
+#[test]
+fn errors_of_commands() {
+    let rendered: Vec<_> = ["exec:", "exec:  ", "exec:''", "exec:a 'b", "exec:a\0b", "sh:"]
+        .map(|text| error(text).to_string())
+        .into();
     insta::assert_snapshot!(rendered.join("\n\n"));
 }
 
 #[cfg(not(feature = "exec"))]
 #[test]
 fn what_was_not_compiled_in_names_its_feature() {
-    insta::assert_snapshot!(error("exec:cat"), @"");
+    insta::assert_snapshot!(error("exec:cat"));
 }
 
 #[test]
@@ -249,15 +260,62 @@ fn what_is_no_password_is_shown() {
 /// Texts that get past the first checks.
 fn uri_like() -> impl Strategy<Value = String> {
     let scheme = prop::sample::select(vec![
-        "tcp://", "tcp:", "unix:", "unix://", "unix:@", "mem:", "exec:", "sh:", "fifo:", "systemd:", "tls+tcp://", "-",
-        "TCP://", "a+", "",
+        "tcp://",
+        "tcp:",
+        "unix:",
+        "unix://",
+        "unix:@",
+        "mem:",
+        "exec:",
+        "sh:",
+        "fifo:",
+        "systemd:",
+        "tls+tcp://",
+        "-",
+        "TCP://",
+        "a+",
+        "",
     ]);
     let part = prop::sample::select(vec![
-        "h", "example.com", "[::1]", "[fe80::1%25eth0]", "[", "]", ":", "1", "65536", "@", "u:p@", "/", "//", "?", "&",
-        "=", "a=b", "tcp.nodelay", "%", "%41", "%ff", "%00", "#", "+", "-", ".", "'", "\"", "\\", " ", "ü", "日", "\u{1b}",
-        "\u{202e}", "\0", "e\u{301}",
+        "h",
+        "example.com",
+        "[::1]",
+        "[fe80::1%25eth0]",
+        "[",
+        "]",
+        ":",
+        "1",
+        "65536",
+        "@",
+        "u:p@",
+        "/",
+        "//",
+        "?",
+        "&",
+        "=",
+        "a=b",
+        "tcp.nodelay",
+        "%",
+        "%41",
+        "%ff",
+        "%00",
+        "#",
+        "+",
+        "-",
+        ".",
+        "'",
+        "\"",
+        "\\",
+        " ",
+        "ü",
+        "日",
+        "\u{1b}",
+        "\u{202e}",
+        "\0",
+        "e\u{301}",
     ]);
-    (scheme, prop::collection::vec(part, 0..8)).prop_map(|(scheme, parts)| format!("{scheme}{}", parts.concat()))
+    (scheme, prop::collection::vec(part, 0..8))
+        .prop_map(|(scheme, parts)| format!("{scheme}{}", parts.concat()))
 }
 
 fn check(text: &str) -> Result<bool, TestCaseError> {
@@ -267,7 +325,8 @@ fn check(text: &str) -> Result<bool, TestCaseError> {
             if uri.user.as_ref().is_some_and(|(user, _)| user.password.is_some()) {
                 return Ok(true);
             }
-            let again = super::uri(&spelt).map_err(|error| TestCaseError::fail(format!("{text} -> {error}")))?;
+            let again =
+                super::uri(&spelt).map_err(|error| TestCaseError::fail(format!("{text} -> {error}")))?;
             prop_assert_eq!(again.to_string(), spelt);
             prop_assert_eq!(again.address, uri.address);
             Ok(true)
@@ -309,5 +368,116 @@ proptest! {
         };
         prop_assert_eq!(host(format!("tcp://{v4}:{port}")), (Host::V4(v4), Some(port)));
         prop_assert_eq!(host(format!("tcp://[{v6}]:{port}")), (Host::V6(v6, None), Some(port)));
+    }
+}
+
+/// What using `uri` to connect is refused with.
+fn refusal(uri: Uri) -> String {
+    match uri.apply(crate::context()) {
+        Ok(_) => panic!("{uri} can be used"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn errors_of_use() {
+    let trusted = [
+        "systemd:http",
+        "tcp://user:s3cret@h:1",
+        "tcp://h:0",
+        "tcp://h:1?nodelai=1",
+        "tcp://h:1?x=1",
+        "tcp://h:1?tls.sni=a",
+        "tcp://h:1?tcp.connect-timeout=1s",
+        "tcp://h:1?nodelay=maybe",
+        "tcp://h:1?connect-timeout=5",
+        "tcp://h:1?connect-timeout",
+        "tcp://h:1?keepalive=maybe",
+        "tcp://h:1?bind=here",
+        "tcp://h:1?mark=-1",
+        "tcp://h:1?interface",
+        "unix:/x?nodelay",
+    ];
+    let untrusted = [
+        "unix:/run/x.sock",
+        "fifo:/p",
+        "-",
+        "tcp://h:1?bind=127.0.0.1",
+        "tcp://h:1?nodelay&interface=eth0",
+        "tcp://h:1?mark=1",
+    ];
+    let trusted = trusted.map(|text| refusal(parsed(text).allow(Allow::ALL)));
+    let untrusted = untrusted.map(|text| refusal(parsed(text)));
+    insta::assert_snapshot!([trusted.as_slice(), &untrusted].concat().join("\n\n"));
+}
+
+#[cfg(feature = "exec")]
+#[test]
+fn a_stranger_starts_no_program() {
+    for text in ["exec:cat", "sh:cat"] {
+        assert_eq!(
+            parsed(text).apply(crate::context()).map(drop).unwrap_err().kind(),
+            UriErrorKind::NotAllowed
+        );
+        let others = Allow::LOCAL | Allow::FILES | Allow::STDIO | Allow::ROUTE;
+        assert!(parsed(text).allow(others).apply(crate::context()).is_err());
+        assert!(parsed(text).allow(Allow::EXEC).apply(crate::context()).is_ok());
+    }
+}
+
+#[test]
+fn every_scheme_of_the_table_does_what_the_table_says() {
+    for scheme in schemes().iter().filter(|scheme| scheme.available) {
+        let uri = parsed(scheme.example);
+        assert_eq!(uri.scheme().name, scheme.name);
+        assert_eq!(uri.to_string(), scheme.example, "the example is in the canonical spelling");
+        assert_eq!(
+            uri.clone().allow(scheme.wants).apply(crate::context()).is_ok(),
+            scheme.connects,
+            "{}",
+            scheme.name
+        );
+        let stranger = scheme.connects && scheme.wants == Allow::NOTHING;
+        assert_eq!(uri.apply(crate::context()).is_ok(), stranger, "{}", scheme.name);
+        assert_eq!(uri.check_listen().is_ok(), scheme.listens, "{}", scheme.name);
+        for option in scheme.options() {
+            let with = parsed(&format!("{uri}?{}={}", option.name, option.example));
+            let applied = with.clone().allow(scheme.wants | option.wants).apply(crate::context());
+            assert!(applied.is_ok(), "{with}: {}", applied.unwrap_err());
+            let listened = apply_options(&with.allow(Allow::ALL), crate::context(), Use::Listen);
+            assert_eq!(listened.is_ok(), option.listens, "{}", option.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_uri_binds_what_it_says() {
+    let uri = "tcp://[fe80::1%25lo]:7?nodelay=no&keepalive=30s&bind=[::1]:5&interface=lo&mark=7&fast-open\
+               &connect-timeout=1m30s&attempt-timeout=2s&attempt-delay=50ms";
+    let ctx = parsed(uri).allow(Allow::ROUTE).apply(crate::context()).expect("it can be used");
+    assert_eq!(ctx.get(&names::HOST).await.unwrap().as_deref(), Some("fe80::1%lo"));
+    assert_eq!(ctx.get(&names::PORT).await.unwrap(), Some(7));
+    assert_eq!(ctx.get(&NODELAY).await.unwrap(), Some(false));
+    let keepalive = ctx.get(&KEEPALIVE).await.unwrap().expect("it is on");
+    assert_eq!(keepalive.idle, Some(Duration::from_secs(30)));
+    assert_eq!(ctx.get(&BIND).await.unwrap(), Some(SocketAddr::from((Ipv6Addr::LOCALHOST, 5))));
+    assert_eq!(ctx.get(&INTERFACE).await.unwrap().as_deref(), Some("lo"));
+    assert_eq!(ctx.get(&MARK).await.unwrap(), Some(7));
+    assert_eq!(ctx.get(&FAST_OPEN).await.unwrap(), Some(true));
+    assert_eq!(ctx.get(&names::DEADLINE).await.unwrap(), Some(Duration::from_secs(90)));
+    assert_eq!(ctx.get(&names::ATTEMPT_TIMEOUT).await.unwrap(), Some(Duration::from_secs(2)));
+    assert_eq!(ctx.get(&names::ATTEMPT_DELAY).await.unwrap(), Some(Duration::from_millis(50)));
+
+    let off = parsed("tcp://h:1?keepalive=false").apply(ctx).expect("it can be used");
+    assert_eq!(off.get(&KEEPALIVE).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_uri_shortens_a_deadline_and_never_lengthens_it() {
+    let ctx = crate::context().with(&names::DEADLINE, Duration::from_secs(10));
+    for (text, deadline) in [("1h", 10), ("2s", 2)] {
+        let uri = parsed(&format!("tcp://h:1?connect-timeout={text}"));
+        let ctx = uri.apply(ctx.clone()).expect("it can be used");
+        assert_eq!(ctx.get(&names::DEADLINE).await.unwrap(), Some(Duration::from_secs(deadline)), "{text}");
     }
 }
