@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::overrides::Pinned;
@@ -61,7 +61,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Output")]
     pub(crate) log: Option<String>,
     /// Use colours: by default on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
     pub(crate) color: Color,
 }
 
@@ -76,10 +83,12 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// See the same client and server talk over every transport that this build has
-    #[command(long_about = "See the same client and server talk over every transport that this build has.\n\n\
+    #[command(
+        long_about = "See the same client and server talk over every transport that this build has.\n\n\
         Starts servers on this machine, runs one client over each transport and prints a table; last comes a \
         failure, on purpose, and how it is explained. Needs no network, configuration or privilege, and leaves \
-        nothing behind. Fails if any transport does.")]
+        nothing behind. Fails if any transport does."
+    )]
     Tour {
         /// Print one JSON document in place of the table
         #[arg(long)]

@@ -141,7 +141,9 @@ mod tests {
         assert!(!pinned.fits("example.org", 443));
         assert!("*:80:::1".parse::<Pinned>().unwrap().fits("anything", 80));
         assert!("[::1]:80:127.0.0.1".parse::<Pinned>().unwrap().fits("::1", 80));
-        for bad in ["", "a", "a:80", "a:80:", "a:0:::1", "a:x:::1", ":80:::1", "a:80:b", "a:80:::1,", "a:80:[::1"] {
+        for bad in
+            ["", "a", "a:80", "a:80:", "a:0:::1", "a:x:::1", ":80:::1", "a:80:b", "a:80:::1,", "a:80:[::1"]
+        {
             assert!(bad.parse::<Pinned>().is_err(), "{bad}");
         }
     }

@@ -137,7 +137,9 @@ impl Pour<'_> {
             let mut slices = [self.unit; 16];
             slices[0] = &self.unit[done..];
             match flow.poll_write(cx, &slices[..ahead.max(1)])? {
-                Poll::Ready(0) => return Poll::Ready(Err(FlowError::new(tuyau_core::FlowErrorKind::BrokenPipe).into())),
+                Poll::Ready(0) => {
+                    return Poll::Ready(Err(FlowError::new(tuyau_core::FlowErrorKind::BrokenPipe).into()));
+                }
                 Poll::Ready(n) => self.sent += n as u64,
                 Poll::Pending => break,
             }
@@ -259,7 +261,9 @@ pub(crate) enum PingPongError {
 impl fmt::Display for PingPongError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LineTooLong => write!(f, "a line of more than {MAX_LINE} bytes: does the peer speak ping-pong?"),
+            Self::LineTooLong => {
+                write!(f, "a line of more than {MAX_LINE} bytes: does the peer speak ping-pong?")
+            }
             Self::AnswerBrokeOff => f.write_str("the server ended in the middle of an answer"),
             Self::WrongAnswer => f.write_str("that is not the answer: does the server speak ping-pong?"),
             Self::Flow(error) => error.fmt(f),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tuyau::{Flow, FlowError, FlowErrorKind};
-use tuyau_tokio::EXIT_STATUS;
 
 use crate::exit::Chain;
 
@@ -54,7 +53,8 @@ impl Break {
             Self::FarWrite(error) if is(error, FlowErrorKind::BrokenPipe) => format!("{far} stopped reading"),
             Self::FarWrite(_) => format!("{far} broke off"),
         };
-        let (Self::NearRead(error) | Self::NearWrite(error) | Self::FarRead(error) | Self::FarWrite(error)) = self;
+        let (Self::NearRead(error) | Self::NearWrite(error) | Self::FarRead(error) | Self::FarWrite(error)) =
+            self;
         let error = FlowError::from(error);
         let Relayed { sent, received } = relayed;
         format!("{what}: {} ({sent} bytes sent, {received} received)", Chain(&error))
@@ -107,17 +107,14 @@ pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Res
 /// all.
 pub(crate) async fn relay_child(near: Flow, child: Flow) -> (Relayed, Result<(), Break>) {
     let (mut near_read, mut near_write) = tokio::io::split(near);
-    let (mut child_read, child_write) = tokio::io::split(child);
-    let mut child_write = Some(child_write);
+    let (mut child_read, mut child_write) = tokio::io::split(child);
     let (mut sent, mut received) = (0, 0);
     let result = {
         let up = async {
-            if let Some(child_write) = &mut child_write {
-                match copy(&mut near_read, child_write, &mut sent).await {
-                    Err(CopyError::Read(error)) => return Err(Break::NearRead(error)),
-                    // A program need not read all of its input; how it ends says whether that was right.
-                    Err(CopyError::Write(_)) | Ok(()) => {}
-                }
+            match copy(&mut near_read, &mut child_write, &mut sent).await {
+                Err(CopyError::Read(error)) => return Err(Break::NearRead(error)),
+                // A program need not read all of its input; how it ends says whether that was right.
+                Err(CopyError::Write(_)) | Ok(()) => {}
             }
             std::future::pending().await
         };
@@ -128,12 +125,8 @@ pub(crate) async fn relay_child(near: Flow, child: Flow) -> (Relayed, Result<(),
         }
     };
     if result.is_ok() {
-        let rest = tokio::io::copy(&mut near_read, &mut tokio::io::sink());
-        let _ = tokio::time::timeout(LINGER, rest).await;
-    }
-    if let Some(child_write) = child_write {
-        let child = child_read.unsplit(child_write);
-        tracing::debug!(status = ?child.fact(&EXIT_STATUS), "the program has ended");
+        let mut nowhere = tokio::io::sink();
+        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut near_read, &mut nowhere)).await;
     }
     (Relayed { sent, received }, result)
 }

@@ -68,7 +68,9 @@ impl Route {
             _ if !pinned.is_empty() => "--resolve",
             _ => return Ok(()),
         };
-        Err(Failure::Usage(format!("{option} has no use with `{command}`, which connects to nothing that is given")))
+        Err(Failure::Usage(format!(
+            "{option} has no use with `{command}`, which connects to nothing that is given"
+        )))
     }
 }
 

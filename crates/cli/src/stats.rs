@@ -37,7 +37,10 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { min_ms, avg_ms, median_ms, max_ms, mdev_ms } = self;
-        write!(f, "min/avg/median/max/mdev = {min_ms:.3}/{avg_ms:.3}/{median_ms:.3}/{max_ms:.3}/{mdev_ms:.3} ms")
+        write!(
+            f,
+            "min/avg/median/max/mdev = {min_ms:.3}/{avg_ms:.3}/{median_ms:.3}/{max_ms:.3}/{mdev_ms:.3} ms"
+        )
     }
 }
 

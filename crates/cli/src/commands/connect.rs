@@ -30,7 +30,9 @@ pub(crate) async fn relay_stdio(stdio: Flow, peer: Flow) -> Result<(), Failure> 
     tracing::debug!(sent, received, "the transfer has ended");
     match result {
         Ok(()) => Ok(()),
-        Err(Break::NearWrite(error)) if is(&error, tuyau::FlowErrorKind::BrokenPipe) => Err(Failure::OutputClosed),
+        Err(Break::NearWrite(error)) if is(&error, tuyau::FlowErrorKind::BrokenPipe) => {
+            Err(Failure::OutputClosed)
+        }
         Err(broken) => Err(Failure::Broken(broken.explain("standard input or output", "the peer", relayed))),
     }
 }

@@ -148,7 +148,8 @@ async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(
     .await;
     let report = client.report();
     let connected = report.took.map(|took| format!(", connected in {}", Took(took))).unwrap_or_default();
-    let (sent, came) = (Count((times.len() as u64 + 1).min(count), "ping"), Count(times.len() as u64, "pong"));
+    let (sent, came) =
+        (Count((times.len() as u64 + 1).min(count), "ping"), Count(times.len() as u64, "pong"));
     app.out.line(format_args!("{uri}: {sent}, {came}{connected}"))?;
     if let Some(summary) = Summary::of(&times) {
         app.out.line(format_args!("rtt {summary}"))?;

@@ -44,7 +44,12 @@ pub(crate) async fn run(
                     let to = winner(&report).and_then(|it| it.endpoint.as_deref()).unwrap_or("?");
                     let words: Vec<_> =
                         steps.iter().map(|(name, took)| format!("{name} {}", Took(*took))).collect();
-                    app.out.line(format_args!("{}: seq={seq} {}: {}", Visible(to), words.join(", "), Took(total)))?;
+                    app.out.line(format_args!(
+                        "{}: seq={seq} {}: {}",
+                        Visible(to),
+                        words.join(", "),
+                        Took(total)
+                    ))?;
                     tally.add(steps, total);
                 }
                 Err(tuyau::Error::Connect(error)) => {
@@ -88,7 +93,8 @@ impl Tally {
     fn print(&self, app: &App, uri: &str) -> Result<(), Failure> {
         let (tried, connected) = (self.tried, self.total.len() as u64);
         let lost = 100 * (tried - connected) / tried.max(1);
-        app.out.line(format_args!("\n--- {uri} ---\n{tried} tried, {connected} connected, {lost}% failed"))?;
+        app.out
+            .line(format_args!("\n--- {uri} ---\n{tried} tried, {connected} connected, {lost}% failed"))?;
         let several = self.steps.len() > 1;
         let parts = self.steps.iter().filter(|_| several).map(|(name, times)| (name.as_str(), times));
         for (name, times) in parts.chain([("total", &self.total)]) {

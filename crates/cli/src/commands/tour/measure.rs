@@ -66,17 +66,21 @@ impl Stage {
         match &self.server {
             Server::Program { connect, seen } => {
                 visit(connect, ctx, row, report).await?;
-                let lines = std::fs::read_to_string(seen).map_err(|error| format!("what the server saw: {error}"))?;
+                let lines =
+                    std::fs::read_to_string(seen).map_err(|error| format!("what the server saw: {error}"))?;
                 row.server = serde_json::from_str(lines.lines().next().unwrap_or_default())
                     .map_err(|error| format!("what the server saw: {error}"))?;
                 Ok(())
             }
             Server::Here { listen, connect } => {
-                let uri = typed(listen).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+                let uri =
+                    typed(listen).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
                 let listener = uri.listen_in(ctx).await.map_err(|error| in_a_line(&error))?;
                 let local = listener.local();
                 let uri = match (connect, &local) {
-                    (Connect::Host(host), Target::Addr(address)) => format!("tcp://{host}:{}", address.port()),
+                    (Connect::Host(host), Target::Addr(address)) => {
+                        format!("tcp://{host}:{}", address.port())
+                    }
                     _ => listen.clone(),
                 };
                 let (tell, told) = mpsc::channel();
@@ -100,12 +104,7 @@ impl Stage {
 }
 
 /// The client.
-async fn visit(
-    uri: &str,
-    ctx: &Context,
-    row: &mut Row,
-    report: &mut Option<Report>,
-) -> Result<(), String> {
+async fn visit(uri: &str, ctx: &Context, row: &mut Row, report: &mut Option<Report>) -> Result<(), String> {
     row.uri = uri.into();
     let uri = typed(uri).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
     row.stack = uri.scheme().name.into();

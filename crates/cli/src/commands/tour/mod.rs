@@ -39,7 +39,7 @@ pub(crate) async fn run(app: &App, json: bool) -> Result<(), Failure> {
         .tempdir()
         .map_err(|error| Failure::Failed(format!("a temporary directory: {error}")))?;
     let ctx = tuyau::context();
-    let mut show = Show::new(app, json);
+    let show = Show::new(app, json);
     show.head()?;
     let mut rows = Vec::new();
     for stage in rows::stages(dir.path())? {

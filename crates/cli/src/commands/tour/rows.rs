@@ -56,10 +56,7 @@ pub(super) fn stages(dir: &Path) -> Result<Vec<Stage>, Failure> {
     let at = |scheme: &str, name: &str| format!("{scheme}:{}", dir.join(name).display());
     let mut stages = vec![
         Stage::here("tcp v4", "tcp://127.0.0.1:0", Connect::Host("127.0.0.1")),
-        Stage {
-            absent: no_ipv6(),
-            ..Stage::here("tcp v6", "tcp://[::1]:0", Connect::Host("[::1]"))
-        },
+        Stage { absent: no_ipv6(), ..Stage::here("tcp v6", "tcp://[::1]:0", Connect::Host("[::1]")) },
         Stage::here("tcp name", "tcp://localhost:0", Connect::Host("localhost")),
         Stage::here("unix", at("unix", "socket"), Connect::Same),
     ];
