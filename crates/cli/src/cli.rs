@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,29 +9,56 @@ use clap_complete::Shell;
 
 use crate::overrides::Pinned;
 
-/// What `--help` and the man page say at their end.
-pub(crate) const AFTER_HELP: &str = "\
-URIs:
-  tcp://HOST:PORT   unix:PATH   unix:@NAME   exec:COMMAND   sh:LINE   fifo:PATH   mem:NAME   -
-  `tuyau schemes` lists what this build can do, `tuyau schemes -v` the options too.
+/// The exit status, and what it means.
+pub(crate) const EXIT_STATUS: [(u8, &str); 7] = [
+    (0, "it worked; also `demo server` and `listen` with --echo or --exec, when a signal stopped them"),
+    (1, "nothing could be connected or listened on, or what was asked for failed"),
+    (2, "the command line, or a URI in it, can't be used"),
+    (3, "it was connected, and broke in the middle: reset, truncated, the program failed"),
+    (130, "SIGINT (Ctrl-C) ended it; but `ping` then ends as if its count were reached"),
+    (141, "whoever read the standard output stopped reading"),
+    (143, "SIGTERM ended it; but `ping` as above"),
+];
 
-Exit status:
-  0    it worked; also a server (`demo server`, `listen --echo`, `listen --exec`) that was stopped by a signal
-  1    nothing could be connected or listened on, or what was asked for failed
-  2    the command line or a URI in it can't be used
-  3    it was connected, and broke in the middle: reset, truncated, the program at the other end failed
-  130  ended by SIGINT (Ctrl-C); `ping` ends as if its count were reached
-  141  whoever read the standard output stopped reading
-  143  ended by SIGTERM
+/// The forms of a URI.
+pub(crate) const URIS: [(&str, &str); 8] = [
+    ("tcp://HOST:PORT", "TCP; an IPv6 address in brackets"),
+    ("unix:PATH", "a Unix socket"),
+    ("unix:@NAME", "a Unix socket with an abstract name"),
+    ("exec:COMMAND", "the standard streams of a program: words with quotes, no shell"),
+    ("sh:LINE", "the standard streams of a shell line"),
+    ("fifo:PATH", "a pair of named pipes, PATH.in and PATH.out"),
+    ("mem:NAME", "a name in memory, inside this process"),
+    ("-", "this process's standard input and output"),
+];
 
-Further commands:
-  tuyau completions SHELL   prints completions for bash, elvish, fish, powershell or zsh
-  tuyau man [DIR]           prints the manual page, or writes those of all commands to DIR";
+/// Commands that `--help` does not list, since one needs them once.
+pub(crate) const FURTHER: [(&str, &str); 2] = [
+    ("tuyau completions SHELL", "prints completions for bash, elvish, fish, powershell or zsh"),
+    ("tuyau man [DIR]", "prints the manual page, or writes those of all commands to DIR"),
+];
+
+/// What `--help` says at its end.
+fn after_help() -> String {
+    let mut help = String::from("URIs (options: see `tuyau schemes -v`):\n");
+    for (uri, what) in URIS {
+        let _ = writeln!(help, "  {uri:15}  {what}");
+    }
+    help.push_str("\nExit status:\n");
+    for (code, what) in EXIT_STATUS {
+        let _ = writeln!(help, "  {code:<3}  {what}");
+    }
+    help.push_str("\nFurther commands:\n");
+    for (command, what) in FURTHER {
+        let _ = writeln!(help, "  {command:23}  {what}");
+    }
+    help
+}
 
 /// One flow, any transport, chosen at run time by a URI.
 #[derive(Debug, Parser)]
 #[command(name = "tuyau", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(after_help = after_help(), disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

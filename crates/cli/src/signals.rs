@@ -3,10 +3,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::Failure;
+
+/// How long after a failure its cause may turn out to be a signal.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// A signal that ends a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +41,17 @@ impl Signals {
         &mut self,
         command: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        tokio::select! {
+        let result = tokio::select! {
             result = command => result,
-            signal = self.next() => Err(Failure::Signal(signal)),
+            signal = self.next() => return Err(Failure::Signal(signal)),
+        };
+        // Ctrl-C goes to the programs that this one started, too: that they died of it may be seen first.
+        if let Err(Failure::Broken(_)) = result
+            && let Ok(signal) = tokio::time::timeout(GRACE, self.next()).await
+        {
+            return Err(Failure::Signal(signal));
         }
+        result
     }
 
     /// The next signal. Cancel safe.

@@ -46,6 +46,20 @@ pub(super) struct Row {
     pub(super) why: Option<String>,
 }
 
+impl Row {
+    /// What was resolved to, where there is little room: of a command, its name and first words.
+    pub(super) fn short(&self) -> String {
+        const WORDS: usize = 4;
+        if !matches!(&*self.stack, "exec" | "sh") {
+            return self.resolved.clone();
+        }
+        let words: Vec<_> = self.resolved.split(' ').collect();
+        let name = words.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+        let some = words.iter().skip(1).take(WORDS - 1).map(|word| format!(" {word}")).collect::<String>();
+        format!("{name}{some}{}", if words.len() > WORDS { " …" } else { "" })
+    }
+}
+
 /// Runs `stage` to its end. The report too, if it was connected.
 pub(super) async fn measure(stage: &Stage, ctx: &Context) -> (Row, Option<Report>) {
     let mut row = Row { name: stage.name, ..Row::default() };

@@ -63,7 +63,7 @@ impl Show {
         let text = |text: &str| if text.is_empty() { dash() } else { Visible(text).to_string() };
         self.line(&[
             row.name.into(),
-            text(&row.resolved),
+            text(&row.short()),
             text(&row.server.listener),
             text(&row.server.peer),
             row.connect_ms.map_or_else(dash, |ms| Took(Duration::from_secs_f64(ms / 1e3)).to_string()),
