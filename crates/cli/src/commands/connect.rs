@@ -17,9 +17,9 @@ pub(crate) async fn run(app: &App, uri: &str) -> Result<(), Failure> {
     relay_stdio(stdio(&ctx).await?, resolved.into_flow()).await
 }
 
-/// The standard streams, which `ctx` can give out once.
-pub(crate) async fn stdio(ctx: &Context) -> Result<Flow, Failure> {
-    Ok(typed("-")?.connect_in(ctx).await?.into_flow())
+/// The standard streams, which `base` can give out once. It must not offer anything else.
+pub(crate) async fn stdio(base: &Context) -> Result<Flow, Failure> {
+    Ok(typed("-")?.connect_in(base).await?.into_flow())
 }
 
 /// Joins the standard streams with `peer`.

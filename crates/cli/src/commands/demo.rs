@@ -85,20 +85,20 @@ fn note(file: &std::path::Path, seen: &Seen) -> std::io::Result<()> {
 pub(crate) async fn client(app: &App, uri: &str, count: Option<u64>) -> Result<(), Failure> {
     let uri = typed(uri)?;
     let base = app.route.context(&uri, Some(pingpong::DEFAULT_PORT))?;
-    let ctx = uri.apply(base)?;
+    let ctx = uri.apply(base.clone())?;
     let client = pingpong::client(&ctx).await.map_err(|error| app.failed_to_connect(error.into()))?;
     app.show(&client.report());
     match count {
         Some(count) => pings(app, &uri, client, count).await,
-        None => lines(app, &ctx, client).await,
+        None => lines(app, &base, client).await,
     }
 }
 
-/// The tutorial's client: each line of the input, and its answer.
-async fn lines(app: &App, ctx: &Context, mut client: Client) -> Result<(), Failure> {
+/// The tutorial's client: each line of the input, and its answer. `base` offers nothing yet.
+async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Failure> {
     let prompts = std::io::stdin().is_terminal();
     let escapes = std::io::stdout().is_terminal();
-    let mut console = stdio(ctx).await?;
+    let mut console = stdio(base).await?;
     let mut input = Lines::default();
     loop {
         if prompts {

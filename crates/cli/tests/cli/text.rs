@@ -1,6 +1,6 @@
 //! What is printed: help, errors, reports, completions and the manual; and that it is plain where it must be.
 
-use crate::peers::{Place, peer, run, tuyau};
+use crate::peers::{Place, Running, peer, run, tuyau};
 
 #[test]
 fn help() {
@@ -69,8 +69,13 @@ fn a_plan_does_nothing() {
     let ended = run(tuyau(["plan", &format!("sh:touch {file}")]), b"").code(0);
     assert!(ended.text().starts_with("would try 1 candidate; nothing was run"), "{}", ended.text());
     assert_eq!(place.entries(), [""; 0]);
-    run(tuyau(["explain", &format!("sh:touch {file}; read end")]), b"");
-    assert_eq!(place.entries(), ["made"], "explain really connects");
+    let (mut server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0", "-v"]);
+    run(tuyau(["plan", &uri]), b"").code(0);
+    run(tuyau(["explain", &uri]), b"").code(0);
+    server.error_line("connection from ");
+    assert!(server.error_line("lines answered").ends_with(": 0 lines answered"));
+    server.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(server.end().stderr.matches("connection from ").count(), 1, "explain connects, plan does not");
 }
 
 #[test]
