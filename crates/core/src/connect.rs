@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
+use core::mem;
 
 use crate::context::{Context, Plain};
 use crate::lock::Lock;
@@ -145,58 +146,115 @@ pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write)
 /// What a connecting transport is told, at every hop: the context's plain values, the deadline,
 /// the policy and the runtime. Cheap to clone.
 #[derive(Clone)]
-pub struct ConnectCx(Arc<Inner>);
+pub struct ConnectCx<'a> {
+    frame: MaybeOwned<'a>,
+    /// The candidate that is being connected.
+    attempt: u32,
+}
 
-struct Inner {
-    ctx: Context,
-    inherited: Inherited,
+#[derive(Clone)]
+enum MaybeOwned<'a> {
+    Borrowed(&'a Frame<'a>),
+    Owned(Arc<Frame<'static>>),
+}
+
+/// What all candidates of one resolution share.
+pub(crate) struct Frame<'a> {
+    ctx: MaybeCloned<'a>,
+    pub(crate) inherited: Inherited,
     trace: Lock<Trace>,
 }
 
-/// What happened below a candidate while it was connecting.
+enum MaybeCloned<'a> {
+    Borrowed(&'a Context),
+    Owned(Context),
+}
+
+/// What happened below the candidates while they were connecting.
 #[derive(Default)]
 pub(crate) struct Trace {
-    /// Each with when it began, so that one that was cut off can say how long it had taken.
-    pub(crate) hops: Vec<(Hop, Option<Instant>)>,
+    pub(crate) hops: Vec<TracedHop>,
     pub(crate) reads: Vec<KeyRef>,
 }
 
-impl ConnectCx {
-    /// For connecting and listening outside a resolution, with the values of `ctx`.
-    pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
-        Ok(Self::inherit(ctx.clone(), Inherited::of(ctx)?))
+#[derive(Clone)]
+pub(crate) struct TracedHop {
+    pub(crate) attempt: u32,
+    pub(crate) hop: Hop,
+    /// So that one that was cut off can say how long it had taken.
+    pub(crate) started: Option<Instant>,
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn new(ctx: &'a Context, inherited: Inherited) -> Self {
+        Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(Trace::default()) }
     }
 
-    pub(crate) fn inherit(ctx: Context, inherited: Inherited) -> Self {
-        Self(Arc::new(Inner { ctx, inherited, trace: Lock::new(Trace::default()) }))
+    pub(crate) fn ctx(&self) -> &Context {
+        match &self.ctx {
+            MaybeCloned::Borrowed(ctx) => ctx,
+            MaybeCloned::Owned(ctx) => ctx,
+        }
+    }
+
+    pub(crate) fn cx(&'a self, attempt: u32) -> ConnectCx<'a> {
+        ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
+    }
+
+    pub(crate) fn take_trace(&self) -> Trace {
+        self.trace.with(mem::take)
+    }
+}
+
+impl ConnectCx<'static> {
+    /// For connecting and listening outside a resolution, with the values of `ctx`.
+    pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
+        let inherited = Inherited::of(ctx)?;
+        let ctx = MaybeCloned::Owned(ctx.clone());
+        let frame = Frame { ctx, inherited, trace: Lock::new(Trace::default()) };
+        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
+    }
+}
+
+impl ConnectCx<'_> {
+    fn frame(&self) -> &Frame<'_> {
+        match &self.frame {
+            MaybeOwned::Borrowed(frame) => frame,
+            MaybeOwned::Owned(frame) => frame,
+        }
+    }
+
+    /// The same, to be given to what is connected below.
+    pub(crate) fn reborrow(&self) -> ConnectCx<'_> {
+        self.frame().cx(self.attempt)
     }
 
     /// The context's value of `key`: for what configures a transport rather than names its peer
     /// (socket options). It must be bound to a value: a derivation can't run here, and is an error.
     pub fn get<T: Clone + 'static>(&self, key: &'static Key<T>) -> Result<Option<T>, ConnectError> {
         let erased = key.erase();
-        self.0.trace.with(|trace| {
+        self.frame().trace.with(|trace| {
             if !trace.reads.contains(&erased) {
                 trace.reads.push(erased);
             }
         });
-        plain(&self.0.ctx, key)
+        plain(self.frame().ctx(), key)
     }
 
     /// The policy that binds this hop.
     pub fn policy(&self) -> &Policy {
-        self.0.inherited.policy()
+        self.frame().inherited.policy()
     }
 
     /// The time and task source, if the context has one.
     pub fn runtime(&self) -> Option<&SharedRuntime> {
-        self.0.inherited.runtime.as_ref()
+        self.frame().inherited.runtime.as_ref()
     }
 
     /// When the resolution must be done, if it has a deadline. The resolver keeps it: the future
     /// that connects is dropped then.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.inherited.deadline
+        self.frame().inherited.deadline
     }
 
     /// Runs `connect` as a hop of its own: reports show it, with its outcome and time.
@@ -208,10 +266,7 @@ impl ConnectCx {
     ) -> Result<T, ConnectError> {
         let hop = Hop { name: name.into(), address: alloc::format!("{address}"), outcome: None, took: None };
         let started = self.now();
-        let index = self.0.trace.with(|trace| {
-            trace.hops.push((hop, started));
-            trace.hops.len() - 1
-        });
+        let index = self.add_hop(hop, started);
         let result = connect.await;
         let ended = self.now();
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
@@ -219,33 +274,37 @@ impl ConnectCx {
             let _ = write_chain(error, &mut text);
             text
         });
-        self.0.trace.with(|trace| {
-            let hop = &mut trace.hops[index].0;
+        self.frame().trace.with(|trace| {
+            let hop = &mut trace.hops[index].hop;
             hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
             hop.outcome = Some(outcome);
         });
         result
     }
 
+    fn add_hop(&self, hop: Hop, started: Option<Instant>) -> usize {
+        self.frame().trace.with(|trace| {
+            trace.hops.push(TracedHop { attempt: self.attempt, hop, started });
+            trace.hops.len() - 1
+        })
+    }
+
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
     /// policy. What it did shows as hops of this one. Cancel safe.
     pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
-        let inherited = self.0.inherited.for_hop(outer)?;
+        let inherited = self.frame().inherited.for_hop(outer)?;
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {
             Ok(resolved) => resolved.report(),
             Err(error) => error.report(),
         };
-        let hops: Vec<Hop> = report.candidates.into_iter().flat_map(|candidate| candidate.hops).collect();
-        self.0.trace.with(|trace| trace.hops.extend(hops.into_iter().map(|hop| (hop, None))));
+        for hop in report.candidates.into_iter().flat_map(|candidate| candidate.hops) {
+            self.add_hop(hop, None);
+        }
         result.map_err(|error| {
             let kind = error.kind();
             ConnectError::new(kind, "the hop before could not be connected").with_source(error)
         })
-    }
-
-    pub(crate) fn trace<R>(&self, f: impl FnOnce(&mut Trace) -> R) -> R {
-        self.0.trace.with(f)
     }
 
     fn now(&self) -> Option<Instant> {
@@ -253,7 +312,7 @@ impl ConnectCx {
     }
 }
 
-impl fmt::Debug for ConnectCx {
+impl fmt::Debug for ConnectCx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectCx").field("deadline", &self.deadline()).finish_non_exhaustive()
     }

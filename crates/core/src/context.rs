@@ -278,8 +278,8 @@ impl Context {
     ///
     /// # Errors
     /// If no candidate could be connected: the error lists each, and why.
-    pub async fn resolve(&self) -> Result<Resolved, Error> {
-        resolve::resolve(self).await
+    pub fn resolve(&self) -> impl Future<Output = Result<Resolved, Error>> + Send {
+        resolve::resolve(self)
     }
 
     /// What [`resolve`](Self::resolve) would try, and what decides it, without running or

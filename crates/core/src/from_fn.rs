@@ -34,7 +34,7 @@ impl Protocol for FromFnProtocol {
     type Endpoint = FromFn;
     type Flow = Flow;
 
-    async fn connect(&self, connect: FromFn, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, connect: FromFn, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         (connect.0)().await
     }
 }

@@ -27,7 +27,7 @@ pub trait Layer: Send + Sync + 'static {
         &'a self,
         inner: Flow,
         role: Role,
-        cx: &'a ConnectCx,
+        cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>>;
 }
 

@@ -17,6 +17,7 @@ mod adapters;
 mod connect;
 mod context;
 mod derive;
+mod few;
 mod flow;
 mod from_fn;
 mod index;

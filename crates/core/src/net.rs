@@ -89,14 +89,14 @@ pub trait Net: Send + Sync + 'static {
     fn connect<'a>(
         &'a self,
         target: &'a Target,
-        cx: &'a ConnectCx,
+        cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>>;
 
     /// Listens on `target`.
     fn listen<'a>(
         &'a self,
         target: &'a Target,
-        cx: &'a ConnectCx,
+        cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Listener, ConnectError>>;
 
     /// The addresses of `name`, all at once or as they become known. A net that looks names up on

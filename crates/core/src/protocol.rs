@@ -22,7 +22,7 @@ pub(crate) type Value = Arc<dyn Any + Send + Sync>;
 /// impl Protocol for Serial {
 ///     type Endpoint = u32; // the baud rate
 ///     type Flow = Flow;
-///     async fn connect(&self, baud: u32, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+///     async fn connect(&self, baud: u32, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
 ///         Ok(open(baud))
 ///     }
 /// }
@@ -39,7 +39,7 @@ pub trait Protocol: Send + Sync + 'static {
     fn connect(
         &self,
         endpoint: Self::Endpoint,
-        cx: &ConnectCx,
+        cx: &ConnectCx<'_>,
     ) -> impl Future<Output = Result<Self::Flow, ConnectError>> + Send;
 
     /// Shows an endpoint to people. Its `Debug` form if not overridden.
@@ -117,11 +117,11 @@ pub(crate) mod sealed {
         fn declared_protection(&self) -> Protection;
         fn group(&self, endpoint: &dyn Any) -> Option<u32>;
         fn describe(&self, endpoint: &dyn Any, f: &mut fmt::Formatter<'_>) -> fmt::Result;
-        fn connect(
+        fn connect<'a>(
             &'static self,
             endpoint: &dyn Any,
-            cx: ConnectCx,
-        ) -> Option<BoxFuture<'static, Result<Flow, ConnectError>>>;
+            cx: ConnectCx<'a>,
+        ) -> Option<BoxFuture<'a, Result<Flow, ConnectError>>>;
     }
 }
 
@@ -154,11 +154,11 @@ impl<P: Protocol> sealed::Erased for Endpoint<P> {
         }
     }
 
-    fn connect(
+    fn connect<'a>(
         &'static self,
         endpoint: &dyn Any,
-        cx: ConnectCx,
-    ) -> Option<BoxFuture<'static, Result<Flow, ConnectError>>> {
+        cx: ConnectCx<'a>,
+    ) -> Option<BoxFuture<'a, Result<Flow, ConnectError>>> {
         let endpoint = endpoint.downcast_ref::<P::Endpoint>()?.clone();
         Some(Box::pin(async move { self.protocol.connect(endpoint, &cx).await.map(Into::into) }))
     }
@@ -174,12 +174,12 @@ pub struct Dial {
 
 impl Dial {
     /// Connects. Reports show it as a hop. Cancel safe.
-    pub async fn open(&self, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    pub async fn open(&self, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let key = self.endpoint.key_ref();
         if let Some(why) = cx.policy().refuses_protocol(key) {
             return Err(ConnectError::new(ConnectErrorKind::Policy, why));
         }
-        let Some(connect) = self.endpoint.connect(&*self.value, cx.clone()) else {
+        let Some(connect) = self.endpoint.connect(&*self.value, cx.reborrow()) else {
             unreachable!("the endpoint key binds values of its own type only")
         };
         cx.hop(key.name(), self, connect).await

@@ -5,10 +5,10 @@
 //! before have failed, or for the head start. Within what may start, one starts at once when
 //! nothing runs or one has ended, else after the delay.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::Instant;
+use crate::few::Few;
 
 /// The Connection Attempt Delay that RFC 8305 section 8 recommends.
 pub(crate) const DEFAULT_DELAY: Duration = Duration::from_millis(250);
@@ -62,8 +62,8 @@ pub(crate) struct Race {
     /// Ranks before this one have nothing more.
     first: u32,
     /// The ranks that may start, from `first` on.
-    open: Vec<Rank>,
-    running: Vec<Running>,
+    open: Few<Rank, 1>,
+    running: Few<Running, 1>,
     /// Another may start now, or at this time.
     next: Next,
 }
@@ -98,8 +98,14 @@ enum Next {
 impl Race {
     /// A race of this many ranks.
     pub(crate) fn new(config: RaceConfig, ranks: u32, now: Instant) -> Self {
-        let open = if ranks == 0 { Vec::new() } else { alloc::vec![Rank::new(now)] };
-        Self { config, ranks, first: 0, open, running: Vec::new(), next: Next::Now }
+        Self { config, ranks, first: 0, open: Few::new(), running: Few::new(), next: Next::Now }.opened(now)
+    }
+
+    fn opened(mut self, now: Instant) -> Self {
+        if self.ranks > 0 {
+            self.open.push(Rank::new(now));
+        }
+        self
     }
 
     pub(crate) fn input(&mut self, event: Event, now: Instant) {
@@ -110,7 +116,9 @@ impl Race {
                 self.next = self.config.delay.map_or(Next::WhenOneEnds, |delay| Next::At(now + delay));
             }
             Event::Ended { id } => {
-                self.running.retain(|running| running.id != id);
+                if let Some(i) = self.running.position(|running| running.id == id) {
+                    self.running.remove(i);
+                }
                 self.next = Next::Now;
             }
             Event::Dry { rank, forever } => {
@@ -119,8 +127,10 @@ impl Race {
                 }
             }
             Event::Supply => {
-                for rank in self.open.iter_mut().filter(|rank| rank.supply == Supply::Dry) {
-                    rank.supply = Supply::Unknown;
+                for i in 0..self.open.len() {
+                    if self.open[i].supply == Supply::Dry {
+                        self.open[i].supply = Supply::Unknown;
+                    }
                 }
             }
         }
@@ -141,7 +151,7 @@ impl Race {
             self.open.push(Rank::new(now));
         }
         self.open_by_head_start(now);
-        let supplied = self.open.iter().position(|rank| rank.supply == Supply::Unknown);
+        let supplied = self.open.position(|rank| rank.supply == Supply::Unknown);
         let may_start = match self.next {
             Next::Now => true,
             Next::At(at) => at <= now || self.running.is_empty(),
@@ -155,7 +165,7 @@ impl Race {
 
     /// Drops ranks in front that have nothing more, running or to start.
     fn close_ranks(&mut self) {
-        while let Some(front) = self.open.first() {
+        while let Some(front) = self.open.get(0) {
             let rank = self.first;
             if front.supply != Supply::Exhausted || self.running.iter().any(|running| running.rank == rank) {
                 break;
@@ -175,7 +185,7 @@ impl Race {
 
     /// When the rank after those that are open joins them.
     fn joins_at(&self) -> Option<Instant> {
-        let newest = self.open.last()?;
+        let newest = self.open.iter().next_back()?;
         Some(newest.opened + self.config.head_start?)
     }
 

@@ -15,7 +15,7 @@ impl Protocol for Refusing {
     type Endpoint = u8;
     type Flow = Flow;
 
-    async fn connect(&self, _endpoint: u8, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, _endpoint: u8, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         yield_once().await;
         Err(ConnectError::new(ConnectErrorKind::Refused, "connect"))
     }

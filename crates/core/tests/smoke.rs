@@ -33,7 +33,7 @@ struct P;
 impl Protocol for P {
     type Endpoint = Ep;
     type Flow = Flow;
-    async fn connect(&self, e: Ep, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, e: Ep, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         e.1.lock().unwrap().push(e.0);
         if e.0 >= 100 {
             Ok(Flow::new(Null))

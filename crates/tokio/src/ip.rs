@@ -51,7 +51,7 @@ impl Protocol for Tcp {
     type Endpoint = TcpEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: TcpEndpoint, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: TcpEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.net.connect(&endpoint.target, cx).await
     }
 
@@ -69,7 +69,7 @@ impl Protocol for Unix {
     type Endpoint = UnixEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: UnixEndpoint, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: UnixEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.net.connect(&endpoint.target, cx).await
     }
 

@@ -17,7 +17,7 @@ use core::time::Duration;
 pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
 
-use crate::connect::plain;
+use crate::connect::{Frame, plain};
 use crate::names::{
     ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
@@ -30,19 +30,28 @@ use session::{Mode, Session};
 use walk::{Found, Memo, Walk};
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
-    let settings = Settings::of(ctx, None).map_err(|error| Error::setup(ctx, error))?;
-    Session::new(ctx.clone(), settings, Mode::Connect).run().await
+    let (inherited, settings) = setup(ctx).map_err(|error| Error::setup(ctx, error))?;
+    let frame = Frame::new(ctx, inherited);
+    let mut session = Session::new(&frame, settings, Mode::Connect);
+    let end = session.run().await;
+    session.resolved(end)
 }
 
 /// Resolves a hop, under what the one that goes through it passes on.
 pub(crate) async fn resolve_inherited(ctx: &Context, inherited: Inherited) -> Result<Resolved, Error> {
-    let settings = Settings::of(ctx, Some(inherited)).map_err(|error| Error::setup(ctx, error))?;
-    Session::new(ctx.clone(), settings, Mode::Connect).run().await
+    let settings = Settings::of(ctx, &inherited).map_err(|error| Error::setup(ctx, error))?;
+    let frame = Frame::new(ctx, inherited);
+    let mut session = Session::new(&frame, settings, Mode::Connect);
+    let end = session.run().await;
+    session.resolved(end)
 }
 
 pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
-    let settings = Settings::of(ctx, None).map_err(|error| Error::setup(ctx, error))?;
-    Session::new(ctx.clone(), settings, Mode::Unfold).unfold().await
+    let (inherited, settings) = setup(ctx).map_err(|error| Error::setup(ctx, error))?;
+    let frame = Frame::new(ctx, inherited);
+    let mut session = Session::new(&frame, settings, Mode::Unfold);
+    let end = session.run().await;
+    session.unfolded(end)
 }
 
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
@@ -55,18 +64,25 @@ pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Err
     })
     .await;
     match walk.root.found {
-        Found::Failed(..) => Err(Error::of_get(memo.known, walk.root)),
+        Found::Failed(..) => Err(Error::of_get(memo, walk.root)),
         found => Ok(memo.known.value(found).cloned()),
     }
 }
 
 pub(crate) fn plan(ctx: &Context) -> Report {
-    let settings = match Settings::of(ctx, None) {
-        Ok(settings) => settings,
+    let (inherited, settings) = match setup(ctx) {
+        Ok(setup) => setup,
         Err(error) => return Record::setup(ctx, error).report(),
     };
-    let session = Session::new(ctx.clone(), settings, Mode::Plan);
+    let frame = Frame::new(ctx, inherited);
+    let session = Session::new(&frame, settings, Mode::Plan);
     session.plan(&mut task::Context::from_waker(task::Waker::noop()))
+}
+
+fn setup(ctx: &Context) -> Result<(Inherited, Settings), ConnectError> {
+    let inherited = Inherited::of(ctx)?;
+    let settings = Settings::of(ctx, &inherited)?;
+    Ok((inherited, settings))
 }
 
 /// What a hop passes on to the next.
@@ -113,18 +129,13 @@ impl Inherited {
 
 /// What the context says about how to resolve it.
 struct Settings {
-    inherited: Inherited,
     race: RaceConfig,
     first_group_count: u32,
     allow_downgrade: bool,
 }
 
 impl Settings {
-    fn of(ctx: &Context, inherited: Option<Inherited>) -> Result<Self, ConnectError> {
-        let inherited = match inherited {
-            Some(inherited) => inherited,
-            None => Inherited::of(ctx)?,
-        };
+    fn of(ctx: &Context, inherited: &Inherited) -> Result<Self, ConnectError> {
         let clock = inherited.runtime.is_some();
         let mut settings = Self {
             race: RaceConfig {
@@ -133,7 +144,6 @@ impl Settings {
                 attempt_timeout: None,
                 deadline: inherited.deadline,
             },
-            inherited,
             first_group_count: 1,
             allow_downgrade: false,
         };

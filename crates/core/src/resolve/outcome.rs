@@ -8,7 +8,7 @@ use core::ops::{Deref, DerefMut};
 use super::Reads;
 use super::record::Record;
 use super::session::AttemptState;
-use super::walk::{Known, Need};
+use super::walk::{Memo, Need};
 use crate::protocol::Value;
 use crate::report::Report;
 use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
@@ -17,11 +17,11 @@ use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
 /// came about.
 pub struct Resolved {
     flow: Flow,
-    record: Record,
+    record: Box<Record>,
 }
 
 impl Resolved {
-    pub(super) fn new(flow: Flow, record: Record) -> Self {
+    pub(super) fn new(flow: Flow, record: Box<Record>) -> Self {
         Self { flow, record }
     }
 
@@ -78,19 +78,19 @@ impl fmt::Debug for Resolved {
 pub struct Error(Box<Record>);
 
 impl Error {
-    pub(super) fn new(record: Record) -> Self {
-        Self(Box::new(record))
+    pub(super) fn new(record: Box<Record>) -> Self {
+        Self(record)
     }
 
     /// The context can't be resolved at all.
     pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::new(Record::setup(ctx, error))
+        Self::new(Box::new(Record::setup(ctx, error)))
     }
 
     /// A key could not be had.
-    pub(super) fn of_get(known: Known, root: Need) -> Self {
-        let error = known.failure(&root);
-        Self::new(Record::of_known(known, error))
+    pub(super) fn of_get(memo: Memo, root: Need) -> Self {
+        let error = memo.known.failure(&root);
+        Self::new(Box::new(Record::failed(memo, error)))
     }
 
     /// What the resolution did, candidate by candidate.
@@ -137,7 +137,7 @@ impl core::error::Error for Error {
 /// The endpoints of all candidates, not connected, in the order in which they would be tried.
 pub struct Unfolded {
     endpoints: Vec<UnfoldedEndpoint>,
-    record: Record,
+    record: Box<Record>,
 }
 
 /// An endpoint that a context resolves into.
@@ -154,13 +154,13 @@ impl UnfoldedEndpoint {
 }
 
 impl Unfolded {
-    pub(super) fn new(record: Record) -> Result<Self, Error> {
-        let known = &record.known;
+    pub(super) fn new(record: Box<Record>) -> Result<Self, Error> {
+        let known = record.known();
         let endpoint = |attempt: &super::session::Attempt| {
             if !matches!(attempt.state, AttemptState::Parked) {
                 return None;
             }
-            let value: &Value = known.value(attempt.walk.root.found)?;
+            let value: &Value = known.value(attempt.found)?;
             let endpoint = record.offer(attempt.root).endpoint;
             Some(UnfoldedEndpoint { dial: Dial { endpoint, value: value.clone() } })
         };

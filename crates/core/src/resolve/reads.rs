@@ -118,16 +118,16 @@ impl fmt::Debug for Reads {
 }
 
 impl Known {
-    /// What was read to have `needs`, and what those needed in turn.
-    pub(super) fn reads(&self, needs: &[Need]) -> Reads {
+    /// What was read to have the needs up to `last_need`, and what those needed in turn.
+    pub(super) fn reads(&self, last_need: u32) -> Reads {
         let mut reads = Reads::default();
-        self.add_reads(needs, &mut reads);
+        self.add_reads(last_need, &mut reads);
         reads
     }
 
-    pub(super) fn add_reads(&self, needs: &[Need], reads: &mut Reads) {
-        self.visit(needs, |need| {
-            let examined = self.examined(need).len();
+    pub(super) fn add_reads(&self, last_need: u32, reads: &mut Reads) {
+        self.visit(last_need, |need| {
+            let examined = self.examined(need).count();
             // Behind the derivations that were looked at there may be a value that was taken, or
             // nothing.
             let count = match need.found {
@@ -139,28 +139,16 @@ impl Known {
         });
     }
 
-    /// The outcomes that a lookup looked at.
-    pub(super) fn examined(&self, need: &Need) -> &[u32] {
-        match self.lookups.get(need.lookup as usize) {
-            Some(lookup) => &self.examined[lookup.examined.0 as usize..lookup.examined.1 as usize],
-            None => &[],
-        }
-    }
-
-    pub(super) fn needs_of(&self, outcome: u32) -> &[Need] {
-        let (start, end) = self.outcomes[outcome as usize].needs;
-        &self.needs[start as usize..end as usize]
-    }
-
-    /// Calls `f` with each need and what it needs in turn, each lookup once.
-    pub(super) fn visit(&self, needs: &[Need], mut f: impl FnMut(&Need)) {
+    /// Calls `f` with each need up to `last_need`, and with what those needed in turn; what was
+    /// needed by an outcome once.
+    pub(super) fn visit<'a>(&'a self, last_need: u32, mut f: impl FnMut(&'a Need)) {
         let mut seen = Index::default();
-        let mut left: Vec<&Need> = needs.iter().rev().collect();
+        let mut left: Vec<&Need> = self.needs_from(last_need).collect();
         while let Some(need) = left.pop() {
             f(need);
-            for &outcome in self.examined(need) {
+            for outcome in self.examined(need) {
                 if seen.insert(outcome as usize + 1, 0).is_none() {
-                    left.extend(self.needs_of(outcome).iter().rev());
+                    left.extend(self.needs_of(outcome));
                 }
             }
         }

@@ -7,11 +7,12 @@ use core::error::Error;
 use core::fmt::{self, Write};
 
 use super::session::{Attempt, AttemptState, Root, Turn};
-use super::walk::{Found, Known, Need, State};
+use super::walk::{Found, Known, Memo, Need, State};
 use super::{Reads, control_keys};
-use crate::connect::write_chain;
+use crate::connect::{Trace, write_chain};
 use crate::context::{Binding, Context, Entry, Offer};
 use crate::derive::Stop;
+use crate::few::Few;
 use crate::index::Index;
 use crate::protocol::Value;
 use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
@@ -21,9 +22,10 @@ use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 const NAMED: usize = 12;
 
 pub(super) struct Record {
-    pub(super) known: Known,
-    pub(super) roots: Vec<Root>,
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) memo: Memo,
+    pub(super) roots: Few<Root, 2>,
+    pub(super) attempts: Few<Attempt, 1>,
+    pub(super) trace: Trace,
     pub(super) winner: Option<u32>,
     /// The attempt whose failure ended the resolution.
     pub(super) decided: Option<u32>,
@@ -39,54 +41,63 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::of_known(Known::new(ctx.clone()), error)
-    }
-
-    pub(super) fn of_known(known: Known, error: ConnectError) -> Self {
+    pub(super) fn new(memo: Memo, roots: Few<Root, 2>, began: Instant) -> Self {
         Self {
-            known,
-            roots: Vec::new(),
-            attempts: Vec::new(),
+            memo,
+            roots,
+            attempts: Few::new(),
+            trace: Trace::default(),
             winner: None,
             decided: None,
-            setup: Some(error),
+            setup: None,
             planned: false,
             deadline_passed: false,
             over_limit: Vec::new(),
-            began: Instant::default(),
-            ended: Instant::default(),
+            began,
+            ended: began,
             clock: false,
         }
     }
 
+    /// Of a context that can't be resolved at all.
+    pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
+        Self::failed(Memo::new(ctx.clone(), None, false), error)
+    }
+
+    pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
+        Self { setup: Some(error), ..Self::new(memo, Few::new(), Instant::default()) }
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.memo.known
+    }
+
     pub(super) fn offer(&self, root: u32) -> &Offer {
-        &self.known.ctx.offers()[self.roots[root as usize].offer as usize]
+        &self.known().ctx.offers()[self.roots[root as usize].offer as usize]
     }
 
     pub(super) fn winner_value(&self, key: KeyRef) -> Option<&Value> {
         let winner = &self.attempts[self.winner? as usize];
-        let root = &winner.walk.root;
-        if root.key == key {
-            return self.known.value(root.found);
+        if self.offer(winner.root).key() == key {
+            return self.known().value(winner.found);
         }
         let mut value = None;
-        self.known.visit(self.needs_of(winner), |need| {
+        self.known().visit(self.last_need(winner), |need| {
             if need.key == key && value.is_none() {
-                value = self.known.value(need.found);
+                value = self.known().value(need.found);
             }
         });
         value
     }
 
     /// What the attempt's root needs.
-    fn needs_of(&self, attempt: &Attempt) -> &[Need] {
-        attempt.walk.outcome.map_or(&[], |outcome| self.known.needs_of(outcome))
+    fn last_need(&self, attempt: &Attempt) -> u32 {
+        attempt.outcome.map_or(u32::MAX, |outcome| self.known().last_need(outcome))
     }
 
     pub(super) fn reads(&self) -> Reads {
         let mut reads = Reads::default();
-        let ctx = &self.known.ctx;
+        let ctx = &self.known().ctx;
         for key in control_keys() {
             reads.add(ctx, key, usize::MAX);
         }
@@ -94,12 +105,11 @@ impl Record {
         for offer in ctx.offers().iter() {
             reads.add(ctx, offer.key(), usize::MAX);
         }
-        for attempt in &self.attempts {
-            self.known.add_reads(self.needs_of(attempt), &mut reads);
-            if let Some(cx) = &attempt.cx {
-                let keys: Vec<KeyRef> = cx.trace(|trace| trace.reads.clone());
-                keys.into_iter().for_each(|key| reads.add(ctx, key, 1));
-            }
+        for attempt in self.attempts.iter() {
+            self.known().add_reads(self.last_need(attempt), &mut reads);
+        }
+        for &key in &self.trace.reads {
+            reads.add(ctx, key, 1);
         }
         reads
     }
@@ -111,7 +121,7 @@ impl Record {
         let setup = self.setup.iter().map(|error| error as &(dyn Error + 'static));
         setup.chain(attempts.filter_map(|attempt| match &attempt.state {
             AttemptState::Failed(error) => Some(error as &(dyn Error + 'static)),
-            AttemptState::NoEndpoint => self.known.cause(&attempt.walk.root),
+            AttemptState::NoEndpoint => self.known().cause(attempt.found),
             _ => None,
         }))
     }
@@ -140,14 +150,16 @@ impl Record {
 
     pub(super) fn report(&self) -> Report {
         let mut rows = Rows {
-            known: &self.known,
+            known: self.known(),
             reads: Vec::new(),
             outcomes: Index::default(),
             values: Index::default(),
             missing: Index::default(),
         };
-        let mut candidates: Vec<Candidate> =
-            self.attempts.iter().map(|attempt| self.candidate(attempt, &mut rows)).collect();
+        let mut candidates: Vec<Candidate> = (0..)
+            .zip(self.attempts.iter())
+            .map(|(id, attempt)| self.candidate(id, attempt, &mut rows))
+            .collect();
         for (number, root) in self.roots.iter().enumerate() {
             if root.turn == Turn::NotYet && !self.planned {
                 candidates.push(self.blank(number as u32, Outcome::NotTried));
@@ -170,7 +182,7 @@ impl Record {
 
     fn blank(&self, root: u32, outcome: Outcome) -> Candidate {
         let offer = self.offer(root);
-        let entry = self.known.ctx.entry(self.roots[root as usize].entry);
+        let entry = self.known().ctx.entry(self.roots[root as usize].entry);
         Candidate {
             key: offer.key().name(),
             priority: offer.priority,
@@ -188,8 +200,8 @@ impl Record {
         }
     }
 
-    fn candidate(&self, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
-        let found = attempt.walk.root.found;
+    fn candidate(&self, id: u32, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
+        let found = attempt.found;
         let outcome = match &attempt.state {
             AttemptState::Connected => Outcome::Connected,
             AttemptState::Failed(error) => Outcome::Failed(cause(error)),
@@ -203,24 +215,19 @@ impl Record {
             AttemptState::NoEndpoint => match found {
                 Found::Value(_) | Found::Derived(..) => Outcome::WouldConnect,
                 Found::Maybe(_) => Outcome::WouldDerive,
-                Found::Absent => Outcome::Absent(self.known.why_absent(attempt.walk.outcome)),
-                Found::Failed(..) => Outcome::Failed(self.known.why_failed(&attempt.walk.root)),
+                Found::Absent => Outcome::Absent(self.known().why_absent(attempt.outcome)),
+                Found::Failed(..) => Outcome::Failed(self.known().why_failed(attempt.found)),
             },
         };
         let offer = self.offer(attempt.root);
-        let endpoint = self.known.value(found).map(|value| describe(offer, value));
-        let needs = rows.of(self.needs_of(attempt));
-        let mut hops = Vec::new();
-        if let Some(cx) = &attempt.cx {
-            hops = cx.trace(|trace| {
-                let cut_off = |started: Option<Instant>| started.map(|started| self.ended.since(started));
-                let hop = |(hop, started): &(crate::report::Hop, Option<Instant>)| {
-                    let took = hop.took.or(if hop.outcome.is_none() { cut_off(*started) } else { None });
-                    crate::report::Hop { took, ..hop.clone() }
-                };
-                trace.hops.iter().map(hop).collect()
-            });
-        }
+        let endpoint = self.known().value(found).map(|value| describe(offer, value));
+        let needs = rows.of(self.last_need(attempt));
+        let hops = self.trace.hops.iter().filter(|hop| hop.attempt == id).map(|hop| {
+            let cut_off = || hop.started.map(|started| self.ended.since(started));
+            let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
+            crate::report::Hop { took, ..hop.hop.clone() }
+        });
+        let hops = hops.collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
         let base = self.blank(attempt.root, outcome);
@@ -236,7 +243,7 @@ impl Record {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let ctx = &self.known.ctx;
+        let ctx = &self.known().ctx;
         if self.deadline_passed {
             notes.push("the deadline passed; what was under way was dropped".to_string());
         }
@@ -264,7 +271,7 @@ impl Record {
 
     /// Different keys of one name: usually two versions of a crate.
     fn add_namesakes(&self, notes: &mut Vec<String>) {
-        let mut names: Vec<&str> = self.known.ctx.keys().iter().map(|key| key.name()).collect();
+        let mut names: Vec<&str> = self.known().ctx.keys().iter().map(|key| key.name()).collect();
         names.sort_unstable();
         let mut said = "";
         for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
@@ -290,21 +297,22 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     /// The rows of `needs`, with all that they need in turn.
-    fn of(&mut self, needs: &[Need]) -> Vec<usize> {
+    fn of(&mut self, last_need: u32) -> Vec<usize> {
         let mut left = Vec::new();
-        let rows = self.rows(needs, &mut left);
+        let rows = self.rows(last_need, &mut left);
         while let Some((row, outcome)) = left.pop() {
-            let known = self.known;
-            self.reads[row].needs = self.rows(known.needs_of(outcome), &mut left);
+            self.reads[row].needs = self.rows(self.known.last_need(outcome), &mut left);
         }
         rows
     }
 
-    fn rows(&mut self, needs: &[Need], left: &mut Vec<(usize, u32)>) -> Vec<usize> {
+    fn rows(&mut self, last_need: u32, left: &mut Vec<(usize, u32)>) -> Vec<usize> {
+        let known = self.known;
+        let mut needs: Vec<&Need> = known.needs_from(last_need).collect();
+        needs.reverse();
         let mut rows = Vec::new();
         for need in needs {
-            let examined = self.known.examined(need);
-            for &outcome in examined {
+            for outcome in known.examined(need) {
                 let choice = match need.found {
                     Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => {
                         choice
@@ -315,7 +323,9 @@ impl Rows<'_> {
             }
             match need.found {
                 Found::Value(_) => rows.push(self.value_row(need)),
-                Found::Absent if examined.is_empty() => rows.push(self.missing_row(need.key)),
+                Found::Absent if known.examined(need).next().is_none() => {
+                    rows.push(self.missing_row(need.key))
+                }
                 _ => {}
             }
         }
@@ -338,7 +348,7 @@ impl Rows<'_> {
             outcome: self.known.read_outcome(outcome, choice),
             value: value.and_then(|value| shown(key, value)),
             needs: Vec::new(),
-            took: made.took,
+            took: self.known.took(outcome),
         });
         row
     }
@@ -403,13 +413,13 @@ impl Known {
     /// Why the derivation gave nothing, though it did not fail.
     fn why_absent(&self, outcome: Option<u32>) -> Cause {
         let Some(outcome) = outcome else { return Cause::new("nothing is bound") };
-        let last = self.needs_of(outcome).last();
+        let last = self.needs_of(outcome).next();
         match (&self.outcomes[outcome as usize].state, last) {
             (State::Declined(why), _) => Cause::new(&**why),
             (State::Many { .. }, _) => Cause::new("this choice was declined"),
             (State::Unequal, Some(need)) => {
                 let wanted = match &self.ctx.entry(self.outcomes[outcome as usize].entry).binding {
-                    Binding::Derivation(derivation) => derivation.wanted(self.needs_of(outcome).len() - 1),
+                    Binding::Derivation(derivation) => derivation.wanted(self.needs_of(outcome).count() - 1),
                     _ => None,
                 };
                 let mut what = format!("`{}` is not {}", need.key, wanted.as_deref().unwrap_or("as wanted"));
@@ -418,12 +428,12 @@ impl Known {
                 }
                 Cause::new(what)
             }
-            (State::Missing, Some(need)) => match self.examined(need) {
-                [] => Cause {
+            (State::Missing, Some(need)) => match self.examined(need).next_back() {
+                None => Cause {
                     what: format!("`{}` is missing: nothing is bound to it", need.key),
                     hint: Some(format!("bind `{}`, with a value or a derivation", need.key)),
                 },
-                [.., oldest] => self.why_all_declined(need.key, *oldest),
+                Some(oldest) => self.why_all_declined(need.key, oldest),
             },
             _ => Cause::new("absent"),
         }
@@ -433,12 +443,12 @@ impl Known {
     fn why_all_declined(&self, key: KeyRef, mut outcome: u32) -> Cause {
         let mut what = format!("`{key}` is missing");
         loop {
-            let next = match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).last()) {
-                (State::Missing, Some(need)) => self.examined(need).last(),
+            let next = match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).next()) {
+                (State::Missing, Some(need)) => self.examined(need).next_back(),
                 _ => None,
             };
             match next {
-                Some(next) => outcome = *next,
+                Some(next) => outcome = next,
                 None => break,
             }
         }
@@ -448,8 +458,8 @@ impl Known {
         Cause { what, hint: cause.hint }
     }
 
-    fn why_failed(&self, root: &Need) -> Cause {
-        match root.found {
+    fn why_failed(&self, found: Found) -> Cause {
+        match found {
             Found::Failed(outcome, _) => self.why(outcome),
             _ => Cause::new("failed"),
         }
@@ -486,7 +496,7 @@ impl Known {
     /// The outcome that made `outcome` fail.
     fn bottom(&self, mut outcome: u32) -> u32 {
         loop {
-            match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).last()) {
+            match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).next()) {
                 (State::NeedFailed, Some(Need { found: Found::Failed(below, _), .. })) => outcome = *below,
                 _ => return outcome,
             }
@@ -494,8 +504,8 @@ impl Known {
     }
 
     /// The error that made the root fail, if it was one.
-    fn cause(&self, root: &Need) -> Option<&(dyn Error + 'static)> {
-        let Found::Failed(outcome, _) = root.found else { return None };
+    fn cause(&self, found: Found) -> Option<&(dyn Error + 'static)> {
+        let Found::Failed(outcome, _) = found else { return None };
         match &self.outcomes[self.bottom(outcome) as usize].state {
             State::Failed(error) => Some(&**error as _),
             State::Many { values, .. } => values.iter().find_map(|value| match value {
@@ -508,8 +518,8 @@ impl Known {
 
     /// The failure of a lookup, as an error.
     pub(super) fn failure(&self, root: &Need) -> ConnectError {
-        let kind = self.cause(root).and_then(|error| error.downcast_ref()).map(ConnectError::kind);
-        let why = self.why_failed(root);
+        let kind = self.cause(root.found).and_then(|error| error.downcast_ref()).map(ConnectError::kind);
+        let why = self.why_failed(root.found);
         let error = ConnectError::new(
             kind.unwrap_or(ConnectErrorKind::Other),
             format!("`{}` could not be had: {}", root.key, why.what),

@@ -1,6 +1,7 @@
 //! One resolution: gives candidates their turns, connects them, and takes the first that succeeds.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::mem::take;
@@ -11,10 +12,12 @@ use super::Settings;
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::{Choice, Found, Memo, Walk};
-use crate::context::{Context, EntryId, Offer};
+use crate::connect::Frame;
+use crate::context::{Binding, Context, EntryId, Offer};
+use crate::few::Few;
 use crate::race::{Action, Event, Race, Turns};
 use crate::report::Report;
-use crate::{BoxFuture, ConnectCx, ConnectError, Flow, Instant, Protection, SharedRuntime};
+use crate::{BoxFuture, ConnectError, Flow, Instant, Protection, SharedRuntime};
 
 /// How many choices one binding may fork into.
 const MAX_FORKS: u32 = 64;
@@ -28,27 +31,27 @@ pub(super) enum Mode {
     Plan,
 }
 
-pub(super) struct Session {
+/// Borrows from the frame what connecting attempts borrow as well.
+pub(super) struct Session<'a> {
+    frame: &'a Frame<'a>,
     mode: Mode,
     settings: Settings,
-    memo: Memo,
-    roots: Vec<Root>,
+    /// What is known so far; all that stays when it is over.
+    record: Box<Record>,
     /// Roots before this one are over.
     live: u32,
-    /// Of the roots that have had a turn.
+    /// Of the roots that have choices, or that wait to have them.
     forks: Vec<Forks>,
-    attempts: Vec<Attempt>,
-    /// Attempts that are under way.
-    walking: Vec<u32>,
-    connecting: Vec<(u32, Connecting)>,
+    /// What is under way: walks, and connections.
+    walking: Vec<(u32, Walk)>,
+    connecting: Few<(u32, Connecting<'a>), 1>,
     race: Race,
-    began: Instant,
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     /// The best protection that has had its turn.
     protected: Protection,
 }
 
-type Connecting = BoxFuture<'static, Result<Flow, ConnectError>>;
+type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
 
 /// A binding of an offered endpoint key.
 #[derive(Clone, Copy)]
@@ -92,11 +95,12 @@ struct Level {
 /// One candidate that has had its turn.
 pub(super) struct Attempt {
     pub(super) root: u32,
-    pub(super) walk: Walk,
-    given: u32,
+    /// The endpoint, once its walk is done.
+    pub(super) found: Found,
+    /// What its root ended with, if that is a derivation.
+    pub(super) outcome: Option<u32>,
     pub(super) state: AttemptState,
-    pub(super) group: Option<u32>,
-    pub(super) cx: Option<ConnectCx>,
+    group: Option<u32>,
     pub(super) started: Instant,
     pub(super) took: Option<Duration>,
 }
@@ -115,7 +119,7 @@ pub(super) enum AttemptState {
 }
 
 /// How it ended for all.
-enum End {
+pub(super) enum End {
     Connected {
         attempt: u32,
         flow: Flow,
@@ -129,66 +133,75 @@ enum End {
     Deadline,
 }
 
-impl Session {
-    pub(super) fn new(ctx: Context, settings: Settings, mode: Mode) -> Self {
-        let now = now(settings.inherited.runtime.as_ref());
-        let (roots, ranks) = roots(&ctx);
+/// What comes next of a root.
+enum Next {
+    /// This one has its endpoint.
+    Connect(u32),
+    /// This one waits for a derivation.
+    Walking(u32),
+    /// Nothing now.
+    Later,
+    /// Nothing ever.
+    Over,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(frame: &'a Frame<'a>, settings: Settings, mode: Mode) -> Self {
+        let runtime = frame.inherited.runtime.as_ref();
+        let now = now(runtime);
+        let (roots, ranks) = roots(frame.ctx());
+        let memo = Memo::new(frame.ctx().clone(), runtime.cloned(), mode == Mode::Plan);
         Self {
+            frame,
             mode,
             race: Race::new(settings.race.clone(), ranks, now),
-            memo: Memo::new(ctx, settings.inherited.runtime.clone(), mode == Mode::Plan),
+            record: Box::new(Record::new(memo, roots, now)),
             settings,
-            roots,
             live: 0,
             forks: Vec::new(),
-            attempts: Vec::new(),
             walking: Vec::new(),
-            connecting: Vec::new(),
-            began: now,
+            connecting: Few::new(),
             timer: None,
             protected: Protection::Clear,
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<Resolved, Error> {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let mut record = self.record();
-        match end {
-            End::Connected { attempt, flow } => {
-                record.winner = Some(attempt);
-                return Ok(Resolved::new(flow, record));
-            }
-            End::Lost => {}
-            End::Final { attempt } => record.decided = Some(attempt),
-            End::Deadline => record.deadline_passed = true,
-        }
-        Err(Error::new(record))
+    pub(super) async fn run(&mut self) -> End {
+        poll_fn(|cx| self.poll(cx)).await
     }
 
-    pub(super) async fn unfold(mut self) -> Result<Unfolded, Error> {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let mut record = self.record();
-        record.deadline_passed = matches!(end, End::Deadline);
-        Unfolded::new(record)
+    pub(super) fn resolved(self, end: End) -> Result<Resolved, Error> {
+        let record = self.finish(&end);
+        match end {
+            End::Connected { flow, .. } => Ok(Resolved::new(flow, record)),
+            _ => Err(Error::new(record)),
+        }
+    }
+
+    pub(super) fn unfolded(self, end: End) -> Result<Unfolded, Error> {
+        Unfolded::new(self.finish(&end))
     }
 
     /// Walks each root once, running nothing.
     pub(super) fn plan(mut self, cx: &mut task::Context<'_>) -> Report {
-        for root in 0..self.roots.len() as u32 {
+        for root in 0..self.record.roots.len() as u32 {
             if !self.is_refused(root) {
-                let id = self.attempt(root, Vec::new());
-                // Nothing runs, so nothing is waited for.
-                let _ = self.attempts[id as usize].walk.poll(&mut self.memo, cx);
-                self.attempts[id as usize].state = AttemptState::NoEndpoint;
+                let (id, walk) = self.attempt(root, Vec::new());
+                if let Some(mut walk) = walk {
+                    // Nothing runs, so nothing is waited for.
+                    let _ = walk.poll(&mut self.record.memo, cx);
+                    self.walked(id, &walk);
+                }
+                self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
             }
         }
-        let mut record = self.record();
+        let mut record = self.finish(&End::Lost);
         record.planned = true;
         record.report()
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        if self.memo.poll(cx) {
+        if self.record.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
         }
@@ -219,7 +232,7 @@ impl Session {
     /// Waits until then, or for an event if there is no such time. A new timer is polled at once:
     /// it would not wake anybody otherwise.
     fn wait(&mut self, until: Option<Instant>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let (Some(until), Some(runtime)) = (until, &self.settings.inherited.runtime) else {
+        let (Some(until), Some(runtime)) = (until, &self.frame.inherited.runtime) else {
             return Poll::Pending;
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != until) {
@@ -235,12 +248,10 @@ impl Session {
     fn poll_connecting(&mut self, cx: &mut task::Context<'_>) -> Option<End> {
         let mut i = 0;
         while i < self.connecting.len() {
-            let (id, connecting) = &mut self.connecting[i];
-            let id = *id;
-            match connecting.as_mut().poll(cx) {
+            match self.connecting[i].1.as_mut().poll(cx) {
                 Poll::Pending => i += 1,
                 Poll::Ready(result) => {
-                    drop(self.connecting.remove(i));
+                    let (id, _) = self.connecting.remove(i);
                     if let Some(end) = self.connected(id, result) {
                         return Some(end);
                     }
@@ -254,12 +265,12 @@ impl Session {
         self.took(id);
         match result {
             Ok(flow) => {
-                self.attempts[id as usize].state = AttemptState::Connected;
+                self.record.attempts[id as usize].state = AttemptState::Connected;
                 Some(End::Connected { attempt: id, flow })
             }
             Err(error) => {
                 let is_final = error.is_final();
-                self.attempts[id as usize].state = AttemptState::Failed(error);
+                self.record.attempts[id as usize].state = AttemptState::Failed(error);
                 self.race.input(Event::Ended { id }, self.now());
                 is_final.then_some(End::Final { attempt: id })
             }
@@ -269,32 +280,40 @@ impl Session {
     /// Lets walks go on that waited for a derivation. Their turn has come: what has its endpoint
     /// is connected.
     fn poll_walking(&mut self, cx: &mut task::Context<'_>) {
-        for id in take(&mut self.walking) {
-            let attempt = &mut self.attempts[id as usize];
-            if attempt.walk.poll(&mut self.memo, cx).is_pending() {
-                self.walking.push(id);
+        for (id, mut walk) in take(&mut self.walking) {
+            if walk.poll(&mut self.record.memo, cx).is_pending() {
+                self.walking.push((id, walk));
                 continue;
             }
-            if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
-                self.forks[forks as usize].walking -= 1;
-                self.walked(id, forks);
-                if matches!(self.attempts[id as usize].state, AttemptState::Parked) {
-                    self.connect(id, forks);
-                } else {
-                    self.race.input(Event::Ended { id }, self.now());
-                }
+            self.walked(id, &walk);
+            let root = self.record.attempts[id as usize].root;
+            if let Turn::Come(forks) = self.record.roots[root as usize].turn {
+                let forks = &mut self.forks[forks as usize];
+                forks.walking -= 1;
+                forks.open(&walk);
+            }
+            if matches!(self.record.attempts[id as usize].state, AttemptState::Parked) {
+                self.connect(id);
+            } else {
+                self.race.input(Event::Ended { id }, self.now());
             }
         }
     }
 
     /// Gives the next candidate of `rank` its turn.
     fn start(&mut self, rank: u32, cx: &mut task::Context<'_>) -> Option<End> {
-        let mut later = false;
-        while self.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
+        while self.record.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
             self.live += 1;
         }
-        for root in self.roots_of(rank) {
-            if self.roots[root as usize].turn == Turn::Over {
+        let mut later = false;
+        let mut next = self.live;
+        while let Some(Root { rank: of, turn, .. }) = self.record.roots.get(next as usize).copied() {
+            if of > rank {
+                break;
+            }
+            let root = next;
+            next += 1;
+            if of < rank || turn == Turn::Over {
                 continue;
             }
             if self.is_held(root) {
@@ -304,11 +323,14 @@ impl Session {
             if self.is_refused(root) {
                 continue;
             }
-            let forks = self.forks_of(root);
-            match self.next_of(forks, cx) {
+            let next = match turn {
+                Turn::Come(forks) => self.next_of(forks, cx),
+                _ => self.first_of(root, cx),
+            };
+            match next {
                 Next::Connect(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
-                    self.connect(id, forks);
+                    self.connect(id);
                     return self.poll_newest(cx);
                 }
                 Next::Walking(id) => {
@@ -316,28 +338,21 @@ impl Session {
                     return None;
                 }
                 Next::Later => later = true,
-                Next::Over => self.roots[root as usize].turn = Turn::Over,
+                Next::Over => self.record.roots[root as usize].turn = Turn::Over,
             }
         }
         self.race.input(Event::Dry { rank, forever: !later }, self.now());
         None
     }
 
-    /// The roots of `rank`, in order.
-    fn roots_of(&self, rank: u32) -> core::ops::Range<u32> {
-        let start = self.roots.partition_point(|root| root.rank < rank);
-        let end = self.roots.partition_point(|root| root.rank <= rank);
-        self.live.max(start as u32)..end as u32
-    }
-
     /// Whether it is not known yet if a better protected candidate has had its turn.
     fn is_held(&self, root: u32) -> bool {
-        if self.settings.allow_downgrade {
+        if self.settings.allow_downgrade || self.walking.is_empty() {
             return false;
         }
         let protection = self.offer(root).endpoint.declared_protection();
-        self.walking.iter().any(|&id| {
-            let other = self.attempts[id as usize].root;
+        self.walking.iter().any(|(id, _)| {
+            let other = self.record.attempts[*id as usize].root;
             self.offer(other).endpoint.declared_protection() > protection
         })
     }
@@ -347,67 +362,82 @@ impl Session {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            Cow::Borrowed(
-                "a better protected transport was tried before, and must not be followed by this one",
-            )
-        } else if let Some(why) = self.settings.inherited.policy().refuses(offer.key(), protection) {
-            Cow::Borrowed(why)
+            "a better protected transport was tried before, and must not be followed by this one"
+        } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
+            why
         } else {
             return false;
         };
-        self.roots[root as usize].turn = Turn::Over;
-        let id = self.attempt(root, Vec::new());
-        self.attempts[id as usize].state = AttemptState::Refused(why);
+        self.record.roots[root as usize].turn = Turn::Over;
+        self.add_attempt(root, Found::Absent, AttemptState::Refused(why.into()));
         true
     }
 
-    fn forks_of(&mut self, root: u32) -> u32 {
-        if let Turn::Come(forks) = self.roots[root as usize].turn {
-            return forks;
+    /// The first candidate of a root: with the first of every choice that there may be.
+    fn first_of(&mut self, root: u32, cx: &mut task::Context<'_>) -> Next {
+        let (id, walk) = self.attempt(root, Vec::new());
+        if let Some(mut walk) = walk {
+            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            if !pending {
+                self.walked(id, &walk);
+            }
+            if pending || !walk.choices.is_empty() {
+                self.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
+                let mut forks = Forks::new(root);
+                if pending {
+                    forks.walking = 1;
+                    self.forks.push(forks);
+                    self.walking.push((id, walk));
+                    return Next::Walking(id);
+                }
+                forks.open(&walk);
+                self.forks.push(forks);
+            }
         }
-        let forks = self.forks.len() as u32;
-        self.forks.push(Forks {
-            root,
-            levels: Vec::new(),
-            parked: Vec::new(),
-            walking: 0,
-            made: 0,
-            turns: Turns::default(),
-        });
-        self.roots[root as usize].turn = Turn::Come(forks);
-        forks
+        match (&self.record.attempts[id as usize].state, self.record.roots[root as usize].turn) {
+            (AttemptState::Parked, turn) => {
+                if turn == Turn::NotYet {
+                    self.record.roots[root as usize].turn = Turn::Over;
+                }
+                Next::Connect(id)
+            }
+            (_, Turn::Come(forks)) => self.next_of(forks, cx),
+            _ => Next::Over,
+        }
     }
 
     /// The next candidate of these forks: of a group whose turn it is, if there is one.
     fn next_of(&mut self, forks: u32, cx: &mut task::Context<'_>) -> Next {
         let first_count = self.settings.first_group_count;
         let here = &mut self.forks[forks as usize];
-        let suits = |id: &u32| here.turns.suits(self.attempts[*id as usize].group, first_count);
+        let suits = |id: &u32| here.turns.suits(self.record.attempts[*id as usize].group, first_count);
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
         while let Some(choices) = self.fork(forks) {
-            let root = self.forks[forks as usize].root;
-            let id = self.attempt(root, choices);
-            if self.attempts[id as usize].walk.poll(&mut self.memo, cx).is_pending() {
-                self.walking.push(id);
+            let (id, walk) = self.attempt(self.forks[forks as usize].root, choices);
+            let Some(mut walk) = walk else { unreachable!("only derivations fork") };
+            if walk.poll(&mut self.record.memo, cx).is_pending() {
+                self.walking.push((id, walk));
                 self.forks[forks as usize].walking += 1;
                 return Next::Walking(id);
             }
-            self.walked(id, forks);
-            if matches!(self.attempts[id as usize].state, AttemptState::Parked) {
-                let here = &mut self.forks[forks as usize];
-                if here.turns.suits(self.attempts[id as usize].group, first_count) {
-                    here.parked.pop();
+            self.walked(id, &walk);
+            let here = &mut self.forks[forks as usize];
+            here.open(&walk);
+            let attempt = &self.record.attempts[id as usize];
+            if matches!(attempt.state, AttemptState::Parked) {
+                if here.turns.suits(attempt.group, first_count) {
                     return Next::Connect(id);
                 }
+                here.parked.push(id);
             }
         }
         let here = &mut self.forks[forks as usize];
         if !here.parked.is_empty() {
             return Next::Connect(here.parked.remove(0));
         }
-        let open = |level: &Level| self.memo.known.values_of(level.outcome).1;
+        let open = |level: &Level| self.record.memo.known.values_of(level.outcome).1;
         match here.made < MAX_FORKS && (here.walking > 0 || here.levels.iter().any(open)) {
             true => Next::Later,
             false => Next::Over,
@@ -420,15 +450,11 @@ impl Session {
         if here.made == MAX_FORKS {
             return None;
         }
-        if here.made == 0 {
-            here.made = 1;
-            return Some(Vec::new());
-        }
         let mut i = here.levels.len();
         while i > 0 {
             i -= 1;
             let level = &mut here.levels[i];
-            let (values, open) = self.memo.known.values_of(level.outcome);
+            let (values, open) = self.record.memo.known.values_of(level.outcome);
             if (level.next as usize) < values {
                 let mut choices = level.before.clone();
                 choices.push(Choice { outcome: level.outcome, index: level.next });
@@ -443,143 +469,158 @@ impl Session {
         None
     }
 
-    fn attempt(&mut self, root: u32, choices: Vec<Choice>) -> u32 {
-        let id = self.attempts.len() as u32;
-        let Root { entry, .. } = self.roots[root as usize];
+    /// A new attempt, and the walk to its endpoint if that is derived.
+    fn attempt(&mut self, root: u32, choices: Vec<Choice>) -> (u32, Option<Walk>) {
+        let Root { entry, .. } = self.record.roots[root as usize];
+        if matches!(self.frame.ctx().entry(entry).binding, Binding::Value(_)) {
+            let id = self.add_attempt(root, Found::Value(entry), AttemptState::UnderWay);
+            self.has_endpoint(id);
+            return (id, None);
+        }
+        let id = self.add_attempt(root, Found::Absent, AttemptState::UnderWay);
         let key = self.offer(root).key();
-        let given = choices.len() as u32;
-        let walk = Walk::of(&mut self.memo, id, key, entry, choices);
-        let state = AttemptState::UnderWay;
-        let started = self.now();
-        self.attempts.push(Attempt { root, walk, given, state, group: None, cx: None, started, took: None });
-        id
+        (id, Some(Walk::of(&mut self.record.memo, id, key, entry, choices)))
     }
 
-    /// A walk is done: the choices that it met fork, and its endpoint, if it has one, is parked.
-    fn walked(&mut self, id: u32, forks: u32) {
-        let attempt = &mut self.attempts[id as usize];
-        let here = &mut self.forks[forks as usize];
-        for i in attempt.given as usize..attempt.walk.choices.len() {
-            let Choice { outcome, .. } = attempt.walk.choices[i];
-            here.levels.push(Level { before: attempt.walk.choices[..i].to_vec(), outcome, next: 1 });
+    fn add_attempt(&mut self, root: u32, found: Found, state: AttemptState) -> u32 {
+        let (started, took) = (self.now(), None);
+        self.record.attempts.push(Attempt { root, found, outcome: None, state, group: None, started, took });
+        self.record.attempts.len() as u32 - 1
+    }
+
+    /// A walk is done: there is an endpoint, or there is none.
+    fn walked(&mut self, id: u32, walk: &Walk) {
+        let attempt = &mut self.record.attempts[id as usize];
+        (attempt.found, attempt.outcome) = (walk.root.found, walk.outcome);
+        match attempt.found {
+            Found::Value(_) | Found::Derived(..) => return self.has_endpoint(id),
+            Found::Failed(..) => self.has_turn(id),
+            Found::Absent | Found::Maybe(_) => {}
         }
-        let found = attempt.walk.root.found;
-        if let Some(endpoint) = self.memo.known.value(found) {
-            let offer = self.memo.known.ctx.offers()[self.roots[attempt.root as usize].offer as usize];
-            attempt.group = offer.endpoint.group(&**endpoint);
-            attempt.state = AttemptState::Parked;
-            here.parked.push(id);
-        } else {
-            attempt.state = AttemptState::NoEndpoint;
-        }
-        if found != Found::Absent {
-            let root = self.attempts[id as usize].root;
-            self.protected = self.protected.max(self.offer(root).endpoint.declared_protection());
-        }
-        if matches!(self.attempts[id as usize].state, AttemptState::NoEndpoint) {
-            self.took(id);
-        }
+        self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
+        self.took(id);
+    }
+
+    fn has_endpoint(&mut self, id: u32) {
+        self.has_turn(id);
+        let attempt = &self.record.attempts[id as usize];
+        let endpoint = self.offer(attempt.root).endpoint;
+        let group = self.record.memo.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
+        let attempt = &mut self.record.attempts[id as usize];
+        (attempt.group, attempt.state) = (group, AttemptState::Parked);
+    }
+
+    /// It is no absentee: nothing less protected may follow.
+    fn has_turn(&mut self, id: u32) {
+        let protection = self.offer(self.record.attempts[id as usize].root).endpoint.declared_protection();
+        self.protected = self.protected.max(protection);
     }
 
     /// Connects an attempt whose endpoint is had and whose turn has come.
-    fn connect(&mut self, id: u32, forks: u32) {
-        let here = &mut self.forks[forks as usize];
-        here.parked.retain(|parked| *parked != id);
-        let attempt = &mut self.attempts[id as usize];
-        here.turns.take(attempt.group);
+    fn connect(&mut self, id: u32) {
+        let attempt = &mut self.record.attempts[id as usize];
+        if let Turn::Come(forks) = self.record.roots[attempt.root as usize].turn {
+            self.forks[forks as usize].turns.take(attempt.group);
+        }
         if self.mode == Mode::Unfold {
             self.race.input(Event::Ended { id }, self.now());
             return;
         }
         attempt.state = AttemptState::UnderWay;
-        let known = &self.memo.known;
-        let cx = ConnectCx::inherit(known.ctx.clone(), self.settings.inherited.clone());
-        attempt.cx = Some(cx.clone());
-        let Some(endpoint) = known.value(attempt.walk.root.found) else {
-            unreachable!("parked attempts have an endpoint")
-        };
-        let offer = known.ctx.offers()[self.roots[attempt.root as usize].offer as usize];
-        let Some(connecting) = offer.endpoint.connect(&**endpoint, cx) else {
-            unreachable!("an endpoint key binds endpoints of its protocol")
-        };
-        self.connecting.push((id, connecting));
+        let found = attempt.found;
+        let offer = self.offer(self.record.attempts[id as usize].root);
+        let connecting = self
+            .record
+            .memo
+            .known
+            .value(found)
+            .and_then(|value| offer.endpoint.connect(&**value, self.frame.cx(id)));
+        match connecting {
+            Some(connecting) => self.connecting.push((id, connecting)),
+            None => unreachable!("parked attempts have an endpoint of their protocol"),
+        }
     }
 
     /// Lets the attempt that was started last begin.
     fn poll_newest(&mut self, cx: &mut task::Context<'_>) -> Option<End> {
-        let (id, connecting) = self.connecting.last_mut()?;
-        let id = *id;
-        let Poll::Ready(result) = connecting.as_mut().poll(cx) else { return None };
-        self.connecting.pop();
+        let newest = self.connecting.len().checked_sub(1)?;
+        let Poll::Ready(result) = self.connecting[newest].1.as_mut().poll(cx) else { return None };
+        let (id, _) = self.connecting.remove(newest);
         self.connected(id, result)
     }
 
     fn expire(&mut self, id: u32) {
-        self.connecting.retain(|(other, _)| *other != id);
         self.took(id);
-        let attempt = &mut self.attempts[id as usize];
-        if self.walking.contains(&id) {
-            self.walking.retain(|other| *other != id);
-            self.memo.abandon(&attempt.walk);
-            if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
+        if let Some(i) = self.connecting.position(|(other, _)| *other == id) {
+            drop(self.connecting.remove(i));
+        }
+        if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
+            self.walking.remove(i).1.abandon(&mut self.record.memo);
+            if let Turn::Come(forks) = self.record.roots[self.record.attempts[id as usize].root as usize].turn
+            {
                 self.forks[forks as usize].walking -= 1;
             }
+            // Whether it would have been absent is not known: it may have been protected.
+            self.has_turn(id);
         }
         let allowed = self.settings.race.attempt_timeout.unwrap_or_default();
-        attempt.state = AttemptState::Expired(allowed);
-        // It may have been protected: whether it would have been absent is not known.
-        let root = attempt.root;
-        self.protected = self.protected.max(self.offer(root).endpoint.declared_protection());
+        self.record.attempts[id as usize].state = AttemptState::Expired(allowed);
         let now = self.now();
         self.race.input(Event::Ended { id }, now);
         self.race.input(Event::Supply, now);
     }
 
-    fn offer(&self, root: u32) -> &Offer {
-        &self.memo.known.ctx.offers()[self.roots[root as usize].offer as usize]
+    fn offer(&self, root: u32) -> &'a Offer {
+        &self.frame.ctx().offers()[self.record.roots[root as usize].offer as usize]
     }
 
     fn took(&mut self, id: u32) {
         let now = self.now();
-        let attempt = &mut self.attempts[id as usize];
+        let attempt = &mut self.record.attempts[id as usize];
         attempt.took = Some(now.since(attempt.started));
     }
 
     fn now(&self) -> Instant {
-        now(self.settings.inherited.runtime.as_ref())
+        now(self.frame.inherited.runtime.as_ref())
     }
 
     /// Drops what is under way, and keeps what is known.
-    fn record(self) -> Record {
-        let ended = self.now();
-        let full = |forks: &&Forks| forks.made == MAX_FORKS && !forks.levels.is_empty();
-        Record {
-            over_limit: self.forks.iter().filter(full).map(|forks| forks.root).collect(),
-            known: self.memo.known,
-            roots: self.roots,
-            attempts: self.attempts,
-            winner: None,
-            decided: None,
-            setup: None,
-            planned: false,
-            deadline_passed: false,
-            began: self.began,
-            ended,
-            clock: self.settings.inherited.runtime.is_some(),
+    fn finish(mut self, end: &End) -> Box<Record> {
+        self.connecting = Few::new();
+        let record = &mut *self.record;
+        let more = |level: &Level| {
+            let (values, open) = record.memo.known.values_of(level.outcome);
+            open || (level.next as usize) < values
+        };
+        let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
+        record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
+        record.memo.stop();
+        record.trace = self.frame.take_trace();
+        record.ended = now(self.frame.inherited.runtime.as_ref());
+        record.clock = self.frame.inherited.runtime.is_some();
+        match end {
+            End::Connected { attempt, .. } => record.winner = Some(*attempt),
+            End::Final { attempt } => record.decided = Some(*attempt),
+            End::Deadline => record.deadline_passed = true,
+            End::Lost => {}
         }
+        self.record
     }
 }
 
-/// What comes next of some forks.
-enum Next {
-    /// This one has its endpoint.
-    Connect(u32),
-    /// This one waits for a derivation.
-    Walking(u32),
-    /// Nothing now.
-    Later,
-    /// Nothing ever.
-    Over,
+impl Forks {
+    fn new(root: u32) -> Self {
+        let (levels, parked) = (Vec::new(), Vec::new());
+        Self { root, levels, parked, walking: 0, made: 1, turns: Turns::default() }
+    }
+
+    /// The choices that `walk` met, and was not given, fork.
+    fn open(&mut self, walk: &Walk) {
+        for (i, choice) in walk.choices.iter().enumerate().skip(walk.given) {
+            let before = walk.choices[..i].to_vec();
+            self.levels.push(Level { before, outcome: choice.outcome, next: 1 });
+        }
+    }
 }
 
 fn now(runtime: Option<&SharedRuntime>) -> Instant {
@@ -587,8 +628,15 @@ fn now(runtime: Option<&SharedRuntime>) -> Instant {
 }
 
 /// All bindings of all offered keys in order, and how many ranks there are.
-fn roots(ctx: &Context) -> (Vec<Root>, u32) {
+fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
+    let mut few = Few::new();
     let offers = ctx.offers();
+    let root = |entry, offer, rank| Root { entry, offer, rank, turn: Turn::NotYet };
+    if let [offer] = offers.as_slice() {
+        ctx.bindings(offer.key()).for_each(|(entry, _)| few.push(root(entry, 0, 0)));
+        let ranks = u32::from(!few.is_empty());
+        return (few, ranks);
+    }
     let mut roots: Vec<Root> = Vec::with_capacity(offers.len());
     let (mut rank, mut start) = (0, 0);
     for (i, offer) in offers.iter().enumerate() {
@@ -596,10 +644,10 @@ fn roots(ctx: &Context) -> (Vec<Root>, u32) {
             roots[start..].sort_unstable_by_key(|root| root.entry);
             (rank, start) = (rank + 1, roots.len());
         }
-        let offered = ctx.bindings(offer.key());
-        roots.extend(offered.map(|(entry, _)| Root { entry, offer: i as u32, rank, turn: Turn::NotYet }));
+        roots.extend(ctx.bindings(offer.key()).map(|(entry, _)| root(entry, i as u32, rank)));
     }
     roots[start..].sort_unstable_by_key(|root| root.entry);
     let ranks = roots.last().map_or(0, |root| root.rank + 1);
-    (roots, ranks)
+    roots.into_iter().for_each(|root| few.push(root));
+    (few, ranks)
 }

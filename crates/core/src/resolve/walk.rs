@@ -6,6 +6,7 @@
 //! with is remembered together with the choices that it saw, and is reused where those are equal.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
@@ -14,7 +15,9 @@ use core::time::Duration;
 
 use crate::context::{Binding, Context, Cursor, EntryId};
 use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
+use crate::few::Few;
 use crate::index::Index;
+use crate::lock::Lock;
 use crate::protocol::Value;
 use crate::shared::{Joined, Ticket};
 use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
@@ -44,6 +47,8 @@ pub(super) struct Need {
     pub(super) found: Found,
     /// The lookup, if derivations were looked at.
     pub(super) lookup: u32,
+    /// What the same derivation had before, in `Known::needs`.
+    before: u32,
 }
 
 /// Which value of a many-valued outcome a walk takes.
@@ -53,15 +58,7 @@ pub(super) struct Choice {
     pub(super) index: u32,
 }
 
-/// A key whose newest binding is a derivation.
-struct KeySlot {
-    /// Its bindings reached so far, newest first, as a list through `Slot::older`.
-    newest: u32,
-    /// Its lookups, as a list through `Lookup::next`.
-    lookups: u32,
-}
-
-/// A binding that is a derivation, or a value under one.
+/// A binding of a key whose newest binding is a derivation.
 struct Slot {
     entry: EntryId,
     /// Where the search for the next older binding goes on; its slot, once reached.
@@ -69,30 +66,36 @@ struct Slot {
     older: u32,
     /// Its outcomes, as a list through `Outcome::next`.
     outcomes: u32,
-    /// The walks that are evaluating it now. More than one only while walks race.
+    /// The lookups of the key, as a list through `Lookup::next`, if this is its newest binding.
+    lookups: u32,
+    /// The walk that is evaluating it now. (Racing walks may be more than one: see `Walk::beside`.)
     walker: u32,
-    walkers: Vec<u32>,
 }
 
 /// What was found for a key under certain choices.
 pub(super) struct Lookup {
     pub(super) found: Found,
-    /// The derivations that were looked at, in order, as a range of `Memo::examined`.
-    pub(super) examined: (u32, u32),
-    saw: Vec<Choice>,
+    pub(super) examined: Examined,
+    saw: Saw,
     next: u32,
 }
+
+/// The outcomes that a lookup looked at, in order.
+pub(super) type Examined = Few<u32, 1>;
+
+/// The choices that an outcome depends on: none, most of the time.
+type Saw = Option<Box<[Choice]>>;
 
 /// What a derivation ended with under certain choices.
 pub(super) struct Outcome {
     slot: u32,
     pub(super) entry: EntryId,
     pub(super) state: State,
-    /// What it had or failed to have, as a range of `Memo::needs`.
-    pub(super) needs: (u32, u32),
-    pub(super) started: Option<Instant>,
-    pub(super) took: Option<Duration>,
-    saw: Vec<Choice>,
+    /// The last that it had or failed to have, in `Known::needs`.
+    last_need: u32,
+    /// Its times, in `Known::times`, if there is a clock.
+    time: u32,
+    saw: Saw,
     next: u32,
 }
 
@@ -125,7 +128,8 @@ pub(super) struct Known {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) lookups: Vec<Lookup>,
     pub(super) needs: Vec<Need>,
-    pub(super) examined: Vec<u32>,
+    /// When derivations were started, and how long they took.
+    times: Vec<(Instant, Option<Duration>)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
@@ -134,10 +138,11 @@ pub(super) struct Memo {
     runtime: Option<SharedRuntime>,
     /// Whether derivations are not to be run.
     planning: bool,
-    keys: Vec<KeySlot>,
-    index: Index,
     slots: Vec<Slot>,
-    running: Vec<Run>,
+    /// From a key to the slot of its newest binding.
+    index: Index,
+    /// In a lock not to be locked, but to be `Sync`: what is left of a resolution is shared.
+    running: Lock<Vec<Run>>,
 }
 
 /// A derivation that runs, or a stream of values that goes on.
@@ -160,23 +165,24 @@ enum Work {
 pub(super) struct Walk {
     id: u32,
     frames: Vec<Frame>,
-    needs: Vec<Need>,
-    examined: Vec<u32>,
-    /// The choices met, in order; the first of them were given.
+    /// The choices met, in order; the first `given` of them were given.
     pub(super) choices: Vec<Choice>,
+    pub(super) given: usize,
     /// What the root ended with.
     pub(super) root: Need,
     /// The root's own outcome, if it is a derivation.
     pub(super) outcome: Option<u32>,
     /// The outcome that it waits for.
     blocked: u32,
+    /// The slots on its stack of which another walk is the `walker`: 1 while they are on it.
+    beside: Index,
 }
 
 enum Frame {
     /// Looks for the first binding of a key that yields.
-    Lookup { key: KeyRef, key_slot: u32, at: At, saw: Vec<u32>, examined: u32 },
-    /// Gathers the arguments of a derivation.
-    Derive { slot: u32, arg: Next, saw: Vec<u32>, needs: u32, maybe: bool },
+    Lookup { key: KeyRef, newest: u32, at: At, saw: Vec<u32>, examined: Examined },
+    /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
+    Derive { slot: u32, arg: Next, saw: Vec<u32>, last_need: u32, may_stop: bool },
 }
 
 /// What a derivation that gathers its arguments does next. (Ending it right where an argument
@@ -203,16 +209,11 @@ enum At {
 }
 
 impl Walk {
-    /// Of the root `entry`, a binding of `key`, with these choices given.
+    /// Of the root `entry`, a derivation of `key`, with these choices given.
     pub(super) fn of(memo: &mut Memo, id: u32, key: KeyRef, entry: EntryId, choices: Vec<Choice>) -> Self {
         let mut walk = Self::new(id, key, choices);
-        match memo.known.ctx.entry(entry).binding {
-            Binding::Derivation(_) => {
-                let slot = memo.slot_of_root(key, entry);
-                walk.enter(memo, slot);
-            }
-            _ => walk.root.found = Found::Value(entry),
-        }
+        let slot = memo.slot_of_root(key, entry);
+        walk.enter(memo, slot);
         walk
     }
 
@@ -223,16 +224,28 @@ impl Walk {
         walk
     }
 
+    /// Forgets that it, which will not go on, is evaluating anything.
+    pub(super) fn abandon(self, memo: &mut Memo) {
+        for frame in &self.frames {
+            if let Frame::Derive { slot, .. } = frame {
+                let walker = &mut memo.slots[*slot as usize].walker;
+                if *walker == self.id {
+                    *walker = NONE;
+                }
+            }
+        }
+    }
+
     fn new(id: u32, key: KeyRef, choices: Vec<Choice>) -> Self {
         Self {
             id,
             frames: Vec::new(),
-            needs: Vec::new(),
-            examined: Vec::new(),
+            given: choices.len(),
             choices,
-            root: Need { key, found: Found::Absent, lookup: NONE },
+            root: Need { key, found: Found::Absent, lookup: NONE, before: NONE },
             outcome: None,
             blocked: NONE,
+            beside: Index::default(),
         }
     }
 
@@ -252,6 +265,10 @@ impl Walk {
         while let Some(frame) = self.frames.last() {
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
+                // Planning: an argument before the one that fails may end it first.
+                Frame::Derive { arg: Next::End(Short::NeedFailed), may_stop: true, .. } => {
+                    self.end_derivation(memo, State::WouldRun);
+                }
                 Frame::Derive { arg: Next::End(why), .. } => {
                     self.end_derivation(
                         memo,
@@ -281,25 +298,29 @@ impl Walk {
 
     fn look_up(&mut self, memo: &mut Memo, key: KeyRef) {
         let Some((entry, bound, below)) = memo.known.ctx.next(key, Cursor::Node(0)) else {
-            return self.found(memo, Need { key, found: Found::Absent, lookup: NONE }, &[]);
+            return self.found(memo, key, Found::Absent, NONE, &[]);
         };
         if let Binding::Value(_) = bound.binding {
-            return self.found(memo, Need { key, found: Found::Value(entry), lookup: NONE }, &[]);
+            return self.found(memo, key, Found::Value(entry), NONE, &[]);
         }
-        let key_slot = memo.key_slot(key, entry, below);
-        let mut next = memo.keys[key_slot as usize].lookups;
+        let newest = memo.newest_slot(key, entry, below);
+        let mut next = memo.slots[newest as usize].lookups;
         while next != NONE {
             let lookup = &memo.known.lookups[next as usize];
             if self.agrees(&lookup.saw) {
-                let (found, saw) = (lookup.found, lookup.saw.clone());
-                let saw = self.meet(&saw);
-                return self.found(memo, Need { key, found, lookup: next }, &saw);
+                let found = lookup.found;
+                let saw = self.meet(&lookup.saw);
+                return self.found(memo, key, found, next, &saw);
             }
             next = lookup.next;
         }
-        let at = At::Slot(memo.keys[key_slot as usize].newest);
-        let examined = self.examined.len() as u32;
-        self.frames.push(Frame::Lookup { key, key_slot, at, saw: Vec::new(), examined });
+        self.frames.push(Frame::Lookup {
+            key,
+            newest,
+            at: At::Slot(newest),
+            saw: Vec::new(),
+            examined: Examined::new(),
+        });
     }
 
     /// Looks at the next binding of the lookup on top.
@@ -326,36 +347,57 @@ impl Walk {
         }
     }
 
+    /// Only when planning: whether the cycle that `slot` closes stands behind an argument that may
+    /// be absent yet, and end a derivation on it before the cycle is reached.
+    fn may_not_come_to(&self, slot: u32) -> bool {
+        for frame in self.frames.iter().rev() {
+            match frame {
+                Frame::Derive { may_stop: true, .. } => return true,
+                Frame::Derive { slot: here, .. } if *here == slot => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
     fn enter(&mut self, memo: &mut Memo, slot: u32) {
-        if memo.is_walked_by(slot, self.id) {
+        if self.is_on_stack(memo, slot) {
+            if self.may_not_come_to(slot) {
+                let outcome = memo.add_outcome(slot, State::WouldRun, NONE, None, None);
+                return self.ended(memo, outcome);
+            }
             return self.cycle(memo, slot);
         }
         let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
         if let Some(outcome) = known {
             return self.ended_or_wait(memo, outcome);
         }
-        memo.set_walked(slot, self.id);
-        let needs = self.needs.len() as u32;
-        self.frames.push(Frame::Derive { slot, arg: Next::Arg(0), saw: Vec::new(), needs, maybe: false });
+        self.set_on_stack(memo, slot);
+        self.frames.push(Frame::Derive {
+            slot,
+            arg: Next::Arg(0),
+            saw: Vec::new(),
+            last_need: NONE,
+            may_stop: false,
+        });
     }
 
     /// All arguments are had: an outcome of the same choices, or a run.
     fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
-        let Some(Frame::Derive { needs, maybe, .. }) = self.frames.last() else { return };
-        let (needs, maybe) = (*needs as usize, *maybe);
-        if maybe || memo.planning {
+        let Some(Frame::Derive { last_need, .. }) = self.frames.last() else { return };
+        let last_need = *last_need;
+        if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
         // Another walk may have started it since this one entered.
         if let Some(outcome) = self.remembered(memo, slot) {
-            memo.clear_walked(slot, self.id);
+            self.clear_on_stack(memo, slot);
             self.frames.pop();
-            self.needs.truncate(needs);
             return self.ended_or_wait(memo, outcome);
         }
         let started = memo.runtime.as_ref().map(|runtime| runtime.now());
-        let mut work = memo.start(slot, &self.needs[needs..]);
+        let mut work = memo.start(slot, last_need);
         let state = match work.poll(cx) {
             Poll::Ready(result) => memo.settle(result, &mut work, cx),
             Poll::Pending => State::Running,
@@ -363,7 +405,7 @@ impl Walk {
         let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
         let outcome = self.end_derivation_at(memo, state, started);
         if unfinished {
-            memo.running.push(Run { outcome, work });
+            memo.running.get_mut().push(Run { outcome, work });
         } else {
             memo.took(outcome);
         }
@@ -398,26 +440,16 @@ impl Walk {
     }
 
     fn end_derivation_at(&mut self, memo: &mut Memo, state: State, started: Option<Instant>) -> u32 {
-        let (slot, saw, needs) = self.pop_derive();
-        memo.clear_walked(slot, self.id);
-        let start = memo.known.needs.len() as u32;
-        memo.known.needs.extend(self.needs.drain(needs as usize..));
-        let saw = self.choices_at(&saw);
-        let needs = (start, memo.known.needs.len() as u32);
-        memo.add_outcome(slot, state, needs, saw, started)
-    }
-
-    fn pop_derive(&mut self) -> (u32, Vec<u32>, u32) {
-        match self.frames.pop() {
-            Some(Frame::Derive { slot, saw, needs, .. }) => (slot, saw, needs),
-            _ => unreachable!("called for the derivation on top of the stack"),
-        }
+        let Some(Frame::Derive { slot, saw, last_need, .. }) = self.frames.pop() else {
+            unreachable!("called for the derivation on top of the stack")
+        };
+        self.clear_on_stack(memo, slot);
+        memo.add_outcome(slot, state, last_need, self.choices_at(&saw), started)
     }
 
     /// An outcome is there: its lookup takes it, or goes on to the next older binding.
     fn ended(&mut self, memo: &mut Memo, outcome: u32) {
-        let saw = memo.known.outcomes[outcome as usize].saw.clone();
-        let mut saw = self.meet(&saw);
+        let mut saw = self.meet(&memo.known.outcomes[outcome as usize].saw);
         let found = match &memo.known.outcomes[outcome as usize].state {
             State::One(_) => Found::Derived(outcome, 0),
             State::Many { values, open } => {
@@ -440,9 +472,9 @@ impl Walk {
             State::WouldRun => Found::Maybe(outcome),
             State::Running | State::Retry => unreachable!("waited for until it ended"),
         };
-        self.examined.push(outcome);
         match self.frames.last_mut() {
-            Some(Frame::Lookup { saw: all, .. }) => {
+            Some(Frame::Lookup { saw: all, examined, .. }) => {
+                examined.push(outcome);
                 add(all, &saw);
                 if found != Found::Absent {
                     self.end_lookup(memo, found);
@@ -457,41 +489,38 @@ impl Walk {
     }
 
     fn end_lookup(&mut self, memo: &mut Memo, found: Found) {
-        let Some(Frame::Lookup { key, key_slot, saw, examined, .. }) = self.frames.pop() else {
+        let Some(Frame::Lookup { key, newest, saw, examined, .. }) = self.frames.pop() else {
             unreachable!("called for the lookup on top of the stack")
         };
-        let start = memo.known.examined.len() as u32;
-        memo.known.examined.extend(self.examined.drain(examined as usize..));
-        let examined = (start, memo.known.examined.len() as u32);
         let lookup = memo.known.lookups.len() as u32;
-        let next = core::mem::replace(&mut memo.keys[key_slot as usize].lookups, lookup);
+        let next = core::mem::replace(&mut memo.slots[newest as usize].lookups, lookup);
         memo.known.lookups.push(Lookup { found, examined, saw: self.choices_at(&saw), next });
-        self.found(memo, Need { key, found, lookup }, &saw);
+        self.found(memo, key, found, lookup, &saw);
     }
 
-    /// A lookup is done: the derivation that asked takes the argument, or ends.
-    fn found(&mut self, memo: &mut Memo, need: Need, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, saw: all, maybe, .. }) = self.frames.last_mut() else {
-            self.root = need;
+    /// A lookup is done: the derivation that asked takes the argument, or is to end.
+    fn found(&mut self, memo: &mut Memo, key: KeyRef, found: Found, lookup: u32, saw: &[u32]) {
+        let Some(Frame::Derive { slot, arg: next, saw: all, last_need, may_stop }) = self.frames.last_mut()
+        else {
+            self.root = Need { key, found, lookup, before: NONE };
             return;
         };
         add(all, saw);
-        self.needs.push(need);
+        memo.known.needs.push(Need { key, found, lookup, before: *last_need });
+        *last_need = memo.known.needs.len() as u32 - 1;
         let derivation = memo.derivation(*slot);
         let Next::Arg(arg) = *next else { unreachable!("an ended derivation looks nothing up") };
         let Some(spec) = derivation.spec(arg as usize) else {
             unreachable!("the argument that was looked up")
         };
         let accepted =
-            |found| memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
-        *next = match need.found {
+            || memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
+        *next = match found {
             Found::Failed(..) => Next::End(Short::NeedFailed),
             Found::Absent if !spec.optional => Next::End(Short::Missing),
-            found @ (Found::Value(_) | Found::Derived(..)) if spec.guard && !accepted(found) => {
-                Next::End(Short::Unequal)
-            }
-            found => {
-                *maybe |= matches!(found, Found::Maybe(_));
+            Found::Value(_) | Found::Derived(..) if spec.guard && !accepted() => Next::End(Short::Unequal),
+            _ => {
+                *may_stop |= matches!(found, Found::Maybe(_)) && !spec.optional;
                 Next::Arg(arg + 1)
             }
         };
@@ -531,19 +560,38 @@ impl Walk {
                         return self.ended(memo, outcome);
                     }
                 }
-                Some(Frame::Lookup { examined, .. }) => {
-                    self.examined.truncate(*examined as usize);
-                    self.frames.pop();
-                }
+                Some(Frame::Lookup { .. }) => drop(self.frames.pop()),
                 None => unreachable!("the derivation was found on the stack"),
             }
         }
     }
 
+    fn is_on_stack(&self, memo: &Memo, slot: u32) -> bool {
+        memo.slots[slot as usize].walker == self.id || self.beside.get(slot as usize + 1) == Some(1)
+    }
+
+    fn set_on_stack(&mut self, memo: &mut Memo, slot: u32) {
+        let walker = &mut memo.slots[slot as usize].walker;
+        if *walker == NONE {
+            *walker = self.id;
+        } else {
+            self.beside.insert(slot as usize + 1, 1);
+        }
+    }
+
+    fn clear_on_stack(&mut self, memo: &mut Memo, slot: u32) {
+        let walker = &mut memo.slots[slot as usize].walker;
+        if *walker == self.id {
+            *walker = NONE;
+        } else {
+            self.beside.insert(slot as usize + 1, 0);
+        }
+    }
+
     /// Whether an outcome that saw these choices holds for this walk. A choice not met yet will be
     /// the first.
-    fn agrees(&self, saw: &[Choice]) -> bool {
-        saw.iter().all(|seen| self.choice(seen.outcome) == seen.index)
+    fn agrees(&self, saw: &Saw) -> bool {
+        saw.iter().flatten().all(|seen| self.choice(seen.outcome) == seen.index)
     }
 
     fn choice(&self, outcome: u32) -> u32 {
@@ -559,12 +607,13 @@ impl Walk {
         }) as u32
     }
 
-    fn choices_at(&self, positions: &[u32]) -> Vec<Choice> {
-        positions.iter().map(|&position| self.choices[position as usize]).collect()
+    fn choices_at(&self, positions: &[u32]) -> Saw {
+        let choices = || positions.iter().map(|&position| self.choices[position as usize]).collect();
+        (!positions.is_empty()).then(choices)
     }
 
-    fn meet(&mut self, saw: &[Choice]) -> Vec<u32> {
-        saw.iter().map(|seen| self.position(seen.outcome)).collect()
+    fn meet(&mut self, saw: &Saw) -> Vec<u32> {
+        saw.iter().flatten().map(|seen| self.position(seen.outcome)).collect()
     }
 }
 
@@ -579,8 +628,32 @@ fn add(all: &mut Vec<u32>, saw: &[u32]) {
 
 impl Known {
     pub(super) fn new(ctx: Context) -> Self {
-        let (outcomes, lookups, needs, examined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { ctx, outcomes, lookups, needs, examined }
+        let (outcomes, lookups, needs, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { ctx, outcomes, lookups, needs, times }
+    }
+
+    /// What an outcome had or failed to have, last first.
+    pub(super) fn needs_of(&self, outcome: u32) -> impl Iterator<Item = &Need> {
+        self.needs_from(self.outcomes[outcome as usize].last_need)
+    }
+
+    pub(super) fn needs_from(&self, last_need: u32) -> impl Iterator<Item = &Need> {
+        core::iter::successors(self.needs.get(last_need as usize), |need| {
+            self.needs.get(need.before as usize)
+        })
+    }
+
+    pub(super) fn last_need(&self, outcome: u32) -> u32 {
+        self.outcomes[outcome as usize].last_need
+    }
+
+    /// The outcomes that a lookup looked at, in order.
+    pub(super) fn examined(&self, need: &Need) -> impl DoubleEndedIterator<Item = u32> {
+        self.lookups.get(need.lookup as usize).into_iter().flat_map(|lookup| lookup.examined.iter().copied())
+    }
+
+    pub(super) fn took(&self, outcome: u32) -> Option<Duration> {
+        self.times.get(self.outcomes[outcome as usize].time as usize)?.1
     }
 
     /// How many values an outcome has, and whether more may come.
@@ -620,19 +693,23 @@ impl Memo {
             known: Known::new(ctx),
             runtime,
             planning,
-            keys: Vec::new(),
-            index: Index::default(),
             slots: Vec::new(),
-            running: Vec::new(),
+            index: Index::default(),
+            running: Lock::new(Vec::new()),
         }
+    }
+
+    /// Drops what runs.
+    pub(super) fn stop(&mut self) {
+        self.running.get_mut().clear();
     }
 
     /// Lets everything that runs go on. Whether anything ended or gave a value.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> bool {
         let mut progress = false;
         let mut i = 0;
-        while i < self.running.len() {
-            let mut run = self.running.swap_remove(i);
+        while i < self.running.get_mut().len() {
+            let mut run = self.running.get_mut().swap_remove(i);
             let before = self.known.values_of(run.outcome).0;
             let state = match core::mem::replace(
                 &mut self.known.outcomes[run.outcome as usize].state,
@@ -641,7 +718,7 @@ impl Memo {
                 State::Running => match run.work.poll(cx) {
                     Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
                         let never = Choice { outcome: run.outcome, index: NONE };
-                        self.known.outcomes[run.outcome as usize].saw = alloc::vec![never];
+                        self.known.outcomes[run.outcome as usize].saw = Some(Box::new([never]));
                         State::Retry
                     }
                     Poll::Ready(result) => self.settle(result, &mut run.work, cx),
@@ -655,9 +732,10 @@ impl Memo {
             progress |= !unfinished || self.known.values_of(run.outcome).0 > before;
             if unfinished {
                 // Back to its place, for those behind have not been polled yet.
-                self.running.push(run);
-                let last = self.running.len() - 1;
-                self.running.swap(i, last);
+                let running = self.running.get_mut();
+                running.push(run);
+                let last = running.len() - 1;
+                running.swap(i, last);
                 i += 1;
             } else {
                 self.took(run.outcome);
@@ -673,22 +751,26 @@ impl Memo {
         }
     }
 
-    fn start(&mut self, slot: u32, needs: &[Need]) -> Work {
+    fn start(&mut self, slot: u32, last_need: u32) -> Work {
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 8] = [None; 8];
-        let future = if needs.len() <= few.len() {
-            for (had, need) in few.iter_mut().zip(needs) {
-                *had = self.known.value(need.found);
-            }
-            derivation.run(&few[..needs.len()])
+        let count = self.known.needs_from(last_need).count();
+        let mut more;
+        let had = if count <= few.len() {
+            &mut few[..count]
         } else {
-            let had: Vec<Had<'_>> = needs.iter().map(|need| self.known.value(need.found)).collect();
-            derivation.run(&had)
+            more = alloc::vec![None; count];
+            &mut more[..]
         };
+        for (had, need) in had.iter_mut().rev().zip(self.known.needs_from(last_need)) {
+            *had = self.known.value(need.found);
+        }
+        let future = derivation.run(had);
         match derivation.shared() {
             None => Work::Future(future),
             Some(shared) => {
-                Work::Joined { joined: shared.begin(future, self.known.reads(needs)), mine: true }
+                let reads = self.known.reads(last_need);
+                Work::Joined { joined: shared.begin(future, reads), mine: true }
             }
         }
     }
@@ -716,9 +798,11 @@ impl Memo {
     }
 
     fn took(&mut self, outcome: u32) {
-        let outcome = &mut self.known.outcomes[outcome as usize];
-        if let (Some(started), Some(runtime)) = (outcome.started, &self.runtime) {
-            outcome.took = Some(runtime.now().since(started));
+        let time = self.known.outcomes[outcome as usize].time;
+        if let (Some((started, took)), Some(runtime)) =
+            (self.known.times.get_mut(time as usize), &self.runtime)
+        {
+            *took = Some(runtime.now().since(*started));
         }
     }
 
@@ -726,23 +810,18 @@ impl Memo {
         &mut self,
         slot: u32,
         state: State,
-        needs: (u32, u32),
-        saw: Vec<Choice>,
+        last_need: u32,
+        saw: Saw,
         started: Option<Instant>,
     ) -> u32 {
         let number = self.known.outcomes.len() as u32;
         let here = &mut self.slots[slot as usize];
         let next = core::mem::replace(&mut here.outcomes, number);
-        self.known.outcomes.push(Outcome {
-            slot,
-            entry: here.entry,
-            state,
-            needs,
-            started,
-            took: None,
-            saw,
-            next,
+        let time = started.map_or(NONE, |started| {
+            self.known.times.push((started, None));
+            self.known.times.len() as u32 - 1
         });
+        self.known.outcomes.push(Outcome { slot, entry: here.entry, state, last_need, time, saw, next });
         number
     }
 
@@ -752,31 +831,28 @@ impl Memo {
             return None;
         }
         let ticket = self.derivation(slot).shared()?.find(&self.known.ctx)?;
-        let none = (self.known.needs.len() as u32, self.known.needs.len() as u32);
         Some(match ticket {
-            Ticket::Done(value) => self.add_outcome(slot, State::One(value), none, Vec::new(), None),
+            Ticket::Done(value) => self.add_outcome(slot, State::One(value), NONE, None, None),
             Ticket::Running(joined) => {
-                let outcome = self.add_outcome(slot, State::Running, none, Vec::new(), None);
-                self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
+                let outcome = self.add_outcome(slot, State::Running, NONE, None, None);
+                self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
                 outcome
             }
         })
     }
 
-    fn key_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
+    fn newest_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
         if let Some(found) = self.index.get(key.address()) {
             return found;
         }
-        let number = self.keys.len() as u32;
-        self.index.insert(key.address(), number);
-        let newest = self.add_slot(entry, below);
-        self.keys.push(KeySlot { newest, lookups: NONE });
-        number
+        let slot = self.add_slot(entry, below);
+        self.index.insert(key.address(), slot);
+        slot
     }
 
     fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
-        let slot = Slot { entry, below, older: NONE, outcomes: NONE, walker: NONE, walkers: Vec::new() };
-        self.slots.push(slot);
+        let (older, outcomes, lookups, walker) = (NONE, NONE, NONE, NONE);
+        self.slots.push(Slot { entry, below, older, outcomes, lookups, walker });
         self.slots.len() as u32 - 1
     }
 
@@ -797,8 +873,7 @@ impl Memo {
         let Some((entry, _, below)) = self.known.ctx.next(key, Cursor::Node(0)) else {
             unreachable!("roots are bindings of this context")
         };
-        let key_slot = self.key_slot(key, entry, below);
-        let mut slot = self.keys[key_slot as usize].newest;
+        let mut slot = self.newest_slot(key, entry, below);
         while self.slots[slot as usize].entry != root {
             match self.older(slot, key) {
                 Some(older) => slot = older,
@@ -806,34 +881,6 @@ impl Memo {
             }
         }
         slot
-    }
-
-    fn is_walked_by(&self, slot: u32, walk: u32) -> bool {
-        let slot = &self.slots[slot as usize];
-        slot.walker == walk || slot.walkers.contains(&walk)
-    }
-
-    fn set_walked(&mut self, slot: u32, walk: u32) {
-        let slot = &mut self.slots[slot as usize];
-        if slot.walker == NONE { slot.walker = walk } else { slot.walkers.push(walk) }
-    }
-
-    fn clear_walked(&mut self, slot: u32, walk: u32) {
-        let slot = &mut self.slots[slot as usize];
-        if slot.walker == walk {
-            slot.walker = slot.walkers.pop().unwrap_or(NONE);
-        } else {
-            slot.walkers.retain(|other| *other != walk);
-        }
-    }
-
-    /// Forgets that `walk`, which will not go on, is evaluating anything.
-    pub(super) fn abandon(&mut self, walk: &Walk) {
-        for frame in &walk.frames {
-            if let Frame::Derive { slot, .. } = frame {
-                self.clear_walked(*slot, walk.id);
-            }
-        }
     }
 }
 
