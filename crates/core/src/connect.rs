@@ -171,7 +171,7 @@ enum MaybeCloned<'a> {
 }
 
 /// What happened below the candidates while they were connecting.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Trace {
     pub(crate) hops: Vec<TracedHop>,
     pub(crate) reads: Vec<KeyRef>,

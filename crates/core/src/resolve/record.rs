@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Write};
 
-use super::session::{Attempt, AttemptState, Root, Turn};
+use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::walk::{Found, Known, Memo, Need, State};
 use super::{Reads, control_keys};
 use crate::connect::{Trace, write_chain};
@@ -23,7 +23,7 @@ const NAMED: usize = 12;
 
 pub(super) struct Record {
     pub(super) memo: Memo,
-    pub(super) roots: Few<Root, 2>,
+    pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
     pub(super) trace: Trace,
     pub(super) winner: Option<u32>,
@@ -41,7 +41,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(memo: Memo, roots: Few<Root, 2>, began: Instant) -> Self {
+    pub(super) fn new(memo: Memo, roots: Vec<Root>, began: Instant) -> Self {
         Self {
             memo,
             roots,
@@ -59,13 +59,31 @@ impl Record {
         }
     }
 
+    /// Of the lone candidate of `ctx`: see `lone_candidate`.
+    pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
+        let (mut roots, _) = roots(ctx);
+        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Vec::new(), Instant::default());
+        if let Some(root) = roots.get_mut(0) {
+            root.turn = Turn::Over;
+            if matches!(state, AttemptState::Connected) {
+                record.winner = Some(0);
+            }
+            record.attempts.push(Attempt::of_value(0, root.entry, state, Instant::default()));
+        }
+        record.decided = match record.attempts.get(0).map(|attempt| &attempt.state) {
+            Some(AttemptState::Failed(error)) if error.is_final() => Some(0),
+            _ => None,
+        };
+        Self { roots, trace, ..record }
+    }
+
     /// Of a context that can't be resolved at all.
     pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
         Self::failed(Memo::new(ctx.clone(), None, false), error)
     }
 
     pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(memo, Few::new(), Instant::default()) }
+        Self { setup: Some(error), ..Self::new(memo, Vec::new(), Instant::default()) }
     }
 
     pub(super) fn known(&self) -> &Known {

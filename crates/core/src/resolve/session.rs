@@ -13,7 +13,7 @@ use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::{Choice, Found, Memo, Walk};
 use crate::connect::Frame;
-use crate::context::{Binding, Context, EntryId, Offer};
+use crate::context::{Binding, Context, Cursor, EntryId, Offer};
 use crate::few::Few;
 use crate::race::{Action, Event, Race, Turns};
 use crate::report::Report;
@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            "a better protected transport was tried before, and must not be followed by this one"
+            "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
@@ -608,6 +608,13 @@ impl<'a> Session<'a> {
     }
 }
 
+impl Attempt {
+    /// Of a root that is a value.
+    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
+        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
+    }
+}
+
 impl Forks {
     fn new(root: u32) -> Self {
         let (levels, parked) = (Vec::new(), Vec::new());
@@ -628,26 +635,27 @@ fn now(runtime: Option<&SharedRuntime>) -> Instant {
 }
 
 /// All bindings of all offered keys in order, and how many ranks there are.
-fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
-    let mut few = Few::new();
+pub(super) fn roots(ctx: &Context) -> (Vec<Root>, u32) {
     let offers = ctx.offers();
-    let root = |entry, offer, rank| Root { entry, offer, rank, turn: Turn::NotYet };
-    if let [offer] = offers.as_slice() {
-        ctx.bindings(offer.key()).for_each(|(entry, _)| few.push(root(entry, 0, 0)));
-        let ranks = u32::from(!few.is_empty());
-        return (few, ranks);
-    }
     let mut roots: Vec<Root> = Vec::with_capacity(offers.len());
     let (mut rank, mut start) = (0, 0);
+    let sort = |roots: &mut [Root]| {
+        if roots.len() > 1 {
+            roots.sort_unstable_by_key(|root| root.entry);
+        }
+    };
     for (i, offer) in offers.iter().enumerate() {
         if i > 0 && offer.rank() != offers[i - 1].rank() && roots.len() > start {
-            roots[start..].sort_unstable_by_key(|root| root.entry);
+            sort(&mut roots[start..]);
             (rank, start) = (rank + 1, roots.len());
         }
-        roots.extend(ctx.bindings(offer.key()).map(|(entry, _)| root(entry, i as u32, rank)));
+        let mut cursor = Cursor::Node(0);
+        while let Some((entry, _, below)) = ctx.next(offer.key(), cursor) {
+            roots.push(Root { entry, offer: i as u32, rank, turn: Turn::NotYet });
+            cursor = below;
+        }
     }
-    roots[start..].sort_unstable_by_key(|root| root.entry);
+    sort(&mut roots[start..]);
     let ranks = roots.last().map_or(0, |root| root.rank + 1);
-    roots.into_iter().for_each(|root| few.push(root));
-    (few, ranks)
+    (roots, ranks)
 }

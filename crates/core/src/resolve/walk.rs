@@ -14,7 +14,7 @@ use core::task::{self, Poll};
 use core::time::Duration;
 
 use crate::context::{Binding, Context, Cursor, EntryId};
-use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
+use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::few::Few;
 use crate::index::Index;
 use crate::lock::Lock;
@@ -61,6 +61,8 @@ pub(super) struct Choice {
 /// A binding of a key whose newest binding is a derivation.
 struct Slot {
     entry: EntryId,
+    /// What is bound, if it is a derivation: a copy at hand, for it is asked at every argument.
+    derivation: Option<Arc<dyn Derivation>>,
     /// Where the search for the next older binding goes on; its slot, once reached.
     below: Cursor,
     older: u32,
@@ -182,7 +184,7 @@ enum Frame {
     /// Looks for the first binding of a key that yields.
     Lookup { key: KeyRef, newest: u32, at: At, saw: Vec<u32>, examined: Examined },
     /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
-    Derive { slot: u32, arg: Next, saw: Vec<u32>, last_need: u32, may_stop: bool },
+    Derive { slot: u32, arg: Next, wants: Option<ArgSpec>, saw: Vec<u32>, last_need: u32, may_stop: bool },
 }
 
 /// What a derivation that gathers its arguments does next. (Ending it right where an argument
@@ -290,10 +292,11 @@ impl Walk {
 
     /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
     fn next_argument(&mut self, memo: &mut Memo, slot: u32, arg: u32, cx: &mut task::Context<'_>) {
-        match memo.derivation(slot).spec(arg as usize) {
-            Some(spec) => self.look_up(memo, spec.key),
-            None => self.run(memo, slot, cx),
+        let Some(spec) = memo.derivation(slot).spec(arg as usize) else { return self.run(memo, slot, cx) };
+        if let Some(Frame::Derive { wants, .. }) = self.frames.last_mut() {
+            *wants = Some(spec);
         }
+        self.look_up(memo, spec.key);
     }
 
     fn look_up(&mut self, memo: &mut Memo, key: KeyRef) {
@@ -333,10 +336,10 @@ impl Walk {
         if let Some(Frame::Lookup { at, .. }) = self.frames.last_mut() {
             *at = At::Below(slot);
         }
-        let entry = memo.slots[slot as usize].entry;
-        match memo.known.ctx.entry(entry).binding {
-            Binding::Derivation(_) => self.enter(memo, slot),
-            _ => self.end_lookup(memo, Found::Value(entry)),
+        let Slot { entry, derivation, .. } = &memo.slots[slot as usize];
+        match derivation {
+            Some(_) => self.enter(memo, slot),
+            None => self.end_lookup(memo, Found::Value(*entry)),
         }
     }
 
@@ -377,6 +380,7 @@ impl Walk {
         self.frames.push(Frame::Derive {
             slot,
             arg: Next::Arg(0),
+            wants: None,
             saw: Vec::new(),
             last_need: NONE,
             may_stop: false,
@@ -500,7 +504,8 @@ impl Walk {
 
     /// A lookup is done: the derivation that asked takes the argument, or is to end.
     fn found(&mut self, memo: &mut Memo, key: KeyRef, found: Found, lookup: u32, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, saw: all, last_need, may_stop }) = self.frames.last_mut()
+        let Some(Frame::Derive { slot, arg: next, wants, saw: all, last_need, may_stop }) =
+            self.frames.last_mut()
         else {
             self.root = Need { key, found, lookup, before: NONE };
             return;
@@ -508,13 +513,11 @@ impl Walk {
         add(all, saw);
         memo.known.needs.push(Need { key, found, lookup, before: *last_need });
         *last_need = memo.known.needs.len() as u32 - 1;
-        let derivation = memo.derivation(*slot);
-        let Next::Arg(arg) = *next else { unreachable!("an ended derivation looks nothing up") };
-        let Some(spec) = derivation.spec(arg as usize) else {
-            unreachable!("the argument that was looked up")
+        let (Next::Arg(arg), Some(spec)) = (*next, *wants) else {
+            unreachable!("an ended derivation looks nothing up")
         };
-        let accepted =
-            || memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
+        let accepts = |value: &Value| memo.derivation(*slot).accepts(arg as usize, &**value);
+        let accepted = || memo.known.value(found).is_some_and(accepts);
         *next = match found {
             Found::Failed(..) => Next::End(Short::NeedFailed),
             Found::Absent if !spec.optional => Next::End(Short::Missing),
@@ -745,9 +748,9 @@ impl Memo {
     }
 
     fn derivation(&self, slot: u32) -> &dyn Derivation {
-        match &self.known.ctx.entry(self.slots[slot as usize].entry).binding {
-            Binding::Derivation(derivation) => &**derivation,
-            _ => unreachable!("entered slots are derivations"),
+        match &self.slots[slot as usize].derivation {
+            Some(derivation) => &**derivation,
+            None => unreachable!("entered slots are derivations"),
         }
     }
 
@@ -851,8 +854,12 @@ impl Memo {
     }
 
     fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
+        let derivation = match &self.known.ctx.entry(entry).binding {
+            Binding::Derivation(derivation) => Some(derivation.clone()),
+            _ => None,
+        };
         let (older, outcomes, lookups, walker) = (NONE, NONE, NONE, NONE);
-        self.slots.push(Slot { entry, below, older, outcomes, lookups, walker });
+        self.slots.push(Slot { entry, derivation, below, older, outcomes, lookups, walker });
         self.slots.len() as u32 - 1
     }
 

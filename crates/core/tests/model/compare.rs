@@ -7,9 +7,9 @@ use tuyau_core::report::{Candidate, Outcome};
 use tuyau_core::{Context, Dial, Report};
 
 use crate::build::build;
-use crate::case::{Case, ENDS, Had, KEYS, name};
+use crate::case::{Case, DECLARED, ENDS, Had, KEYS, name};
 use crate::keys::{BACKWARD, Event, FORWARD, Log, Opened, Peer, Pool, block_on};
-use crate::model::{Class, Resolution, Session, Walk, What, World, resolve};
+use crate::model::{Class, Resolution, Session, Tried, Walk, What, World, resolve};
 use crate::plan;
 use crate::tally::{Features, Tally};
 
@@ -30,7 +30,8 @@ pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
     let log = Log::default();
     let ctx = build(case, &FORWARD, &log);
 
-    check_plan(&ctx.plan(), case, &world, &mut features)?;
+    let planned = ctx.plan();
+    check_plan(&planned, case, &world, &mut features)?;
     same_list("what plan ran", &log.take(), &[])?;
 
     for key in 0..KEYS {
@@ -45,6 +46,14 @@ pub(crate) fn check(case: &Case, tally: &mut Tally) -> Result<(), Mismatch> {
     check_report("explain", &report, &model)?;
 
     check_unfold(&ctx, case, &world, &log)?;
+
+    for (root, candidate) in world.roots().iter().zip(&planned.candidates) {
+        let never = |tried: &&Tried| tried.binding == root.binding && tried.class < Class::Refused;
+        if let (Outcome::Refused(_), Some(tried)) = (&candidate.outcome, model.candidates.iter().find(never))
+        {
+            return differs("plan", &candidate.outcome, tried);
+        }
+    }
 
     // What a plan could know must have left room for what then happened.
     for tried in &model.candidates {
@@ -246,9 +255,16 @@ fn check_plan(report: &Report, case: &Case, world: &World, features: &mut Featur
     let roots = world.roots();
     let keys: Vec<_> = report.candidates.iter().map(|candidate| candidate.key.to_owned()).collect();
     same("plan's candidates", &keys, &roots.iter().map(|root| name(root.key)).collect())?;
+    let mut protected = 0;
     for (candidate, root) in report.candidates.iter().zip(&roots) {
         let may = plan::of(world, root.binding);
-        let forbidden = case.policy.forbids(root.key);
+        let protection = DECLARED[root.key].1;
+        let downgrade = protection < protected && !case.allow_downgrade;
+        let forbidden = downgrade || case.policy.forbids(root.key);
+        if let Outcome::WouldConnect | Outcome::Failed(_) = candidate.outcome {
+            // Its turn is certain to count, if it comes.
+            protected = protected.max(protection);
+        }
         let value = match root.what {
             What::Value(value) => Some(value.to_string()),
             _ => None,
@@ -262,7 +278,7 @@ fn check_plan(report: &Report, case: &Case, world: &World, features: &mut Featur
             Outcome::WouldConnect => may.be.is_some(),
             Outcome::WouldDerive => may.yield_ || hidden_cycle,
             Outcome::Absent(_) => !may.be_had() && (may.be_absent || hidden_cycle),
-            Outcome::Failed(_) => !may.be_had() && may.fail,
+            Outcome::Failed(_) => !may.be_had() && may.fail && !may.be_absent,
             _ => false,
         };
         if !agrees {
