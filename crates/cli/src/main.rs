@@ -3,6 +3,9 @@
 //! `pingpong` is the protocol of the demo, and depends on `tuyau-core` alone: it is what a protocol library
 //! looks like. `commands` has one module per command; `relay` joins two flows.
 
+#[cfg(not(unix))]
+compile_error!("this program needs Unix; the libraries under it do not");
+
 mod app;
 mod cli;
 mod commands;

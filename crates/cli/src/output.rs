@@ -49,6 +49,12 @@ impl Output {
         self.print(format_args!("{text}\n"))
     }
 
+    /// Writes bytes to standard output, as they are.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::of_output(&error))
+    }
+
     /// Tells the user something, on standard error. Who does not listen there is not told.
     pub(crate) fn tell(self, text: impl fmt::Display) {
         let _ = writeln!(self.stderr(), "{text}");

@@ -285,3 +285,100 @@ impl From<FlowError> for PingPongError {
         Self::Flow(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tuyau_core::{ConnectError, ConnectErrorKind};
+    use tuyau_tokio::duplex;
+
+    /// A context that resolves into `flow`, once.
+    fn over(flow: Flow) -> Context {
+        let flow = Mutex::new(Some(flow));
+        Context::from_fn(move || {
+            let flow = flow.lock().unwrap().take();
+            async { flow.ok_or(ConnectError::new(ConnectErrorKind::Refused, "taken")) }
+        })
+    }
+
+    #[tokio::test]
+    async fn client_and_server_in_memory() {
+        let (ours, theirs) = duplex();
+        let server = tokio::spawn(handler(theirs));
+        let mut client = client(&over(ours)).await.unwrap();
+        for (line, answer) in
+            [("ping", "pong"), ("pong", "ping"), ("", ""), ("Ping", "Ping"), ("a\rb", "a\rb")]
+        {
+            assert_eq!(client.ask(line.as_bytes()).await.unwrap().as_deref(), Some(answer.as_bytes()));
+        }
+        let poured = client.pour(b"0123456789", 1 << 20).await.unwrap();
+        assert_eq!(poured, (1_u64 << 20).div_ceil(12) * 12);
+        assert_eq!(client.ask(b"ping").await.unwrap().as_deref(), Some(&b"pong"[..]));
+        drop(client.close().await.unwrap());
+        assert_eq!(server.await.unwrap().unwrap(), 6 + poured / 12);
+    }
+
+    #[tokio::test]
+    async fn lines_end_in_crlf_or_lf_wherever_the_pieces_are_cut() {
+        for size in 1..8 {
+            let (mut ours, theirs) = duplex();
+            let server = tokio::spawn(handler(theirs));
+            for piece in b"ping\r\npong\n\n\r\nx\r".chunks(size) {
+                ours.write_all(piece).await.unwrap();
+            }
+            ours.shutdown().await.unwrap();
+            let mut answers = [0; 64];
+            let mut filled = 0;
+            loop {
+                match ours.read(&mut answers[filled..]).await.unwrap() {
+                    0 => break,
+                    n => filled += n,
+                }
+            }
+            assert_eq!(answers[..filled], *b"pong\r\nping\r\n\r\n\r\nx\r\n", "in pieces of {size}");
+            assert_eq!(server.await.unwrap().unwrap(), 5);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_has_a_limit_with_and_without_an_end() {
+        for (length, end, fits) in [
+            (MAX_LINE, "\r\n", true),
+            (MAX_LINE, "\n", true),
+            (MAX_LINE + 1, "\r\n", false),
+            (MAX_LINE + 2, "", false),
+        ] {
+            let (mut ours, theirs) = duplex();
+            let server = tokio::spawn(handler(theirs));
+            let mut line = vec![b'a'; length];
+            line.extend_from_slice(end.as_bytes());
+            let writing = async {
+                let _ = ours.write_all(&line).await;
+                let _ = ours.shutdown().await;
+                let mut rest = vec![0; 1 << 17];
+                while ours.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+            };
+            writing.await;
+            match server.await.unwrap() {
+                Ok(count) => assert!(fits && count == 1, "{length} {end:?}"),
+                Err(error) => {
+                    assert!(!fits && matches!(error, PingPongError::LineTooLong), "{length} {end:?}")
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_or_is_wrong_is_an_error() {
+        let (ours, mut theirs) = duplex();
+        theirs.write_all(b"po").await.unwrap();
+        drop(theirs);
+        let mut client = client(&over(ours)).await.unwrap();
+        assert!(matches!(client.ask(b"ping").await, Err(PingPongError::AnswerBrokeOff)));
+        let (ours, mut theirs) = duplex();
+        theirs.write_all(b"something else\r\n").await.unwrap();
+        let mut client = super::client(&over(ours)).await.unwrap();
+        assert!(matches!(client.pour(b"ping", 100).await, Err(PingPongError::WrongAnswer)));
+    }
+}

@@ -170,3 +170,71 @@ async fn copy(
         *moved += n as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tuyau_tokio::duplex;
+
+    #[test]
+    fn a_gibibyte_in_memory() {
+        const CHUNK: usize = 64 * 1024;
+        const CHUNKS: u64 = 1 << 14;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let ((mut source, near), (far, mut drain)) = (duplex(), duplex());
+            let relaying = tokio::spawn(relay(near, far, AtEnd::SendOn));
+            let chunk = |number: u64| number.to_le_bytes().repeat(CHUNK / 8);
+            let writing = tokio::spawn(async move {
+                for number in 0..CHUNKS {
+                    source.write_all(&chunk(number)).await.expect("all is taken");
+                }
+                source.shutdown().await.expect("it ends");
+                let mut back = Vec::new();
+                AsyncReadExt::read_to_end(&mut source, &mut back).await.expect("the answer comes");
+                back
+            });
+            let mut came = vec![0; CHUNK];
+            for number in 0..CHUNKS {
+                drain.read_exact(&mut came).await.expect("all comes");
+                assert!(came == chunk(number), "chunk {number} differs");
+            }
+            assert_eq!(drain.read(&mut came).await.expect("the end"), 0);
+            // The other direction is open still.
+            drain.write_all(b"all of it").await.expect("it is taken");
+            drain.shutdown().await.expect("it ends");
+            assert_eq!(writing.await.expect("it does not panic"), b"all of it");
+            let (relayed, result) = relaying.await.expect("it does not panic");
+            assert!(result.is_ok());
+            assert_eq!(relayed, Relayed { sent: 1 << 30, received: 9 });
+        });
+    }
+
+    #[tokio::test]
+    async fn what_the_far_side_says_before_it_goes_is_passed_on() {
+        let ((mut user, near), (far, mut peer)) = (duplex(), duplex());
+        let relaying = tokio::spawn(relay(near, far, AtEnd::SendOn));
+        peer.write_all(b"go away").await.unwrap();
+        drop(peer);
+        let mut said = [0; 7];
+        user.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"go away");
+        // It no longer reads, which shows with what is sent to it next.
+        while user.write_all(b"still here").await.is_ok() {}
+        let (relayed, result) = relaying.await.unwrap();
+        let said = result.unwrap_err().explain("we", "the peer", relayed);
+        assert!(said.starts_with("the peer stopped reading: broken pipe"), "{said}");
+        assert!(said.ends_with(", 7 received)"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn at_a_terminal_the_far_sides_end_is_the_end() {
+        let ((user, near), (far, mut peer)) = (duplex(), duplex());
+        let relaying = tokio::spawn(relay(near, far, AtEnd::Stop));
+        peer.shutdown().await.unwrap();
+        let (relayed, result) = relaying.await.unwrap();
+        assert!(result.is_ok());
+        assert_eq!(relayed, Relayed::default());
+        drop(user);
+    }
+}

@@ -113,10 +113,10 @@ async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Fail
             Err(error) => return Err(Failure::Failed(format!("standard input: {}", Chain(&error)))),
         };
         if !prompts {
-            app.out.line(format_args!("> {}", text(&line, escapes)))?;
+            app.out.bytes(&shown("> ", &line, escapes))?;
         }
         match client.ask(&line).await.map_err(broken)? {
-            Some(answer) => app.out.line(format_args!("<- {}", text(&answer, escapes)))?,
+            Some(answer) => app.out.bytes(&shown("<- ", &answer, escapes))?,
             None => return Err(Failure::Broken("the server ended and did not answer".into())),
         }
     }
@@ -126,10 +126,15 @@ async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Fail
     client.close().await.map(drop).map_err(broken)
 }
 
-/// A line as it may be shown.
-fn text(line: &[u8], escapes: bool) -> String {
-    let line = String::from_utf8_lossy(line);
-    if escapes { Visible(&line).to_string() } else { line.into_owned() }
+/// A line to be printed: as it is, but on a terminal, which would act on what a peer put into it.
+fn shown(mark: &str, line: &[u8], escapes: bool) -> Vec<u8> {
+    let mut shown = mark.as_bytes().to_vec();
+    match escapes {
+        true => shown.extend_from_slice(Visible(&String::from_utf8_lossy(line)).to_string().as_bytes()),
+        false => shown.extend_from_slice(line),
+    }
+    shown.push(b'\n');
+    shown
 }
 
 async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(), Failure> {

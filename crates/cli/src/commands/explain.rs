@@ -1,6 +1,7 @@
 //! `tuyau plan` and `tuyau explain`.
 
 use tuyau::Report;
+use tuyau::report::{Candidate, Outcome};
 
 use crate::app::App;
 use crate::cli::Format;
@@ -10,7 +11,10 @@ use crate::route::typed;
 pub(crate) fn plan(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
     let uri = typed(uri)?;
     let ctx = app.route.context(&uri, None)?;
-    print(app, &uri.apply(ctx)?.plan(), format)
+    let report = uri.apply(ctx)?.plan();
+    print(app, &report, format)?;
+    let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);
+    if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
 }
 
 pub(crate) async fn explain(app: &App, uri: &str, format: Format) -> Result<(), Failure> {

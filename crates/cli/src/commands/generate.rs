@@ -16,14 +16,14 @@ use crate::exit::Failure;
 pub(crate) fn completions(app: &App, shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tuyau", &mut script);
-    app.out.print(String::from_utf8_lossy(&script))
+    app.out.bytes(&script)
 }
 
 pub(crate) fn man(app: &App, dir: Option<&Path>) -> Result<(), Failure> {
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let page = main_page().map_err(|error| failed("the manual page", error))?;
     let Some(dir) = dir else {
-        return app.out.print(String::from_utf8_lossy(&page));
+        return app.out.bytes(&page);
     };
     let write = || {
         std::fs::create_dir_all(dir)?;

@@ -112,6 +112,13 @@ fn a_last_line_needs_no_end() {
 }
 
 #[test]
+fn lines_are_printed_as_they_are() {
+    let (_server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let ended = run(tuyau(["demo", "client", &uri]), b"\x1b[1m\xff\n").code(0);
+    assert_eq!(ended.stdout, b"> \x1b[1m\xff\n<- \x1b[1m\xff\n");
+}
+
+#[test]
 fn the_port_has_a_default_of_the_protocols_own() {
     let ended =
         run(tuyau(["demo", "client", "tcp://localhost", "--resolve", "localhost:4343:192.0.2.1", "-6"]), b"");

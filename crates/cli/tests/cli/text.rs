@@ -9,7 +9,18 @@ fn help() {
 
 #[test]
 fn schemes() {
-    insta::assert_snapshot!(run(tuyau(["schemes", "-v"]), b"").code(0).text());
+    let ended = run(tuyau(["schemes", "-v"]), b"").code(0);
+    let row = |first: &str, other: &str| {
+        let words = |line: &str| {
+            line.split("  ").any(|cell| cell.trim() == other) && line.contains(&format!("{first} "))
+        };
+        assert!(ended.text().lines().any(words), "{first} {other}: {}", ended.text());
+    };
+    for scheme in tuyau::schemes() {
+        row(scheme.name, scheme.example);
+        scheme.options().for_each(|option| row(scheme.name, option.name));
+    }
+    assert!(!run(tuyau(["schemes"]), b"").code(0).text().contains("attempt-delay"));
 }
 
 #[test]
@@ -75,6 +86,10 @@ fn a_plan_does_nothing() {
     server.error_line("connection from ");
     assert!(server.error_line("lines answered").ends_with(": 0 lines answered"));
     server.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(
+        run(tuyau(["plan", "tcp://localhost"]), b"").code(1).text().lines().next(),
+        Some("would try 0 of 1 candidate; nothing was run")
+    );
     assert_eq!(server.end().stderr.matches("connection from ").count(), 1, "explain connects, plan does not");
 }
 
