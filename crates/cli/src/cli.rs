@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -139,8 +140,8 @@ pub(crate) enum Command {
     /// Connect standard input and output
     #[command(long_about = "Connect standard input and output.\n\n\
         Bytes pass as they are. The end of the input ends this direction only: what the peer still has to say is \
-        printed. If the peer ends first, the output is closed, and input is sent on until it ends, or at once if \
-        it is a terminal.")]
+        printed. If the peer ends first, the output is closed, and the input is sent on until it ends, too; unless it \
+        is a terminal, or the peer a program that has exited.")]
     Connect {
         /// Where to
         uri: String,
@@ -155,7 +156,7 @@ pub(crate) enum Command {
         /// Run CMD for each connection, with the connection as its standard input and output. No
         /// shell. Must come last
         #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
-        exec: Option<Vec<String>>,
+        exec: Option<Vec<OsString>>,
         /// End after the first connection
         #[arg(long)]
         once: bool,

@@ -1,10 +1,14 @@
 //! Two flows, each the other's end.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tuyau::{Flow, FlowError, FlowErrorKind};
+use tuyau_tokio::EXIT_STATUS;
 
 use crate::exit::Chain;
 
@@ -74,9 +78,13 @@ pub(crate) fn is(error: &io::Error, kind: FlowErrorKind) -> bool {
 ///
 /// A far side that stops reading may still have something to say: its side is read to the end before that
 /// counts.
+///
+/// A far side that is a program is done once it has exited, whether or not it has read all: its exit status says
+/// whether that was right.
 pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Result<(), Break>) {
     let (mut near_read, mut near_write) = tokio::io::split(near);
-    let (mut far_read, mut far_write) = tokio::io::split(far);
+    let (mut far_read, mut far_write) = Half::split(far);
+    let far = far_read.clone();
     let (mut sent, mut received) = (0, 0);
     let result = {
         let up = copy(&mut near_read, &mut far_write, &mut sent);
@@ -86,12 +94,17 @@ pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Res
         tokio::select! {
             upward = &mut up => match upward {
                 Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
-                Err(CopyError::Write(error)) => down.await.map_err(down_break).and(Err(Break::FarWrite(error))),
+                Err(CopyError::Write(error)) => match down.await {
+                    // A program need not read all of its input, as long as it ends well.
+                    Ok(()) if far.has_exited() => Ok(()),
+                    Ok(()) => Err(Break::FarWrite(error)),
+                    Err(error) => Err(down_break(error)),
+                },
                 Ok(()) => down.await.map_err(down_break),
             },
             downward = &mut down => match downward {
                 Err(error) => Err(down_break(error)),
-                Ok(()) if at_end == AtEnd::Stop => Ok(()),
+                Ok(()) if at_end == AtEnd::Stop || far.has_exited() => Ok(()),
                 Ok(()) => match up.await {
                     Ok(()) => Ok(()),
                     Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
@@ -101,6 +114,46 @@ pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Res
         }
     };
     (Relayed { sent, received }, result)
+}
+
+/// One direction of a flow; clones are of the same flow. Unlike tokio's halves it lets the flow be asked.
+#[derive(Clone)]
+struct Half(Arc<Mutex<Flow>>);
+
+impl Half {
+    fn split(flow: Flow) -> (Self, Self) {
+        let half = Self(Arc::new(Mutex::new(flow)));
+        (half.clone(), half)
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is a program that has ended.
+    fn has_exited(&self) -> bool {
+        self.flow().fact(&EXIT_STATUS).is_some()
+    }
+}
+
+impl AsyncRead for Half {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut *self.flow()), cx, buf)
+    }
+}
+
+impl AsyncWrite for Half {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut *self.flow()), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut *self.flow()), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(&mut *self.flow()), cx)
+    }
 }
 
 /// Connects `near`, a peer, with `child`, a program: like [`relay`], but the end of the program ends it

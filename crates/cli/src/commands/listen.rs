@@ -1,5 +1,6 @@
 //! `tuyau listen`.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ const DRAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) enum Service {
     Echo,
-    Exec(Vec<String>),
+    Exec(Vec<OsString>),
 }
 
 impl Service {
     /// `None` for the standard streams.
-    pub(crate) fn of(echo: bool, exec: Option<Vec<String>>) -> Option<Self> {
+    pub(crate) fn of(echo: bool, exec: Option<Vec<OsString>>) -> Option<Self> {
         match exec {
             Some(argv) => Some(Self::Exec(argv)),
             None => echo.then_some(Self::Echo),

@@ -255,6 +255,34 @@ fn a_program_that_fails_is_named_with_its_status() {
 }
 
 #[test]
+fn a_program_that_has_ended_is_not_waited_for() {
+    let mut connect = Running::start(&mut tuyau(["connect", "exec:echo done"]));
+    // Open until after the end.
+    let input = connect.stdin();
+    assert_eq!(connect.end().code(0).text(), "done\n");
+    drop(input);
+    // Nor is what it leaves unread, if it ends well.
+    let ended = run(tuyau(["connect", "exec:head -c 1"]), &vec![b'x'; 1 << 20]).code(0);
+    assert_eq!(ended.text(), "x");
+}
+
+#[test]
+fn a_peer_that_ends_first_still_gets_what_comes() {
+    let late = "import socket; l = socket.create_server(('127.0.0.1', 0)); print(l.getsockname()[1], flush=True); \
+        s, _ = l.accept(); s.sendall(b'first\\n'); s.shutdown(socket.SHUT_WR); \
+        print(s.makefile('rb').read(), flush=True)";
+    let mut server = Running::start(&mut peer("python3", ["-c", late]));
+    let mut connect =
+        Running::start(&mut tuyau(["connect", &format!("tcp://127.0.0.1:{}", server.line(""))]));
+    let mut input = connect.stdin();
+    connect.line("first");
+    input.write_all(b"late").expect("it reads");
+    drop(input);
+    server.line("b'late'");
+    connect.end().code(0);
+}
+
+#[test]
 fn an_output_that_nobody_reads_ends_it_quietly() {
     let mut connect = tuyau(["connect", "exec:yes"]);
     let mut connecting = connect
