@@ -72,6 +72,8 @@ pub(crate) struct Race {
 struct Rank {
     supply: Supply,
     opened: Instant,
+    /// Its head start is over, and it has not started yet.
+    due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,9 @@ impl Race {
     pub(crate) fn input(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { id, rank } => {
+                if let Some(rank) = self.open.get_mut((rank - self.first) as usize) {
+                    rank.due = false;
+                }
                 let expires = self.config.attempt_timeout.map(|timeout| now + timeout);
                 self.running.push(Running { id, rank, expires });
                 self.next = self.config.delay.map_or(Next::WhenOneEnds, |delay| Next::At(now + delay));
@@ -124,6 +129,7 @@ impl Race {
             Event::Dry { rank, forever } => {
                 if let Some(rank) = self.open.get_mut((rank - self.first) as usize) {
                     rank.supply = if forever { Supply::Exhausted } else { Supply::Dry };
+                    rank.due = false;
                 }
             }
             Event::Supply => {
@@ -151,6 +157,9 @@ impl Race {
             self.open.push(Rank::new(now));
         }
         self.open_by_head_start(now);
+        if let Some(open) = self.open.position(|rank| rank.due) {
+            return Action::Start { rank: self.first + open as u32 };
+        }
         let supplied = self.open.position(|rank| rank.supply == Supply::Unknown);
         let may_start = match self.next {
             Next::Now => true,
@@ -175,11 +184,13 @@ impl Race {
         }
     }
 
+    /// Lets the next rank join once its time has come. It is due at once, whatever the delay: it
+    /// waited long enough.
     fn open_by_head_start(&mut self, now: Instant) {
         while self.first + (self.open.len() as u32) < self.ranks
             && self.joins_at().is_some_and(|joins| joins <= now)
         {
-            self.open.push(Rank::new(now));
+            self.open.push(Rank { due: true, ..Rank::new(now) });
         }
     }
 
@@ -203,7 +214,7 @@ impl Race {
 
 impl Rank {
     fn new(now: Instant) -> Self {
-        Self { supply: Supply::Unknown, opened: now }
+        Self { supply: Supply::Unknown, opened: now, due: false }
     }
 }
 
@@ -343,30 +354,30 @@ mod tests {
     }
 
     #[test]
-    fn the_next_rank_joins_after_the_head_start_behind_what_is_better() {
+    fn the_next_rank_starts_when_the_head_start_is_over_whatever_the_delay() {
         let mut race =
             Driver::new(RaceConfig { head_start: Some(Duration::from_millis(300)), ..config() }, 3);
         race.starts(0, 0, 1);
         race.waits(0, 250);
         race.starts(250, 0, 2);
         race.waits(250, 300);
-        // The second rank is open now; the first still comes first.
-        race.waits(300, 500);
-        race.starts(500, 0, 3);
-        race.dry(750, 0, true);
-        race.starts(750, 1, 4);
-        // The third counts from when the second joined: at 300, and is open since 600.
-        race.dry(1000, 1, true);
-        race.starts(1000, 2, 5);
-        race.waits(1000, 1250);
+        race.starts(300, 1, 3);
+        // From then on what is better comes first again, after the delay.
+        race.waits(300, 550);
+        race.starts(550, 0, 4);
+        // The third counts from when the second joined.
+        race.waits(550, 600);
+        race.starts(600, 2, 5);
+        race.waits(600, 850);
     }
 
     #[test]
     fn a_head_start_wakes_even_if_nothing_else_would() {
         let mut race = Driver::new(RaceConfig { head_start: Some(Duration::from_millis(40)), ..config() }, 2);
         race.starts(0, 0, 1);
-        race.dry(250, 0, true);
-        race.starts(250, 1, 2);
+        race.waits(0, 40);
+        race.starts(40, 1, 2);
+        race.waits(40, 290);
         let mut race =
             Driver::new(RaceConfig { head_start: Some(Duration::from_millis(900)), ..config() }, 2);
         race.starts(0, 0, 1);

@@ -146,6 +146,8 @@ pub(super) struct Memo {
     slots: Vec<Slot>,
     /// From a key to the slot of its newest binding.
     index: Index,
+    /// The slot of the root that was looked for last.
+    last_root: Option<(KeyRef, u32)>,
     /// In a lock not to be locked, but to be `Sync`: what is left of a resolution is shared.
     running: Lock<Vec<Run>>,
 }
@@ -708,6 +710,7 @@ impl Memo {
             planning,
             slots: Vec::new(),
             index: Index::default(),
+            last_root: None,
             running: Lock::new(Vec::new()),
         }
     }
@@ -924,12 +927,18 @@ impl Memo {
             unreachable!("roots are bindings of this context")
         };
         let mut slot = self.newest_slot(key, entry, below);
+        // Roots come newest first, so the search goes on where the last one ended.
+        match self.last_root {
+            Some((of, last)) if of == key && self.slots[last as usize].entry <= root => slot = last,
+            _ => {}
+        }
         while self.slots[slot as usize].entry != root {
             match self.older(slot, key) {
                 Some(older) => slot = older,
                 None => unreachable!("roots are bindings of this context"),
             }
         }
+        self.last_root = Some((key, slot));
         slot
     }
 }

@@ -174,6 +174,10 @@ fn r14_only_restricts_the_offers_and_the_report_tells_what_it_excluded() {
     assert_eq!(world.dialled(), ["b"]);
     assert!(error.report().notes.iter().any(|note| note.contains("restricted: a")), "{error:#}");
     assert!(forced.plan().notes.iter().any(|note| note.contains("restricted: a")));
+    // What is put under it adds no offers.
+    let under = forced.clone().under(Context::new().with(&C, world.at("c")).offer(&C).offer(&A));
+    assert!(resolve(&under).is_err());
+    assert!(under.plan().notes.iter().any(|note| note.contains("restricted: a, c")), "{}", under.plan());
     // What is offered again is excluded no more.
     assert!(resolve(&forced.offer(&A)).is_ok());
     assert!(ctx.plan().notes.is_empty());
