@@ -594,6 +594,7 @@ fn merge(older: Context, newer: Context) -> Context {
         return newer;
     }
     let mut excluded = (*older.0.excluded).clone();
+    excluded.extend(newer.0.excluded.iter());
     let mut offers = Vec::new();
     if newer.0.restricted {
         excluded.extend(older.0.offers.iter().map(Offer::key));
@@ -603,7 +604,6 @@ fn merge(older: Context, newer: Context) -> Context {
     for offer in newer.0.offers.iter() {
         add_offer(&mut offers, *offer);
     }
-    excluded.extend(newer.0.excluded.iter());
     excluded.retain(|key| !offers.iter().any(|offer| offer.key() == *key));
     let mut seen = Vec::new();
     excluded.retain(|key| {
