@@ -1,0 +1,47 @@
+//! What every net must do.
+
+pub mod net_checks;
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use tuyau_core::{BoxFuture, Context, SharedNet, Target};
+
+/// A net to be checked, and what it is to be asked.
+pub struct NetCase {
+    /// The net.
+    pub net: SharedNet,
+    /// Where it can listen, more than once: with a port that the net chooses, or a name of its own.
+    pub listen: fn() -> Target,
+    /// What configures it: the runtime at least.
+    pub ctx: Context,
+    /// A name that it looks up, if it looks names up.
+    pub name: Option<&'static str>,
+    /// A name that it finds nothing for.
+    pub no_name: Option<&'static str>,
+    /// What it can neither connect to nor listen on.
+    pub unsupported: Target,
+    /// What must live as long.
+    pub keep: Box<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for NetCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetCase").field("net", &self.net).finish_non_exhaustive()
+    }
+}
+
+/// Runs a check on a fresh case.
+///
+/// # Panics
+/// If the check fails, or hangs for a minute.
+pub async fn run_net<M, Fut, C>(make: M, check: C)
+where
+    M: Fn() -> Fut,
+    Fut: Future<Output = NetCase>,
+    C: Fn(NetCase) -> BoxFuture<'static, ()>,
+{
+    let one = async { check(make().await).await };
+    assert!(tokio::time::timeout(Duration::from_secs(60), one).await.is_ok(), "hangs");
+}
