@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
@@ -143,16 +144,18 @@ pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write)
 }
 
 /// What a connecting transport is told, at every hop: the context's plain values, the deadline,
-/// the policy and the runtime.
+/// the policy and the runtime. Cheap to clone.
+#[derive(Clone)]
 pub struct ConnectCx<'a> {
     frame: MaybeOwned<'a>,
     /// The candidate that is being connected.
     attempt: u32,
 }
 
+#[derive(Clone)]
 enum MaybeOwned<'a> {
     Borrowed(&'a Frame<'a>),
-    Owned(Box<Frame<'static>>),
+    Owned(Arc<Frame<'static>>),
 }
 
 /// What all candidates of one resolution share.
@@ -168,7 +171,7 @@ enum MaybeCloned<'a> {
 }
 
 /// What happened below the candidates while they were connecting.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Trace {
     pub(crate) hops: Vec<TracedHop>,
     pub(crate) reads: Vec<KeyRef>,
@@ -209,7 +212,7 @@ impl ConnectCx<'static> {
         let inherited = Inherited::of(ctx)?;
         let ctx = MaybeCloned::Owned(ctx.clone());
         let frame = Frame { ctx, inherited, trace: Lock::new(Trace::default()) };
-        Ok(Self { frame: MaybeOwned::Owned(Box::new(frame)), attempt: 0 })
+        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
     }
 }
 

@@ -52,6 +52,8 @@ struct Node {
     index: Option<Index>,
     /// What is older.
     parent: Option<Arc<Node>>,
+    /// What is oldest: one node under the whole chain. Only that of the newest node counts.
+    floor: Option<Arc<Node>>,
     /// How many nodes there are from here on.
     chain: u32,
     /// In the order of the candidates; of the whole chain.
@@ -363,6 +365,7 @@ impl Context {
                 offers: old.offers.clone(),
                 excluded: old.excluded.clone(),
                 control: old.control,
+                floor: old.floor.clone(),
                 parent: Some(parent),
             });
         }
@@ -385,14 +388,18 @@ impl Context {
         &self.0.excluded
     }
 
-    fn node(&self, mut number: u32) -> &Node {
-        let mut node = &self.0;
-        while number > 0 {
-            match &node.parent {
-                Some(parent) => node = parent,
+    /// The nodes, newest first, the floor last.
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        core::iter::successors(Some(&*self.0), |node| node.parent.as_deref()).chain(self.0.floor.as_deref())
+    }
+
+    fn node(&self, number: u32) -> &Node {
+        let mut node = &*self.0;
+        for _ in 0..number {
+            match node.parent.as_deref().or(self.0.floor.as_deref()) {
+                Some(older) => node = older,
                 None => unreachable!("entry ids are made from this context"),
             }
-            number -= 1;
         }
         node
     }
@@ -403,17 +410,16 @@ impl Context {
 
     /// The next older binding of `key` from `cursor` on, and where to go on from there.
     pub(crate) fn next(&self, key: KeyRef, cursor: Cursor) -> Option<(EntryId, &Entry, Cursor)> {
-        let (number, below) = match cursor {
+        let (first, mut below) = match cursor {
             Cursor::Node(node) => (node, None),
             Cursor::Below(id) => (id.node, Some(id)),
             Cursor::End => return None,
         };
-        let mut number = number;
-        let mut node = Some(self.node(number));
-        let mut below = below;
-        while let Some(here) = node {
-            if let Some(i) = here.newest(key, below.take()) {
-                let entry = &here.entries[i as usize];
+        let mut node = self.node(first);
+        let mut number = first;
+        loop {
+            if let Some(i) = node.newest(key, below.take()) {
+                let entry = &node.entries[i as usize];
                 let id = EntryId { node: number, from_top: u32::MAX - i };
                 let next = if entry.cut { Cursor::End } else { Cursor::Below(id) };
                 return match entry.binding {
@@ -421,10 +427,14 @@ impl Context {
                     _ => Some((id, entry, next)),
                 };
             }
-            node = here.parent.as_deref();
             number += 1;
+            node = match &node.parent {
+                Some(parent) => parent,
+                // The floor has no parent: it is where the search ends.
+                None if number == self.0.chain => self.0.floor.as_deref()?,
+                None => return None,
+            };
         }
-        None
     }
 
     /// All bindings of `key`, newest first.
@@ -461,13 +471,17 @@ impl Context {
     }
 
     fn entries_oldest_first(&self) -> impl Iterator<Item = &Entry> {
-        let mut nodes = Vec::new();
-        let mut node = Some(&*self.0);
-        while let Some(here) = node {
-            nodes.push(here);
-            node = here.parent.as_deref();
-        }
+        let nodes: Vec<&Node> = self.nodes().collect();
         nodes.into_iter().rev().flat_map(|node| &node.entries)
+    }
+
+    fn len(&self) -> usize {
+        self.nodes().map(|node| node.entries.len()).sum()
+    }
+
+    /// Whether this very binding is one of those of its key.
+    fn holds(&self, entry: &Entry) -> bool {
+        self.bindings(entry.key).any(|(_, other)| other.binding.identity() == entry.binding.identity())
     }
 }
 
@@ -501,8 +515,14 @@ impl Node {
             (Some(index), None) => index.get(key.address()),
             (Some(_), Some(i)) => self.entries[i as usize].older,
             (None, below) => {
-                let end = below.map_or(self.entries.len(), |i| i as usize);
-                self.entries[..end].iter().rposition(|entry| entry.key == key).map(|i| i as u32)
+                let mut i = below.map_or(self.entries.len(), |i| i as usize);
+                while i > 0 {
+                    i -= 1;
+                    if self.entries[i].key == key {
+                        return Some(i as u32);
+                    }
+                }
+                None
             }
         }
     }
@@ -553,7 +573,7 @@ fn shortened(node: &Arc<Node>) -> Arc<Node> {
     let chain = |parent: &Option<Arc<Node>>| parent.as_ref().map_or(0, |parent| parent.chain) + 1;
     let mut merged = Node { chain: chain(&parent), parent: parent.take(), ..(**nodes[best]).clone_empty() };
     for entry in nodes[best + 1].entries.iter().chain(&nodes[best].entries) {
-        merged.push(entry.clone());
+        merged.push(Entry { older: None, ..entry.clone() });
     }
     let mut top = Arc::new(merged);
     for node in nodes[..best].iter().rev() {
@@ -586,33 +606,32 @@ fn merge(older: Context, newer: Context) -> Context {
     let mut excluded = (*older.0.excluded).clone();
     excluded.extend(newer.0.excluded.iter().filter(|key| !older.0.excluded.contains(key)));
     excluded.retain(|key| !offers.iter().any(|offer| offer.key() == *key));
-    let same = |a: &Entry, b: &Entry| a.key == b.key && a.binding.identity() == b.binding.identity();
-
-    let mut held = Index::default();
-    for entry in newer.entries_oldest_first() {
-        held.insert(entry.binding.identity(), 0);
-    }
-    let shared = |entry: &Entry| {
-        !matches!(entry.binding, Binding::Nothing)
-            && held.get(entry.binding.identity()).is_some()
-            && newer.entries_oldest_first().any(|other| same(entry, other))
-    };
-    let mut merged = if older.entries_oldest_first().any(shared) {
-        let mut merged = Context::new();
-        for entry in older.entries_oldest_first().filter(|entry| !shared(entry)) {
-            merged.own().push(entry.clone());
-        }
-        merged
-    } else {
-        older.clone()
-    };
-    for entry in newer.entries_oldest_first() {
-        merged.own().push(Entry { older: None, ..entry.clone() });
-    }
     let control = older.0.control || newer.0.control;
+
+    let mut merged;
+    if older.len() <= newer.len() {
+        let mut floor = Node { chain: 1, ..Node::default() };
+        let old_floor = newer.0.floor.iter().flat_map(|floor| &floor.entries);
+        for entry in older.entries_oldest_first().filter(|entry| !newer.holds(entry)).chain(old_floor) {
+            floor.push(Entry { older: None, ..entry.clone() });
+        }
+        merged = newer;
+        merged.own().floor = Some(Arc::new(floor));
+    } else {
+        merged = older;
+        if newer.entries_oldest_first().any(|entry| merged.holds(entry)) {
+            let mut rest = Context::new();
+            for entry in merged.entries_oldest_first().filter(|entry| !newer.holds(entry)) {
+                rest.own().push(Entry { older: None, ..entry.clone() });
+            }
+            merged = rest;
+        }
+        for entry in newer.entries_oldest_first() {
+            merged.own().push(Entry { older: None, ..entry.clone() });
+        }
+    }
     let node = merged.own();
-    node.control = control;
-    (node.offers, node.excluded) = (Arc::new(offers), Arc::new(excluded));
+    (node.offers, node.excluded, node.control) = (Arc::new(offers), Arc::new(excluded), control);
     merged
 }
 

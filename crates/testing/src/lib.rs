@@ -1,9 +1,15 @@
 //! Conformance suites, written once, that every flow and every net passes; and what their tests
 //! share.
 //!
-//! ```ignore
-//! async fn pair() -> Pair { … }
-//! tuyau_testing::flow_conformance!(mem, Abilities::ALL, pair);
+//! ```
+//! use tuyau_testing::{Abilities, Pair};
+//! # fn connected() -> Pair { unimplemented!() }
+//!
+//! async fn pair() -> Pair {
+//!     connected()
+//! }
+//!
+//! tuyau_testing::flow_conformance!(over_mine, Abilities::ALL, pair);
 //! ```
 
 mod flow;

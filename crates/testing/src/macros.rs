@@ -2,7 +2,7 @@
 
 /// The tests that every flow passes, in a module of this name: what the transport can do
 /// ([`Abilities`](crate::Abilities)), and an async function that makes a connected
-/// [`Pair`](crate::Pair). The crate that uses it needs tokio's `macros` and `rt-multi-thread`.
+/// [`Pair`](crate::Pair). The crate that uses it depends on tokio itself.
 #[macro_export]
 macro_rules! flow_conformance {
     ($name:ident, $abilities:expr, $pair:expr) => {

@@ -112,7 +112,7 @@ impl Protocol for Exec {
     type Endpoint = Command;
     type Flow = Flow;
 
-    async fn connect(&self, command: Command, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, command: Command, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         // What the child dials can't be known.
         cx.policy().check_address(None)?;
         spawn(command)

@@ -3,18 +3,22 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::Mode;
 use tokio::net::unix::pipe;
 use tuyau_core::names::{LOCAL, PEER};
 use tuyau_core::{
     AcceptError, AcceptErrorKind, Accepted, BoxFuture, ConnectCx, ConnectError, Endpoint, Flow, Listener,
-    Protocol, RawListener, Target,
+    Protocol, RawListener, Role, Target,
 };
 
 use crate::error::{accept_error, connect_error};
@@ -23,8 +27,8 @@ use crate::pipes::Pipes;
 /// A pair of FIFOs, named as the client sees them.
 ///
 /// A FIFO carries bytes one way, from whoever opened it to write to whoever opened it to read, and
-/// can't tell clients apart: a pair carries one connection at a time. Connecting waits until
-/// somebody has opened the other ends.
+/// can't tell clients apart: a pair carries one connection, and clients take turns at it (they lock the file
+/// that they read). Connecting waits until somebody has the file open that it writes to.
 pub static FIFO: Endpoint<Fifo> = Endpoint::new("fifo", &Fifo);
 
 /// The protocol of [`FIFO`].
@@ -73,10 +77,13 @@ impl Protocol for Fifo {
     type Endpoint = FifoPair;
     type Flow = Flow;
 
-    async fn connect(&self, pair: FifoPair, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, pair: FifoPair, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         // Who has the other ends open can't be known.
         cx.policy().check_address(None)?;
-        open(&pair).await.map(|pipes| flow(pipes, &pair)).map_err(|error| explain(&pair, error))
+        open(&pair, Role::Client)
+            .await
+            .map(|opened| flow(opened, &pair))
+            .map_err(|error| explain(&pair, error))
     }
 
     fn describe(&self, pair: &FifoPair, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,40 +108,103 @@ fn explain(pair: &FifoPair, error: io::Error) -> ConnectError {
 
 /// Opens both, this side's reading end at once, so that the peer finds a reader; then waits for a
 /// reader of its own. Either side may come first. Cancel safe.
-async fn open(pair: &FifoPair) -> io::Result<Pipes> {
-    // Never `open(2)` in a thread: it would block there until a peer comes, which may be never.
-    let read = pipe::OpenOptions::new().open_receiver(&pair.read)?;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match pipe::OpenOptions::new().open_sender(&pair.write) {
-            Ok(write) => return Ok(Pipes::new(read, write)),
-            // No reader yet (fifo(7)), and nothing tells when there is one.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(50));
+async fn open(pair: &FifoPair, role: Role) -> io::Result<Opened> {
+    let mut pause = Pause::default();
+    let mut lock = None;
+    // Never a blocking `open(2)` in a thread: it would be there until a peer comes, which may be never.
+    let read = loop {
+        let file =
+            fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pair.read)?;
+        if role == Role::Server {
+            break pipe::Receiver::from_file(file)?;
+        }
+        // Clients take turns: who has it locked is about to be accepted, and then others find a new pair.
+        match Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => {
+                lock = Some(locked);
+                break pipe::Receiver::from_file(file)?;
             }
+            Err((_, Errno::EWOULDBLOCK)) => pause.wait().await,
+            Err((_, error)) => return Err(error.into()),
+        }
+    };
+    let write = loop {
+        match pipe::OpenOptions::new().open_sender(&pair.write) {
+            Ok(write) => break write,
+            // No reader yet (fifo(7)), and nothing tells when there is one.
+            Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => pause.wait().await,
             Err(error) => return Err(error),
         }
+    };
+    let mut first = Vec::new();
+    if role == Role::Server {
+        // A new pair may take the names only once the client has both files open.
+        while !writer_has_come(&read, &mut first)? {
+            pause.wait().await;
+        }
+    }
+    Ok(Opened { pipes: Pipes::new(read, write).locked(lock), first })
+}
+
+/// Whether somebody has the other end open, or had. The only way to know is to read; what was read goes
+/// to `first`.
+fn writer_has_come(read: &pipe::Receiver, first: &mut Vec<u8>) -> io::Result<bool> {
+    let mut byte = [0];
+    match nix::unistd::read(read, &mut byte) {
+        Ok(0) => {
+            let mut hung_up = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+            nix::poll::poll(&mut hung_up, PollTimeout::ZERO)?;
+            Ok(hung_up[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+        }
+        Ok(_) => {
+            first.extend(byte);
+            Ok(true)
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+struct Opened {
+    pipes: Pipes,
+    /// Bytes that were read already.
+    first: Vec<u8>,
+}
+
+/// The time between two tries: short at first, since the peer is usually about to come.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(1))
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_millis(50));
     }
 }
 
 /// A stream that knows its files, since pipes don't.
-fn flow(pipes: Pipes, pair: &FifoPair) -> Flow {
+fn flow(opened: Opened, pair: &FifoPair) -> Flow {
     let FifoPair { read, write } = pair;
     let peer = Target::Described(format!("whoever writes {}", read.display()).into());
     let local = Target::Described(format!("FIFO {}", write.display()).into());
-    Flow::from_tokio_with(pipes.between(local, peer), |pipes, ask| {
+    Flow::from_tokio_with(opened.pipes.between(local, peer), |pipes, ask| {
         if let Some((local, peer)) = pipes.ends() {
             ask.answer(&PEER, || peer.clone()).answer(&LOCAL, || local.clone());
         }
     })
+    .with_unread(opened.first)
 }
 
 /// Listens on a pair of FIFOs, `pair` as the server sees them: `FifoPair::server`.
 ///
-/// FIFOs that don't exist are made, readable by this user alone. Each connection gets a new pair under the
-/// same names, as soon as the one before was accepted, and the last pair is removed on drop. FIFOs
-/// that exist are used as they are, for one connection, and stay.
+/// FIFOs that don't exist are made, for this user alone. A client is accepted once it has opened
+/// both; from then on the names stand for a new pair, for the next one. The last pair is removed on
+/// drop. FIFOs that exist are used as they are, for one connection, and stay.
 ///
 /// # Errors
 /// If they can be neither used nor made.
@@ -153,18 +223,18 @@ struct FifoListener {
 enum Accepting {
     Next,
     // A listener is `Sync`, a boxed future is not. Never locked.
-    Opening(Mutex<BoxFuture<'static, io::Result<Pipes>>>),
+    Opening(Mutex<BoxFuture<'static, io::Result<Opened>>>),
     Done,
 }
 
 impl FifoListener {
-    fn accepted(&mut self, pipes: Pipes) -> Poll<Result<Accepted, AcceptError>> {
+    fn accepted(&mut self, opened: Opened) -> Poll<Result<Accepted, AcceptError>> {
         // New files for the next client, so that it can't meet this one's bytes.
         self.state = match self.made.renew(&self.pair) {
             Some(Ok(())) => Accepting::Next,
             Some(Err(_)) | None => Accepting::Done,
         };
-        Poll::Ready(Ok(Accepted::Flow(flow(pipes, &self.pair))))
+        Poll::Ready(Ok(Accepted::Flow(flow(opened, &self.pair))))
     }
 }
 
@@ -174,14 +244,17 @@ impl RawListener for FifoListener {
             match &mut self.state {
                 Accepting::Next => {
                     let pair = self.pair.clone();
-                    self.state = Accepting::Opening(Mutex::new(Box::pin(async move { open(&pair).await })));
+                    self.state =
+                        Accepting::Opening(Mutex::new(Box::pin(
+                            async move { open(&pair, Role::Server).await },
+                        )));
                 }
                 Accepting::Opening(opening) => {
                     let opening = opening.get_mut().unwrap_or_else(PoisonError::into_inner);
                     let opened = ready!(opening.as_mut().poll(cx));
                     self.state = Accepting::Next;
                     return match opened {
-                        Ok(pipes) => self.accepted(pipes),
+                        Ok(opened) => self.accepted(opened),
                         Err(error) => Poll::Ready(Err(accept_error(error))),
                     };
                 }
@@ -209,8 +282,8 @@ impl Made {
                     let file = fs::symlink_metadata(&path)?;
                     made.0.push((path, (file.dev(), file.ino())));
                 }
-                Err(nix::errno::Errno::EEXIST) if fs::metadata(&path)?.file_type().is_fifo() => {}
-                Err(nix::errno::Errno::EEXIST) => return Err(io::ErrorKind::InvalidInput.into()),
+                Err(Errno::EEXIST) if fs::metadata(&path)?.file_type().is_fifo() => {}
+                Err(Errno::EEXIST) => return Err(io::ErrorKind::InvalidInput.into()),
                 Err(error) => return Err(error.into()),
             }
         }

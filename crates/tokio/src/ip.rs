@@ -51,7 +51,7 @@ impl Protocol for Tcp {
     type Endpoint = TcpEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: TcpEndpoint, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: TcpEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.net.connect(&endpoint.target, cx).await
     }
 
@@ -69,7 +69,7 @@ impl Protocol for Unix {
     type Endpoint = UnixEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: UnixEndpoint, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: UnixEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.net.connect(&endpoint.target, cx).await
     }
 
@@ -128,7 +128,7 @@ pub fn derivations(ctx: Context) -> Context {
 }
 
 /// An IP literal, and its zone if it has one.
-fn literal(host: &str) -> Option<(IpAddr, Option<&str>)> {
+pub(crate) fn literal(host: &str) -> Option<(IpAddr, Option<&str>)> {
     if let Ok(ip) = host.parse() {
         return Some((ip, None));
     }
@@ -138,7 +138,7 @@ fn literal(host: &str) -> Option<(IpAddr, Option<&str>)> {
 }
 
 /// The address, in the zone that `host` names if it is the literal that `ip` came from.
-fn with_zone(ip: IpAddr, port: u16, host: Option<&str>) -> Result<SocketAddr, ConnectError> {
+pub(crate) fn with_zone(ip: IpAddr, port: u16, host: Option<&str>) -> Result<SocketAddr, ConnectError> {
     match (ip, host.and_then(literal)) {
         (IpAddr::V6(v6), Some((same, Some(zone)))) if same == ip => {
             Ok(SocketAddrV6::new(v6, port, 0, zone_index(zone)?).into())

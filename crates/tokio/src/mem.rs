@@ -44,7 +44,7 @@ impl Protocol for Mem {
     type Endpoint = MemEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: MemEndpoint, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: MemEndpoint, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.hub.connect(&endpoint.name).await
     }
 

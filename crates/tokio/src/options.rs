@@ -46,7 +46,7 @@ pub(crate) struct StreamOptions {
 }
 
 impl StreamOptions {
-    pub(crate) fn read(cx: &ConnectCx) -> Result<Self, ConnectError> {
+    pub(crate) fn read(cx: &ConnectCx<'_>) -> Result<Self, ConnectError> {
         Ok(Self { nodelay: cx.get(&NODELAY)?.unwrap_or(true), keepalive: cx.get(&KEEPALIVE)? })
     }
 
@@ -102,7 +102,7 @@ pub(crate) struct RouteOptions {
 }
 
 impl RouteOptions {
-    pub(crate) fn read(cx: &ConnectCx) -> Result<Self, ConnectError> {
+    pub(crate) fn read(cx: &ConnectCx<'_>) -> Result<Self, ConnectError> {
         Ok(Self { interface: cx.get(&INTERFACE)?, mark: cx.get(&MARK)? })
     }
 
@@ -126,7 +126,7 @@ pub(crate) struct DialOptions {
 }
 
 impl DialOptions {
-    pub(crate) fn read(cx: &ConnectCx) -> Result<Self, ConnectError> {
+    pub(crate) fn read(cx: &ConnectCx<'_>) -> Result<Self, ConnectError> {
         Ok(Self { bind: cx.get(&BIND)?, fast_open: cx.get(&FAST_OPEN)?.unwrap_or(false) })
     }
 

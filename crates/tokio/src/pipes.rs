@@ -1,9 +1,11 @@
 //! Two pipes, one per direction, as one stream.
 
+use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use nix::fcntl::Flock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 use tuyau_core::{FlowError, FlowErrorKind, Target};
@@ -14,11 +16,18 @@ pub(crate) struct Pipes {
     read: pipe::Receiver,
     write: Option<pipe::Sender>,
     ends: Option<(Target, Target)>,
+    /// Held as long as this is.
+    _lock: Option<Flock<File>>,
 }
 
 impl Pipes {
     pub(crate) fn new(read: pipe::Receiver, write: pipe::Sender) -> Self {
-        Self { read, write: Some(write), ends: None }
+        Self { read, write: Some(write), ends: None, _lock: None }
+    }
+
+    /// Keeps `lock` until dropped.
+    pub(crate) fn locked(self, lock: Option<Flock<File>>) -> Self {
+        Self { _lock: lock, ..self }
     }
 
     /// Pipes don't know their files, so they are told: this end and the other.

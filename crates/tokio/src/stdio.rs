@@ -55,7 +55,7 @@ impl Protocol for Stdio {
     type Endpoint = StdioEndpoint;
     type Flow = Flow;
 
-    async fn connect(&self, endpoint: StdioEndpoint, _cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect(&self, endpoint: StdioEndpoint, _cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         endpoint.take()
     }
 

@@ -5,7 +5,7 @@ use tuyau_core::{Accepted, ConnectCx, Context, Flow, Listener, Net, Protocol, Ta
 use tuyau_testing::{Abilities, Pair, PassThrough, flow_conformance};
 use tuyau_tokio::{Command, Exec, Fifo, FifoPair, Host, MemHub, duplex, listen_fifo};
 
-fn cx() -> ConnectCx {
+fn cx() -> ConnectCx<'static> {
     ConnectCx::new(&tuyau_tokio::derivations(Context::new())).expect("a context")
 }
 

@@ -1,1 +1,66 @@
-//! stub
+//! One flow, any transport, chosen at run time by a URI.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tuyau::Error> {
+//! let mut flow = tuyau::connect("tcp://localhost:8080").await?;
+//! let mut listener = tuyau::listen("unix:/run/x.sock").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! This crate is a front end: the contract is `tuyau-core`, re-exported here, and the transports are in
+//! the crates beside it. A protocol library depends on `tuyau-core` alone; a program on this.
+//!
+//! # Contexts
+//!
+//! [`context()`] is the default [`Context`]. It is a value: nothing in it is global, and a program
+//! overlays it with what it wants to be different. A URI only adds to it.
+//!
+//! ```no_run
+//! use tuyau::{Context, names};
+//!
+//! async fn ping(ctx: &Context) -> Result<(), tuyau::core::Error> {
+//!     let flow = ctx.resolve().await?; // a protocol library: TCP? a child process? It can't tell.
+//!     # drop(flow);
+//!     Ok(())
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let ctx = tuyau::context().with(&names::DEADLINE, std::time::Duration::from_secs(10));
+//! ping(&tuyau::uri("tcp://localhost:8080")?.apply(ctx)?).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # URIs from strangers
+//!
+//! [`connect`] takes URIs to the network only. Whatever reaches this machine otherwise (a local socket, a
+//! program, a file) wants the word of the program, since a URI can come from a redirect or a stranger's
+//! configuration:
+//!
+//! ```no_run
+//! use tuyau::Allow;
+//! # async fn example() -> Result<(), tuyau::Error> {
+//! let flow = tuyau::uri("exec:ssh host cat")?.allow(Allow::EXEC).connect().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! That a URI is of the network says nothing of *where* in the network it leads. A program that must
+//! not be led to its own machine or neighbours says so by a
+//! [`Policy`](Policy::only_networks), which is checked on the address dialled.
+//!
+//! [`schemes()`] lists what this build can do, [`Uri`] has the grammar.
+
+mod allow;
+mod error;
+mod open;
+mod schemes;
+mod uri;
+
+pub use tuyau_core as core;
+pub use tuyau_core::*;
+pub use tuyau_tokio::serve;
+
+pub use allow::Allow;
+pub use error::{Error, ListenError};
+pub use open::{connect, context, listen};
+pub use schemes::{Scheme, schemes};
+pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};

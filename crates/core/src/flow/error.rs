@@ -103,7 +103,7 @@ impl From<FlowErrorKind> for FlowError {
 #[cfg(feature = "std")]
 mod io {
     use super::{FlowError, FlowErrorKind};
-    use alloc::boxed::Box;
+
     use std::io;
 
     impl From<io::Error> for FlowError {
@@ -147,7 +147,7 @@ mod io {
                     Ok(source) => io::Error::new(kind, FlowError { kind: whole, source: Some(source) }),
                     Err(source) => io::Error::new(kind, FlowError { kind: whole, source: Some(source) }),
                 },
-                bare @ FlowError { source: None, .. } => io::Error::new(kind, Box::new(bare)),
+                bare @ FlowError { source: None, .. } => io::Error::new(kind, bare),
             }
         }
     }

@@ -9,6 +9,7 @@ use super::Reads;
 use super::record::Record;
 use super::session::AttemptState;
 use super::walk::{Memo, Need};
+use crate::connect::Trace;
 use crate::protocol::Value;
 use crate::report::Report;
 use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
@@ -17,12 +18,33 @@ use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
 /// came about.
 pub struct Resolved {
     flow: Flow,
-    record: Box<Record>,
+    how: How,
+}
+
+/// How it came about.
+enum How {
+    /// There was but one candidate, an endpoint that is bound: the record is made if asked for.
+    Lone {
+        ctx: Context,
+        trace: Trace,
+    },
+    Raced(Box<Record>),
 }
 
 impl Resolved {
     pub(super) fn new(flow: Flow, record: Box<Record>) -> Self {
-        Self { flow, record }
+        Self { flow, how: How::Raced(record) }
+    }
+
+    pub(super) fn lone(flow: Flow, ctx: Context, trace: Trace) -> Self {
+        Self { flow, how: How::Lone { ctx, trace } }
+    }
+
+    fn with_record<R>(&self, f: impl FnOnce(&Record) -> R) -> R {
+        match &self.how {
+            How::Raced(record) => f(record),
+            How::Lone { ctx, trace } => f(&Record::lone(ctx, trace.clone(), AttemptState::Connected)),
+        }
     }
 
     /// The flow alone.
@@ -32,18 +54,18 @@ impl Resolved {
 
     /// What the resolution did, candidate by candidate.
     pub fn report(&self) -> Report {
-        self.record.report()
+        self.with_record(Record::report)
     }
 
     /// The value of `key` that the winner was derived from. `None` if it did not need it, whatever
     /// candidates that lost may have needed.
     pub fn get<T: Clone + 'static>(&self, key: &'static Key<T>) -> Option<T> {
-        self.record.winner_value(key.erase())?.downcast_ref().cloned()
+        self.with_record(|record| record.winner_value(key.erase())?.downcast_ref().cloned())
     }
 
     /// What was read: the key to reuse this connection by.
     pub fn reads(&self) -> Reads {
-        self.record.reads()
+        self.with_record(Record::reads)
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Write};
 
-use super::session::{Attempt, AttemptState, Root, Turn};
+use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::walk::{Found, Known, Memo, Need, State};
 use super::{Reads, control_keys};
 use crate::connect::{Trace, write_chain};
@@ -57,6 +57,24 @@ impl Record {
             ended: began,
             clock: false,
         }
+    }
+
+    /// Of the lone candidate of `ctx`: see `lone_candidate`.
+    pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
+        let (mut roots, _) = roots(ctx);
+        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Few::new(), Instant::default());
+        if let Some(root) = roots.get_mut(0) {
+            root.turn = Turn::Over;
+            if matches!(state, AttemptState::Connected) {
+                record.winner = Some(0);
+            }
+            record.attempts.push(Attempt::of_value(0, root.entry, state, Instant::default()));
+        }
+        record.decided = match record.attempts.get(0).map(|attempt| &attempt.state) {
+            Some(AttemptState::Failed(error)) if error.is_final() => Some(0),
+            _ => None,
+        };
+        Self { roots, trace, ..record }
     }
 
     /// Of a context that can't be resolved at all.

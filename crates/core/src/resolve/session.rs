@@ -201,13 +201,13 @@ impl<'a> Session<'a> {
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        let progress = self.record.memo.poll(cx);
-        if let Some(end) = self.poll_connecting(cx) {
-            return Poll::Ready(end);
-        }
-        if progress {
+        if self.record.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
+        }
+        // After the walks: what they have begun to connect has never been polled, and would wake nobody.
+        if let Some(end) = self.poll_connecting(cx) {
+            return Poll::Ready(end);
         }
         loop {
             let now = self.now();
@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.settings.allow_downgrade {
-            "a better protected transport was tried before, and must not be followed by this one"
+            "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
@@ -587,10 +587,14 @@ impl<'a> Session<'a> {
     /// Drops what is under way, and keeps what is known.
     fn finish(mut self, end: &End) -> Box<Record> {
         self.connecting = Few::new();
-        let full = |forks: &&Forks| forks.made == MAX_FORKS && !forks.levels.is_empty();
         let record = &mut *self.record;
-        record.memo.stop();
+        let more = |level: &Level| {
+            let (values, open) = record.memo.known.values_of(level.outcome);
+            open || (level.next as usize) < values
+        };
+        let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
         record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
+        record.memo.stop();
         record.trace = self.frame.take_trace();
         record.ended = now(self.frame.inherited.runtime.as_ref());
         record.clock = self.frame.inherited.runtime.is_some();
@@ -601,6 +605,13 @@ impl<'a> Session<'a> {
             End::Lost => {}
         }
         self.record
+    }
+}
+
+impl Attempt {
+    /// Of a root that is a value.
+    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
+        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
     }
 }
 
@@ -624,7 +635,7 @@ fn now(runtime: Option<&SharedRuntime>) -> Instant {
 }
 
 /// All bindings of all offered keys in order, and how many ranks there are.
-fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
+pub(super) fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
     let mut few = Few::new();
     let offers = ctx.offers();
     let root = |entry, offer, rank| Root { entry, offer, rank, turn: Turn::NotYet };

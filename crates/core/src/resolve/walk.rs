@@ -181,8 +181,8 @@ pub(super) struct Walk {
 enum Frame {
     /// Looks for the first binding of a key that yields.
     Lookup { key: KeyRef, newest: u32, at: At, saw: Vec<u32>, examined: Examined },
-    /// Gathers the arguments of a derivation.
-    Derive { slot: u32, arg: Next, saw: Vec<u32>, last_need: u32, maybe: bool },
+    /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
+    Derive { slot: u32, arg: Next, saw: Vec<u32>, last_need: u32, may_stop: bool },
 }
 
 /// What a derivation that gathers its arguments does next. (Ending it right where an argument
@@ -265,6 +265,10 @@ impl Walk {
         while let Some(frame) = self.frames.last() {
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
+                // Planning: an argument before the one that fails may end it first.
+                Frame::Derive { arg: Next::End(Short::NeedFailed), may_stop: true, .. } => {
+                    self.end_derivation(memo, State::WouldRun);
+                }
                 Frame::Derive { arg: Next::End(why), .. } => {
                     self.end_derivation(
                         memo,
@@ -343,9 +347,26 @@ impl Walk {
         }
     }
 
+    /// Only when planning: whether the cycle that `slot` closes stands behind an argument that may
+    /// be absent yet, and end a derivation on it before the cycle is reached.
+    fn may_not_come_to(&self, slot: u32) -> bool {
+        for frame in self.frames.iter().rev() {
+            match frame {
+                Frame::Derive { may_stop: true, .. } => return true,
+                Frame::Derive { slot: here, .. } if *here == slot => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
     fn enter(&mut self, memo: &mut Memo, slot: u32) {
         if self.is_on_stack(memo, slot) {
+            if self.may_not_come_to(slot) {
+                let outcome = memo.add_outcome(slot, State::WouldRun, NONE, None, None);
+                return self.ended(memo, outcome);
+            }
             return self.cycle(memo, slot);
         }
         let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
@@ -358,15 +379,15 @@ impl Walk {
             arg: Next::Arg(0),
             saw: Vec::new(),
             last_need: NONE,
-            maybe: false,
+            may_stop: false,
         });
     }
 
     /// All arguments are had: an outcome of the same choices, or a run.
     fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
-        let Some(Frame::Derive { last_need, maybe, .. }) = self.frames.last() else { return };
-        let (last_need, maybe) = (*last_need, *maybe);
-        if maybe || memo.planning {
+        let Some(Frame::Derive { last_need, .. }) = self.frames.last() else { return };
+        let last_need = *last_need;
+        if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
         // Another walk may have started it since this one entered.
@@ -479,7 +500,7 @@ impl Walk {
 
     /// A lookup is done: the derivation that asked takes the argument, or is to end.
     fn found(&mut self, memo: &mut Memo, key: KeyRef, found: Found, lookup: u32, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, saw: all, last_need, maybe }) = self.frames.last_mut()
+        let Some(Frame::Derive { slot, arg: next, saw: all, last_need, may_stop }) = self.frames.last_mut()
         else {
             self.root = Need { key, found, lookup, before: NONE };
             return;
@@ -499,7 +520,7 @@ impl Walk {
             Found::Absent if !spec.optional => Next::End(Short::Missing),
             Found::Value(_) | Found::Derived(..) if spec.guard && !accepted() => Next::End(Short::Unequal),
             _ => {
-                *maybe |= matches!(found, Found::Maybe(_));
+                *may_stop |= matches!(found, Found::Maybe(_)) && !spec.optional;
                 Next::Arg(arg + 1)
             }
         };

@@ -418,17 +418,24 @@ fn after(slices: &[Vec<u8>], mut written: usize) -> Vec<&[u8]> {
 struct Bytes {
     state: u64,
     left: usize,
+    /// The rest of the last word.
+    ahead: Vec<u8>,
 }
 
 impl Bytes {
     fn new(seed: u64, left: usize) -> Self {
-        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, left }
+        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, left, ahead: Vec::new() }
     }
 
     fn take(&mut self, n: usize) -> Vec<u8> {
         let n = n.min(self.left);
         self.left -= n;
-        (0..n).map(|_| self.next()).collect()
+        let mut bytes = std::mem::take(&mut self.ahead);
+        while bytes.len() < n {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        self.ahead = bytes.split_off(n);
+        bytes
     }
 
     /// `n` bytes of the stream of `seed`, from `start`.
@@ -438,11 +445,11 @@ impl Bytes {
         bytes.take(n)
     }
 
-    fn next(&mut self) -> u8 {
+    fn next(&mut self) -> u64 {
         // xorshift64
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        (self.state >> 32) as u8
+        self.state
     }
 }

@@ -167,7 +167,7 @@ pub async fn policy_is_kept(case: NetCase) {
     assert!(!accepted, "the connection was made before the policy was asked");
 }
 
-async fn listening(case: &NetCase) -> (ConnectCx, Listener) {
+async fn listening(case: &NetCase) -> (ConnectCx<'static>, Listener) {
     let cx = ConnectCx::new(&case.ctx).expect("a context");
     let target = (case.listen)();
     let listener = case.net.listen(&target, &cx).await.expect("listen");

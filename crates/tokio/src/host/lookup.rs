@@ -1,6 +1,6 @@
 //! The system's resolver, on threads of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tuyau_core::{ConnectError, ConnectErrorKind, Policy};
 
 use crate::error::connect_error;
+use crate::ip::literal;
 
 /// Bounds the lookups that are under way.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ impl Lookups {
         policy: &Policy,
         ask: impl FnOnce(&str) -> Result<Vec<IpAddr>, LookupError> + Send + 'static,
     ) -> Result<Vec<IpAddr>, ConnectError> {
-        if let Ok(literal) = name.parse() {
-            return Ok(vec![literal]);
+        if let Some((ip, _zone)) = literal(name) {
+            return Ok(vec![ip]);
         }
         if !policy.allows_local_lookup() {
             return Err(ConnectError::new(ConnectErrorKind::Policy, what(name))
@@ -39,6 +40,9 @@ impl Lookups {
         }
         if name.is_empty() || name.contains('\0') {
             return Err(ConnectError::new(ConnectErrorKind::Misuse, what(name)).with_hint("that is no name"));
+        }
+        if is_localhost(name) {
+            return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
         }
         let place = self.0.clone().acquire_owned().await.map_err(|error| gave_up(name, error))?;
         let (answer, answered) = oneshot::channel();
@@ -60,6 +64,13 @@ impl Lookups {
             Err(error) => Err(explain(name, error)),
         }
     }
+}
+
+/// Names that mean the loopback addresses of both families, whatever the system's tables say of them
+/// (RFC 6761 section 6.3): many have one family only.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn system_lookup(name: &str) -> Result<Vec<IpAddr>, LookupError> {
@@ -111,7 +122,6 @@ fn explain(name: &str, error: LookupError) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
     use std::sync::mpsc;
 
     fn lookups(max: usize) -> Lookups {
@@ -124,6 +134,16 @@ mod tests {
         let lookups = lookups(1);
         assert_eq!(lookups.lookup("::1", &policy).await.unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
         assert_eq!(lookups.lookup("localhost", &policy).await.unwrap_err().kind(), ConnectErrorKind::Policy);
+    }
+
+    #[tokio::test]
+    async fn localhost_is_the_loopback_address_of_both_families() {
+        let loopback: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        for name in ["localhost", "LocalHost.", "db.localhost"] {
+            let never = move |_: &str| -> Result<_, LookupError> { panic!("{name} is not looked up") };
+            assert_eq!(lookups(1).lookup_with(name, &Policy::new(), never).await.unwrap(), loopback);
+        }
+        assert!(!is_localhost("notlocalhost"));
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tuyau_core::{
     Target,
 };
 
+use crate::ip::with_zone;
 use lookup::Lookups;
 #[cfg(unix)]
 pub(crate) use tcp::TcpAcceptor;
@@ -64,10 +65,10 @@ impl Host {
         policy: &Policy,
     ) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = self.lookups.lookup(host, policy).await?;
-        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        addresses.into_iter().map(|ip| with_zone(ip, port, Some(host))).collect()
     }
 
-    async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+    async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let addresses = cx.hop("lookup", host, self.addresses(host, port, cx.policy())).await?;
         let mut failures = Vec::new();
         for address in addresses {
@@ -79,9 +80,8 @@ impl Host {
         Err(no_address_connected(host, failures))
     }
 
-    async fn listen_name(&self, host: &str, port: u16, cx: &ConnectCx) -> Result<Listener, ConnectError> {
-        // Whoever may not look names up may still listen on one: nothing is dialled.
-        let addresses = self.addresses(host, port, &Policy::new()).await?;
+    async fn listen_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
+        let addresses = self.addresses(host, port, cx.policy()).await?;
         tcp::listen(&addresses, cx)
     }
 }
@@ -100,7 +100,7 @@ impl Net for Host {
     fn connect<'a>(
         &'a self,
         target: &'a Target,
-        cx: &'a ConnectCx,
+        cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
         match target {
             Target::Addr(address) => Box::pin(connect_address(*address, cx)),
@@ -114,7 +114,7 @@ impl Net for Host {
     fn listen<'a>(
         &'a self,
         target: &'a Target,
-        cx: &'a ConnectCx,
+        cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
         match target {
             Target::Addr(address) => Box::pin(async move { tcp::listen(&[*address], cx) }),
@@ -134,7 +134,7 @@ impl Net for Host {
     }
 }
 
-async fn connect_address(address: SocketAddr, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+async fn connect_address(address: SocketAddr, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
     cx.policy().check_address(Some(address.ip()))?;
     tcp::connect(address, cx).await
 }

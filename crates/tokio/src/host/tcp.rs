@@ -18,7 +18,7 @@ use crate::options::{DialOptions, RouteOptions, StreamOptions};
 /// How many connections may wait to be accepted; the system has its own, lower limit.
 const BACKLOG: i32 = 4096;
 
-pub(crate) async fn connect(address: SocketAddr, cx: &ConnectCx) -> Result<Flow, ConnectError> {
+pub(crate) async fn connect(address: SocketAddr, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
     let socket = new_socket(address)?;
     RouteOptions::read(cx)?.apply(&socket)?;
     DialOptions::read(cx)?.apply(&socket, address)?;
@@ -46,7 +46,7 @@ fn explain(address: SocketAddr, error: io::Error) -> ConnectError {
 }
 
 /// A listener on all of `addresses` that this machine has.
-pub(crate) fn listen(addresses: &[SocketAddr], cx: &ConnectCx) -> Result<Listener, ConnectError> {
+pub(crate) fn listen(addresses: &[SocketAddr], cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
     let route = RouteOptions::read(cx)?;
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut missing = None;

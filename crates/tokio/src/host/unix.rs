@@ -36,7 +36,7 @@ pub struct Credentials {
     pub pid: Option<i32>,
 }
 
-pub(crate) async fn connect(path: &[u8], cx: &ConnectCx) -> Result<Flow, ConnectError> {
+pub(crate) async fn connect(path: &[u8], cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
     cx.policy().check_address(None)?;
     let shown = Target::path(path);
     check(path, &shown)?;

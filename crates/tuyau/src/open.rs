@@ -1,0 +1,164 @@
+//! From a URI to a flow or a listener.
+
+use tuyau_core::names::{NET, PORT};
+use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, Key, Listener, Resolved, Target};
+#[cfg(unix)]
+use tuyau_tokio::{FifoPair, listen_fifo};
+use tuyau_tokio::{MEM_HUB, STDIO, StdioEndpoint, listen_stdio};
+
+use crate::error::ListenError;
+#[cfg(unix)]
+use crate::uri::to_path;
+use crate::uri::{Address, Host, Use, apply_options};
+use crate::{Error, Uri, uri};
+
+/// The default context: tokio's time and tasks, the host's network, and what derives the endpoints
+/// of this build's transports. It offers none of them yet: a URI does, or
+/// [`Context::offer`].
+///
+/// Each call makes a new one, which shares nothing with any other: what listens in memory in one is
+/// not there in another. Clones and overlays of one do share it.
+pub fn context() -> Context {
+    tuyau_tokio::derivations(Context::new().with(&STDIO, StdioEndpoint::new()))
+}
+
+/// Connects to `uri` in a [`context()`] of its own: to the network only, as the URI may come from a
+/// stranger. For what else there is: `tuyau::uri(text)?.allow(…).connect()`.
+///
+/// Needs a tokio runtime with I/O and time enabled. Cancel safe.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tuyau::Error> {
+/// let mut flow = tuyau::connect("tcp://localhost:8080").await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// If the URI can't be used, or nothing could be connected.
+pub async fn connect(uri: &str) -> Result<Flow, Error> {
+    self::uri(uri)?.connect().await
+}
+
+/// Listens on `uri` in a [`context()`] of its own.
+///
+/// Where to listen is the program's own decision, and wants no [`allow`](Uri::allow). Needs a
+/// tokio runtime with I/O enabled. Cancel safe.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tuyau::Error> {
+/// let mut listener = tuyau::listen("unix:/run/x.sock").await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// If the URI can't be used, or can't be listened on.
+pub async fn listen(uri: &str) -> Result<Listener, Error> {
+    self::uri(uri)?.listen().await
+}
+
+impl Uri {
+    /// Connects in a [`context()`] of its own. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply) and [`Context::resolve`] have them.
+    pub async fn connect(&self) -> Result<Flow, Error> {
+        Ok(self.connect_in(&context()).await?.into_flow())
+    }
+
+    /// Connects in `ctx`, to which it [applies](Self::apply). Cancel safe.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply) and [`Context::resolve`] have them, and if neither the URI nor `ctx` has
+    /// a port.
+    pub async fn connect_in(&self, ctx: &Context) -> Result<Resolved, Error> {
+        let ctx = self.apply(ctx.clone())?;
+        if matches!(self.address, Address::Host { port: None, .. }) && ctx.get(&PORT).await?.is_none() {
+            return Err(self.port_is_missing().into());
+        }
+        Ok(ctx.resolve().await?)
+    }
+
+    /// Listens in a [`context()`] of its own. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`listen_in`](Self::listen_in).
+    pub async fn listen(&self) -> Result<Listener, Error> {
+        self.listen_in(&context()).await
+    }
+
+    /// Listens on what this URI names, on the [`NET`] and the
+    /// [`MEM_HUB`](tuyau_tokio::MEM_HUB) of `ctx`. Cancel safe.
+    ///
+    /// # Errors
+    /// If the URI is only for connecting, or has a user or an option that listening does not
+    /// consume; or if it can't be listened on.
+    pub async fn listen_in(&self, ctx: &Context) -> Result<Listener, Error> {
+        self.check_listen()?;
+        let ctx = &apply_options(self, ctx.clone(), Use::Listen)?;
+        let failed = |error| Error::from(ListenError::new(self, error));
+        let cx = ConnectCx::new(ctx).map_err(failed)?;
+        let listener = match &self.address {
+            Address::Host { host, port } => {
+                let port = match port {
+                    Some(port) => *port,
+                    None => ctx.get(&PORT).await?.ok_or_else(|| self.port_is_missing())?,
+                };
+                let target = match host {
+                    Host::V4(address) => Target::Addr((*address, port).into()),
+                    Host::V6(address, None) => Target::Addr((*address, port).into()),
+                    host => Target::name(&host.to_plain(), port),
+                };
+                let net = self.required(ctx, &NET).await?;
+                net.listen(&target, &cx).await
+            }
+            Address::Socket(path) => {
+                let net = self.required(ctx, &NET).await?;
+                net.listen(&Target::path(path), &cx).await
+            }
+            Address::Name(name) if self.scheme().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
+            Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
+            #[cfg(unix)]
+            Address::Name(name) => systemd(name),
+            #[cfg(unix)]
+            Address::Path(path) => listen_fifo(FifoPair::server(to_path(path))),
+            _ => Err(ConnectError::new(ConnectErrorKind::Unsupported, "nothing can be listened on there")),
+        };
+        listener.map_err(failed)
+    }
+
+    async fn required<T: Clone + 'static>(&self, ctx: &Context, key: &'static Key<T>) -> Result<T, Error> {
+        let missing = || {
+            let what = format!("the context has no `{}`", key.name());
+            let error =
+                ConnectError::new(ConnectErrorKind::Misuse, what).with_hint("build it over tuyau::context()");
+            ListenError::new(self, error)
+        };
+        Ok(ctx.get(key).await?.ok_or_else(missing)?)
+    }
+}
+
+/// The one socket that systemd handed over, or the one of this name.
+#[cfg(unix)]
+fn systemd(name: &str) -> Result<Listener, ConnectError> {
+    let misuse =
+        |what: String, hint: String| Err(ConnectError::new(ConnectErrorKind::Misuse, what).with_hint(hint));
+    let handed_over = tuyau_tokio::systemd().map_err(|error| {
+        ConnectError::new(ConnectErrorKind::Environment, "sockets from systemd").with_source(error)
+    })?;
+    if handed_over.is_empty() {
+        return misuse(
+            "systemd handed no socket over".into(),
+            "start it from a .socket unit, or by systemd-socket-activate".into(),
+        );
+    }
+    let names: Vec<_> = handed_over.iter().map(|(name, _)| name.clone()).collect();
+    let mut found = handed_over.into_iter().filter(|(its, _)| name.is_empty() || its == name);
+    let hint =
+        format!("it handed over: {}; FileDescriptorName= in the unit tells them apart", names.join(", "));
+    match (found.next(), found.next()) {
+        (Some((_, listener)), None) => Ok(listener),
+        (None, _) => misuse(format!("systemd handed over no socket called {name}"), hint),
+        (Some(_), Some(_)) if name.is_empty() => misuse("systemd handed over several sockets".into(), hint),
+        (Some(_), Some(_)) => misuse(format!("systemd handed over several sockets called {name}"), hint),
+    }
+}
