@@ -1,5 +1,5 @@
-//! Conformance suites, written once, that every flow and every net passes; and what their tests
-//! share.
+//! Conformance suites, written once, that every flow and every net passes; [real peers](peers) to
+//! test with; and what tests share.
 //!
 //! ```
 //! use tuyau_testing::{Abilities, Pair};
@@ -16,9 +16,10 @@ mod flow;
 mod host;
 mod macros;
 mod net;
+pub mod peers;
 mod wrap;
 
 pub use flow::{Abilities, Pair, checks, run};
-pub use host::{abstract_target, rerun};
+pub use host::{Place, abstract_target, free_port, rerun};
 pub use net::{NetCase, net_checks, run_net};
 pub use wrap::{Calls, Counting, PassThrough};
