@@ -56,7 +56,7 @@ async fn scenario(server: &mut Server, uri: &str) {
     let lost = lost.expect_err("its server is dead");
     assert!(lost.is_closed(), "{lost}");
 
-    let error = glue::connect(ctx, &config).await.err().expect("nobody listens");
+    let error = glue::connect(ctx, &config).await.expect_err("nobody listens");
     assert_names(&error, uri);
 
     server.restart();

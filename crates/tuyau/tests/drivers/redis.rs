@@ -53,7 +53,7 @@ async fn scenario(server: &mut Server, uri: &str) {
     let lost = lost.expect_err("its server is dead");
     assert!(lost.is_connection_dropped(), "{lost}");
 
-    let error = glue::connect(ctx, &info).await.err().expect("nobody listens");
+    let error = glue::connect(ctx, &info).await.expect_err("nobody listens");
     assert_names(&error, uri);
 
     server.restart();
