@@ -1,13 +1,16 @@
 //! Resolving: from a context to a flow, by the fifteen rules.
 //!
-//! `walk` has values from derivations, `session` gives candidates their turns and connects them,
-//! `record` makes the report of it, `reads` tells what it read, `outcome` is what callers get.
+//! `walk` has values from derivations and `memo` remembers them, `session` gives candidates their
+//! turns and connects them, `record` makes the report of it and `why` finds the causes, `reads` tells
+//! what it read, `outcome` is what callers get.
 
+mod memo;
 mod outcome;
 mod reads;
 mod record;
 mod session;
 mod walk;
+mod why;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -28,9 +31,10 @@ use crate::protocol::{AnyEndpoint, Value};
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
 use crate::{ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, SharedRuntime};
+use memo::{Found, Memo};
 use record::Record;
 use session::{AttemptState, Mode, Session};
-use walk::{Found, Memo, Walk};
+use walk::Walk;
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
     if let Some((endpoint, value)) = lone_candidate(ctx) {

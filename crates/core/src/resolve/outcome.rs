@@ -6,9 +6,9 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::Reads;
+use super::memo::{Memo, Need};
 use super::record::Record;
 use super::session::AttemptState;
-use super::walk::{Memo, Need};
 use crate::connect::Trace;
 use crate::protocol::Value;
 use crate::report::{Report, safe};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-use super::walk::{Found, Known, Need};
+use super::memo::{Found, Known, Need};
 use crate::KeyRef;
 use crate::context::{Binding, Context, Cursor};
 use crate::derive::Derivation;

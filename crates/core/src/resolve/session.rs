@@ -9,9 +9,10 @@ use core::task::{self, Poll};
 use core::time::Duration;
 
 use super::Settings;
+use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
-use super::walk::{Choice, Found, Memo, Walk};
+use super::walk::Walk;
 use crate::connect::Frame;
 use crate::context::{Binding, Context, Cursor, EntryId, Offer};
 use crate::few::Few;
