@@ -32,9 +32,9 @@ async fn scenario(mut server: Server, uri: &str) {
     // Larger than any buffer on the way, there and back.
     let line = "tuyau ".repeat(100_000);
 
-    let client = within_limit("a query", query(&ctx, &config, &line)).await;
-    within_limit("cancelling", cancel(&ctx, &config, &client)).await;
-    within_limit("its death", death(&ctx, &config, &client, &mut server)).await;
+    within_limit("a query", query(&ctx, &config, &line)).await;
+    within_limit("cancelling", cancel(&ctx, &config)).await;
+    within_limit("its death", death(&ctx, &config, &mut server)).await;
 
     let error = glue::connect(&ctx, &config).await.map(drop).expect_err("nobody listens");
     assert_names(&error, uri);
@@ -48,26 +48,32 @@ async fn scenario(mut server: Server, uri: &str) {
     .await;
 }
 
-async fn query(ctx: &Context, config: &Config, line: &str) -> Client {
+async fn query(ctx: &Context, config: &Config, line: &str) {
     let client = glue::connect(ctx, config).await.expect("a client");
     client.batch_execute("CREATE TABLE kept (line text)").await.expect("a table");
     let row = client.query_one("INSERT INTO kept VALUES ($1) RETURNING line", &[&line]).await.expect("a row");
     assert!(row.get::<_, &str>(0) == line);
-    client
 }
 
-async fn cancel(ctx: &Context, config: &Config, client: &Client) {
+async fn cancel(ctx: &Context, config: &Config) {
+    let client = glue::connect(ctx, config).await.expect("a client");
     let observer = glue::connect(ctx, config).await.expect("a second client");
     let token = client.cancel_token();
     let act = async { glue::cancel(ctx, &token).await.expect("a third connection") };
     let cancelled = ended_by(client.execute("SELECT pg_sleep(3600)", &[]), sleeps(&observer), act).await;
     let cancelled = cancelled.expect_err("it would take an hour");
     assert_eq!(cancelled.code(), Some(&SqlState::QUERY_CANCELED), "{cancelled}");
-    let alive = client.query_one("SELECT 1", &[]).await.expect("only the query was cancelled");
-    assert_eq!(alive.get::<_, i32>(0), 1);
+    // The postmaster signals the backend twice (itself, then its process group): the second signal may be
+    // late, and cancel a query that comes after.
+    let mut alive = client.query_one("SELECT 1", &[]).await;
+    if alive.as_ref().is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED)) {
+        alive = client.query_one("SELECT 1", &[]).await;
+    }
+    assert_eq!(alive.expect("only the query was cancelled").get::<_, i32>(0), 1);
 }
 
-async fn death(ctx: &Context, config: &Config, client: &Client, server: &mut Server) {
+async fn death(ctx: &Context, config: &Config, server: &mut Server) {
+    let client = glue::connect(ctx, config).await.expect("a client");
     let observer = glue::connect(ctx, config).await.expect("a second client");
     let kill = async { server.kill() };
     let lost = ended_by(client.execute("SELECT pg_sleep(3600)", &[]), sleeps(&observer), kill).await;
