@@ -1,2 +1,61 @@
-//! The program `tuyau`.
-fn main() {}
+//! The program `tuyau`: one flow, any transport, chosen at run time by a URI.
+//!
+//! `pingpong` is the protocol of the demo, and depends on `tuyau-core` alone: it is what a protocol library
+//! looks like. `commands` has one module per command; `relay` joins two flows.
+
+#[cfg(not(unix))]
+compile_error!("this program needs Unix; the libraries under it do not");
+
+mod app;
+mod cli;
+mod commands;
+mod exit;
+mod output;
+mod overrides;
+mod pingpong;
+mod relay;
+mod route;
+mod signals;
+mod stats;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::Cli;
+use exit::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output::new(cli.global.color);
+    let result = start(cli, out);
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    if let Some(message) = failure.message() {
+        out.error(message);
+    }
+    ExitCode::from(failure.code())
+}
+
+fn start(cli: Cli, out: Output) -> Result<(), Failure> {
+    if let Some(filter) = &cli.global.log {
+        let filter = EnvFilter::builder()
+            .parse(filter)
+            .map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(out.colours_stderr())
+            .init();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime could not start: {error}")))?;
+    let result = runtime.block_on(app::run(cli));
+    // A handler that does not end must not keep the program.
+    runtime.shutdown_background();
+    result
+}

@@ -11,7 +11,7 @@ use core::mem;
 
 use crate::context::{Context, Plain};
 use crate::lock::Lock;
-use crate::report::Hop;
+use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
 use crate::{Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
 
@@ -87,7 +87,13 @@ impl ConnectError {
     /// Whether the peer was found not to be, or not to accept, who it should: no other candidate
     /// may be tried in its place.
     pub(crate) const fn is_final(&self) -> bool {
-        matches!(self.kind, ConnectErrorKind::Verification | ConnectErrorKind::Authentication)
+        self.kind.is_final()
+    }
+}
+
+impl ConnectErrorKind {
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::Verification | Self::Authentication)
     }
 }
 
@@ -290,7 +296,7 @@ impl ConnectCx<'_> {
     }
 
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
-    /// policy. What it did shows as hops of this one. Cancel safe.
+    /// policy. What it dialled shows as hops of this one. Cancel safe.
     pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
         let inherited = self.frame().inherited.for_hop(outer)?;
         let result = resolve::resolve_inherited(outer, inherited).await;
@@ -298,8 +304,18 @@ impl ConnectCx<'_> {
             Ok(resolved) => resolved.report(),
             Err(error) => error.report(),
         };
-        for hop in report.candidates.into_iter().flat_map(|candidate| candidate.hops) {
-            self.add_hop(hop, None);
+        for candidate in report.candidates {
+            let Some(address) = candidate.endpoint else { continue };
+            let outcome = match candidate.outcome {
+                Outcome::Connected => Some(Ok(())),
+                Outcome::Failed(cause) => Some(Err(cause.what)),
+                Outcome::Cancelled => None,
+                _ => continue, // it was not dialled
+            };
+            self.add_hop(Hop { name: candidate.key.into(), address, outcome, took: candidate.took }, None);
+            for hop in candidate.hops {
+                self.add_hop(hop, None);
+            }
         }
         result.map_err(|error| {
             let kind = error.kind();

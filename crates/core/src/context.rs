@@ -60,6 +60,8 @@ struct Node {
     offers: Arc<Vec<Offer>>,
     /// Offers that `only` excluded; of the whole chain.
     excluded: Arc<Vec<KeyRef>>,
+    /// Whether `only` restricted the offers: what is put under this one adds none.
+    restricted: bool,
     /// Whether the chain binds any key that the resolver itself reads.
     control: bool,
 }
@@ -245,7 +247,8 @@ impl Context {
         self.offer_as(endpoint, Some(priority))
     }
 
-    /// Restricts the offers to `endpoint`. What this excludes shows in the report.
+    /// Restricts the offers to `endpoint`, also those of what is later put under this context. What
+    /// this excludes shows in the report.
     pub fn only<P: Protocol>(mut self, endpoint: &'static Endpoint<P>) -> Self {
         let keep = endpoint.key_ref();
         let node = self.own();
@@ -253,6 +256,7 @@ impl Context {
         let mut all = (*node.excluded).clone();
         all.extend(excluded.iter().map(Offer::key));
         (node.offers, node.excluded) = (Arc::new(kept), Arc::new(all));
+        node.restricted = true;
         self
     }
 
@@ -321,7 +325,11 @@ impl Context {
     /// If bytes were put back in front of the flow: they came in clear text, before the handshake,
     /// and whoever sent them could make them pass for protected ones.
     pub async fn upgrade(&self, flow: Flow, role: Role) -> Result<Flow, ConnectError> {
-        if flow.find::<Prefixed>().is_some_and(|prefixed| !prefixed.unread().is_empty()) {
+        let mut put_back = flow.find::<Prefixed>();
+        while put_back.is_some_and(|prefixed| prefixed.unread().is_empty()) {
+            put_back = put_back.and_then(|prefixed| prefixed.below().find());
+        }
+        if put_back.is_some() {
             return Err(ConnectError::new(
                 ConnectErrorKind::Protocol,
                 "the peer sent clear text beyond its consent to the handshake",
@@ -364,6 +372,7 @@ impl Context {
                 chain: parent.chain + 1,
                 offers: old.offers.clone(),
                 excluded: old.excluded.clone(),
+                restricted: old.restricted,
                 control: old.control,
                 floor: old.floor.clone(),
                 parent: Some(parent),
@@ -551,47 +560,32 @@ fn add_offer(offers: &mut Vec<Offer>, offer: Offer) {
     offers.insert(place, offer);
 }
 
-/// The chain of `node`, with two neighbours merged: those that copy the least.
+/// The chain of `node`, shortened: its newest nodes merged into one, and older ones with them as
+/// long as they are no longer than what is merged already. So a chain that is kept at every step
+/// costs no more than a logarithm of its length to grow, and a long node is rarely copied.
 fn shortened(node: &Arc<Node>) -> Arc<Node> {
     let mut nodes = Vec::new();
-    let mut next = Some(node);
-    while let Some(here) = next {
+    let (mut next, mut len) = (Some(node), 0);
+    while let Some(here) = next.filter(|here| nodes.len() < 2 || here.entries.len() <= len) {
+        len += here.entries.len();
         nodes.push(here);
         next = here.parent.as_ref();
     }
-    // Neighbours i and i + 1, newest first; nodes above them are copied as well, for their parent
-    // changes.
-    let (mut above, mut best, mut cost) = (0, 0, usize::MAX);
-    for (i, pair) in nodes.windows(2).enumerate() {
-        let merged = above + pair[0].entries.len() + pair[1].entries.len();
-        if merged < cost {
-            (best, cost) = (i, merged);
-        }
-        above += pair[0].entries.len();
-    }
-    let mut parent = nodes[best + 1].parent.clone();
-    let chain = |parent: &Option<Arc<Node>>| parent.as_ref().map_or(0, |parent| parent.chain) + 1;
-    let mut merged = Node { chain: chain(&parent), parent: parent.take(), ..(**nodes[best]).clone_empty() };
-    for entry in nodes[best + 1].entries.iter().chain(&nodes[best].entries) {
+    let mut merged = Node {
+        entries: Vec::with_capacity(len),
+        index: None,
+        parent: next.cloned(),
+        floor: None,
+        chain: next.map_or(0, |parent| parent.chain) + 1,
+        offers: node.offers.clone(),
+        excluded: node.excluded.clone(),
+        restricted: node.restricted,
+        control: node.control,
+    };
+    for entry in nodes.iter().rev().flat_map(|node| &node.entries) {
         merged.push(Entry { older: None, ..entry.clone() });
     }
-    let mut top = Arc::new(merged);
-    for node in nodes[..best].iter().rev() {
-        top = Arc::new(Node { chain: top.chain + 1, parent: Some(top), ..(***node).clone() });
-    }
-    top
-}
-
-impl Node {
-    /// A node with these offers and nothing else.
-    fn clone_empty(&self) -> Self {
-        Self {
-            offers: self.offers.clone(),
-            excluded: self.excluded.clone(),
-            control: self.control,
-            ..Self::default()
-        }
-    }
+    Arc::new(merged)
 }
 
 /// `newer` over `older`. What both hold keeps its newest place. The smaller side is what is copied.
@@ -599,13 +593,26 @@ fn merge(older: Context, newer: Context) -> Context {
     if Arc::ptr_eq(&older.0, &newer.0) {
         return newer;
     }
-    let mut offers = (*older.0.offers).clone();
+    let mut excluded = (*older.0.excluded).clone();
+    excluded.extend(newer.0.excluded.iter());
+    let mut offers = Vec::new();
+    if newer.0.restricted {
+        excluded.extend(older.0.offers.iter().map(Offer::key));
+    } else {
+        offers.clone_from(&older.0.offers);
+    }
     for offer in newer.0.offers.iter() {
         add_offer(&mut offers, *offer);
     }
-    let mut excluded = (*older.0.excluded).clone();
-    excluded.extend(newer.0.excluded.iter().filter(|key| !older.0.excluded.contains(key)));
     excluded.retain(|key| !offers.iter().any(|offer| offer.key() == *key));
+    let mut seen = Vec::new();
+    excluded.retain(|key| {
+        !seen.contains(key) && {
+            seen.push(*key);
+            true
+        }
+    });
+    let restricted = older.0.restricted || newer.0.restricted;
     let control = older.0.control || newer.0.control;
 
     let mut merged;
@@ -631,7 +638,8 @@ fn merge(older: Context, newer: Context) -> Context {
         }
     }
     let node = merged.own();
-    (node.offers, node.excluded, node.control) = (Arc::new(offers), Arc::new(excluded), control);
+    (node.offers, node.excluded) = (Arc::new(offers), Arc::new(excluded));
+    (node.restricted, node.control) = (restricted, control);
     merged
 }
 

@@ -268,9 +268,9 @@ impl Arg for DialArg {
 
 /// The arguments of a derivation: one [`Arg`], or a tuple of up to twelve.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` are not the arguments of a derivation",
-    label = "not the arguments of a derivation",
-    note = "give one argument, or a tuple of up to twelve: `(req(&HOST), or(&PORT, 80))`"
+    message = "`{Self}` is neither an argument of a derivation nor a tuple of them",
+    label = "neither an argument nor a tuple of them",
+    note = "give one argument, `req(&HOST)`, or a tuple of up to twelve: `(req(&HOST), or(&PORT, 80))`"
 )]
 pub trait Args: Send + Sync + 'static {
     /// What the closure gets: the bare value of a single argument, else a tuple.

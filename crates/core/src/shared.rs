@@ -36,6 +36,7 @@ enum EntryState {
 }
 
 /// What `Shared::find` found.
+#[derive(Clone)]
 pub(crate) enum Ticket {
     Done(Value),
     Running(Joined),
@@ -43,19 +44,26 @@ pub(crate) enum Ticket {
 
 /// One who waits for a shared derivation. Whoever waits drives it; dropping one who waits does not
 /// stop it for the others, dropping the last does.
+#[derive(Clone)]
 pub(crate) struct Joined(Arc<Flight>);
 
 /// A shared derivation that runs.
 struct Flight {
     kept: Weak<Kept>,
     state: Lock<FlightState>,
+    waiting: Arc<Waiting>,
 }
+
+/// Who waits for a flight. Apart from it, because what its future waits for holds this as a waker,
+/// and must not keep the future alive.
+struct Waiting(Lock<Vec<Waker>>);
 
 struct FlightState {
     /// Away while somebody polls it.
     future: Option<BoxFuture<'static, Result<Yielded, Halt>>>,
     result: Option<Landed>,
-    waiting: Vec<Waker>,
+    /// Somebody came while it was away.
+    missed: bool,
 }
 
 #[derive(Clone)]
@@ -65,14 +73,25 @@ enum Landed {
     Fail(Arc<dyn core::error::Error + Send + Sync>),
 }
 
+impl Ticket {
+    /// Equal for the same value or flight, while it exists.
+    pub(crate) fn identity(&self) -> usize {
+        match self {
+            Self::Done(value) => Arc::as_ptr(value).cast::<()>() as usize,
+            Self::Running(joined) => joined.identity(),
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn new<T: 'static>(healthy: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let healthy = Box::new(move |value: &Value| value.downcast_ref().is_some_and(&healthy));
         Self(Arc::new(Kept { healthy, entries: Lock::new(Vec::new()) }))
     }
 
-    /// The outcome that was made, or is being made, from what `ctx` binds.
-    pub(crate) fn find(&self, ctx: &Context) -> Option<Ticket> {
+    /// The outcome that was made, or is being made, from what `ctx` binds, and what it was made
+    /// from. None that `is_other` says is another: it runs under the lock, and only compares.
+    pub(crate) fn find(&self, ctx: &Context, is_other: impl Fn(&Ticket) -> bool) -> Option<(Ticket, Reads)> {
         // What is dropped is dropped outside the lock: it is user code.
         let dead: Vec<Entry> = self.0.entries.with(|entries| {
             if entries.iter().all(Entry::is_alive) {
@@ -83,12 +102,22 @@ impl Shared {
             dead
         });
         drop(dead);
-        let ticket = self.0.entries.with(|entries| {
-            let entry = entries.iter().find(|entry| entry.reads.matches(ctx))?;
-            match &entry.state {
-                EntryState::Done(value) => Some(Ticket::Done(value.clone())),
-                EntryState::Running(flight) => Some(Ticket::Running(Joined(flight.upgrade()?))),
+        let mut others = Vec::new();
+        let (ticket, reads) = self.0.entries.with(|entries| {
+            for entry in entries.iter().filter(|entry| entry.reads.matches(ctx)) {
+                let ticket = match &entry.state {
+                    EntryState::Done(value) => Ticket::Done(value.clone()),
+                    EntryState::Running(flight) => match flight.upgrade() {
+                        Some(flight) => Ticket::Running(Joined(flight)),
+                        None => continue,
+                    },
+                };
+                if !is_other(&ticket) {
+                    return Some((ticket, entry.reads.clone()));
+                }
+                others.push(ticket);
             }
+            None
         })?;
         match &ticket {
             // Asked outside the lock: it is user code.
@@ -102,14 +131,18 @@ impl Shared {
                 drop(dropped);
                 None
             }
-            _ => Some(ticket),
+            _ => Some((ticket, reads)),
         }
     }
 
     /// Makes it, from what `reads` says.
     pub(crate) fn begin(&self, future: BoxFuture<'static, Result<Yielded, Halt>>, reads: Reads) -> Joined {
-        let state = FlightState { future: Some(future), result: None, waiting: Vec::new() };
-        let flight = Arc::new(Flight { kept: Arc::downgrade(&self.0), state: Lock::new(state) });
+        let state = FlightState { future: Some(future), result: None, missed: false };
+        let flight = Arc::new(Flight {
+            kept: Arc::downgrade(&self.0),
+            state: Lock::new(state),
+            waiting: Arc::new(Waiting(Lock::new(Vec::new()))),
+        });
         let entry = Entry { reads, state: EntryState::Running(Arc::downgrade(&flight)) };
         self.0.entries.with(|entries| entries.push(entry));
         Joined(flight)
@@ -131,16 +164,22 @@ impl Entry {
 }
 
 impl Joined {
+    /// Equal for those who wait for the same, while they do.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
     pub(crate) fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Yielded, Halt>> {
         let flight = &self.0;
+        // Before the look at the state, so that what lands in between wakes.
+        flight.waiting.add(cx.waker());
         let future = flight.state.with(|state| {
             if let Some(result) = &state.result {
                 return Err(result.clone());
             }
-            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                state.waiting.push(cx.waker().clone());
-            }
-            Ok(state.future.take())
+            let future = state.future.take();
+            state.missed |= future.is_none();
+            Ok(future)
         });
         let future = match future {
             Err(landed) => return Poll::Ready(landed.into()),
@@ -149,7 +188,7 @@ impl Joined {
             Ok(Some(future)) => future,
         };
         let mut polling = Polling { flight, future, panicked: true };
-        let waker = Waker::from(flight.clone());
+        let waker = Waker::from(flight.waiting.clone());
         let poll = polling.future.as_mut().poll(&mut TaskContext::from_waker(&waker));
         polling.panicked = false;
         drop(polling);
@@ -161,7 +200,8 @@ impl Joined {
 }
 
 /// Puts the future back. If polling it panicked, all who wait are woken, to run into the same
-/// panic rather than hang.
+/// panic rather than hang; likewise if somebody came meanwhile: a wake may have gone by, and whoever
+/// polled may be dropped before it polls again.
 struct Polling<'a> {
     flight: &'a Arc<Flight>,
     future: BoxFuture<'static, Result<Yielded, Halt>>,
@@ -171,9 +211,12 @@ struct Polling<'a> {
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
         let future = mem::replace(&mut self.future, Box::pin(core::future::pending()));
-        self.flight.state.with(|state| state.future = Some(future));
-        if self.panicked {
-            self.flight.clone().wake();
+        let missed = self.flight.state.with(|state| {
+            state.future = Some(future);
+            mem::take(&mut state.missed)
+        });
+        if self.panicked || missed {
+            self.flight.waiting.wake_by_ref();
         }
     }
 }
@@ -190,18 +233,32 @@ impl Flight {
                 }
             });
         }
-        let (waiting, done) = self.state.with(|state| {
+        let done = self.state.with(|state| {
             state.result = Some(landed);
-            (mem::take(&mut state.waiting), state.future.take())
+            state.future.take()
         });
         drop(done);
-        waiting.into_iter().for_each(Waker::wake);
+        self.waiting.wake_by_ref();
     }
 }
 
-impl Wake for Flight {
+impl Waiting {
+    fn add(&self, waker: &Waker) {
+        self.0.with(|waiting| {
+            if !waiting.iter().any(|other| other.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
+        });
+    }
+}
+
+impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
-        let waiting = self.state.with(|state| mem::take(&mut state.waiting));
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waiting = self.0.with(mem::take);
         waiting.into_iter().for_each(Waker::wake);
     }
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! This crate is a front end: the contract is `tuyau-core`, re-exported here, and the transports are in
-//! the crates beside it. A protocol library depends on `tuyau-core` alone; a program on this.
+//! the crates beside it (`tuyau-tokio` for now, which has their keys). A protocol library depends on
+//! `tuyau-core` alone; a program on this. The repository has a tutorial, `docs/tutorial.md`.
 //!
 //! # Contexts
 //!
@@ -64,3 +65,12 @@ pub use error::{Error, ListenError};
 pub use open::{connect, context, listen};
 pub use schemes::{Scheme, schemes};
 pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};
+
+/// The pages outside this crate, whose programs are tests of it.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/tutorial.md")]
+    mod tutorial {}
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+}

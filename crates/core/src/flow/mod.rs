@@ -94,11 +94,12 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// Answers with `value()`, if `key` is what was asked for and nobody has answered yet.
     pub fn answer<T: 'static>(&mut self, key: &'static Key<T>, value: impl FnOnce() -> T) -> &mut Self {
-        if !self.answered && self.key == key.erase() {
-            if let Some(slot) = self.answer.downcast_mut::<Option<T>>() {
-                *slot = Some(value());
-                self.answered = true;
-            }
+        if !self.answered
+            && self.key == key.erase()
+            && let Some(slot) = self.answer.downcast_mut::<Option<T>>()
+        {
+            *slot = Some(value());
+            self.answered = true;
         }
         self
     }

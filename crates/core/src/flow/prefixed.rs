@@ -20,6 +20,10 @@ impl Prefixed {
         Self { bytes, read: 0, lower }
     }
 
+    pub(crate) fn below(&self) -> &Flow {
+        &self.lower
+    }
+
     /// What was put back and is not yet read again.
     pub fn unread(&self) -> &[u8] {
         &self.bytes[self.read..]

@@ -44,6 +44,8 @@ mod text;
 mod trail;
 mod words;
 
+pub(crate) use words::safe;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;

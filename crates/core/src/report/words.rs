@@ -14,7 +14,7 @@ pub(super) const CLIP: usize = 400;
 
 /// A text that can't be anything but one line of text, wherever it came from: control
 /// characters, line ends and what reorders or hides text are escaped.
-pub(super) struct Safe<'a> {
+pub(crate) struct Safe<'a> {
     pub(super) text: &'a str,
     pub(super) max: usize,
 }
@@ -33,7 +33,7 @@ impl fmt::Display for Safe<'_> {
 }
 
 /// All of `text`.
-pub(super) fn safe(text: &str) -> Safe<'_> {
+pub(crate) fn safe(text: &str) -> Safe<'_> {
     Safe { text, max: usize::MAX }
 }
 

@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::future::poll_fn;
-use core::task;
+use core::task::{self, Poll};
 use core::time::Duration;
 
 pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
@@ -86,14 +86,25 @@ pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
 }
 
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
-    let inherited = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
-    let mut memo = Memo::new(ctx.clone(), inherited.runtime, false);
+    let Inherited { deadline, runtime, .. } = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
+    let mut timer = deadline.zip(runtime.as_ref()).map(|(deadline, runtime)| runtime.sleep_until(deadline));
+    let mut memo = Memo::new(ctx.clone(), runtime, false);
     let mut walk = Walk::of_key(&mut memo, 0, key);
-    poll_fn(|cx| {
+    let in_time = poll_fn(|cx| {
         memo.poll(cx);
-        walk.poll(&mut memo, cx)
+        if walk.poll(&mut memo, cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        match &mut timer {
+            Some(timer) => timer.as_mut().poll(cx).map(|()| false),
+            None => Poll::Pending,
+        }
     })
     .await;
+    if !in_time {
+        let late = alloc::format!("the deadline passed before `{key}` was had");
+        return Err(Error::setup(ctx, ConnectError::new(ConnectErrorKind::TimedOut, late)));
+    }
     match walk.root.found {
         Found::Failed(..) => Err(Error::of_get(memo, walk.root)),
         found => Ok(memo.known.value(found).cloned()),

@@ -11,7 +11,7 @@ use super::session::AttemptState;
 use super::walk::{Memo, Need};
 use crate::connect::Trace;
 use crate::protocol::Value;
-use crate::report::Report;
+use crate::report::{Report, safe};
 use crate::{ConnectError, ConnectErrorKind, Context, Dial, Flow, Key};
 
 /// What a context resolved into: the connected flow, first of all (it derefs to it), and how it
@@ -142,8 +142,8 @@ impl fmt::Debug for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(why) = self.0.setup_cause() {
-            f.write_str(&why.what)?;
-            return why.hint.map_or(Ok(()), |hint| write!(f, "\n  what to do: {hint}"));
+            write!(f, "{}", safe(&why.what))?;
+            return why.hint.map_or(Ok(()), |hint| write!(f, "\n  what to do: {}", safe(&hint)));
         }
         let report = self.report();
         if f.alternate() { write!(f, "{report:#}") } else { report.summary().fmt(f) }

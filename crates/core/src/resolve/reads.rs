@@ -17,7 +17,15 @@ use crate::index::Index;
 ///
 /// It keeps no value alive.
 #[derive(Clone, Default)]
-pub struct Reads(Vec<Read>);
+pub struct Reads(Arc<Vec<Read>>);
+
+/// Reads that are being gathered.
+#[derive(Default)]
+pub(super) struct Gathered {
+    reads: Vec<Read>,
+    /// From a key to its place.
+    places: Index,
+}
 
 #[derive(Clone)]
 struct Read {
@@ -50,6 +58,17 @@ impl Reads {
     pub(crate) fn is_alive(&self) -> bool {
         self.0.iter().flat_map(|read| &read.bindings).all(Identity::is_alive)
     }
+}
+
+impl Gathered {
+    pub(super) fn finish(self) -> Reads {
+        Reads(Arc::new(self.reads))
+    }
+
+    /// Adds all that `reads` has.
+    pub(super) fn add_all(&mut self, reads: &Reads) {
+        reads.0.iter().for_each(|read| self.insert(read.clone()));
+    }
 
     /// Adds the first `count` bindings of `key` in `ctx`; all of them if there are no more.
     pub(super) fn add(&mut self, ctx: &Context, key: KeyRef, count: usize) {
@@ -64,12 +83,21 @@ impl Reads {
             bindings.extend(Identity::of(&entry.binding));
             cursor = below;
         }
-        match self.0.iter_mut().find(|read| read.key == key) {
-            Some(read) if read.bindings.len() < bindings.len() || all => {
-                (read.bindings, read.all) = (bindings, all)
+        self.insert(Read { key, bindings, all });
+    }
+
+    fn insert(&mut self, read: Read) {
+        match self.places.get(read.key.address()) {
+            None => {
+                self.places.insert(read.key.address(), self.reads.len() as u32);
+                self.reads.push(read);
             }
-            Some(_) => {}
-            None => self.0.push(Read { key, bindings, all }),
+            Some(place) => {
+                let known = &mut self.reads[place as usize];
+                if known.bindings.len() < read.bindings.len() || read.all {
+                    *known = read;
+                }
+            }
         }
     }
 }
@@ -120,12 +148,19 @@ impl fmt::Debug for Reads {
 impl Known {
     /// What was read to have the needs up to `last_need`, and what those needed in turn.
     pub(super) fn reads(&self, last_need: u32) -> Reads {
-        let mut reads = Reads::default();
+        let mut reads = Gathered::default();
         self.add_reads(last_need, &mut reads);
-        reads
+        reads.finish()
     }
 
-    pub(super) fn add_reads(&self, last_need: u32, reads: &mut Reads) {
+    /// What another resolution read to have `outcome`, if it is shared and was had from there.
+    pub(super) fn add_shared_reads(&self, outcome: u32, reads: &mut Gathered) {
+        if let Ok(i) = self.shared.binary_search_by_key(&outcome, |(outcome, _)| *outcome) {
+            reads.add_all(&self.shared[i].1);
+        }
+    }
+
+    pub(super) fn add_reads(&self, last_need: u32, reads: &mut Gathered) {
         self.visit(last_need, |need| {
             let examined = self.examined(need).count();
             // Behind the derivations that were looked at there may be a value that was taken, or
@@ -136,6 +171,7 @@ impl Known {
                 _ => examined,
             };
             reads.add(&self.ctx, need.key, count);
+            self.examined(need).for_each(|outcome| self.add_shared_reads(outcome, reads));
         });
     }
 

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Write};
 
+use super::control_keys;
+use super::reads::{Gathered, Reads};
 use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::walk::{Found, Known, Memo, Need, State};
-use super::{Reads, control_keys};
 use crate::connect::{Trace, write_chain};
 use crate::context::{Binding, Context, Entry, Offer};
 use crate::derive::Stop;
@@ -23,7 +24,7 @@ const NAMED: usize = 12;
 
 pub(super) struct Record {
     pub(super) memo: Memo,
-    pub(super) roots: Few<Root, 2>,
+    pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
     pub(super) trace: Trace,
     pub(super) winner: Option<u32>,
@@ -41,7 +42,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(memo: Memo, roots: Few<Root, 2>, began: Instant) -> Self {
+    pub(super) fn new(memo: Memo, roots: Vec<Root>, began: Instant) -> Self {
         Self {
             memo,
             roots,
@@ -62,7 +63,7 @@ impl Record {
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
     pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Few::new(), Instant::default());
+        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Vec::new(), Instant::default());
         if let Some(root) = roots.get_mut(0) {
             root.turn = Turn::Over;
             if matches!(state, AttemptState::Connected) {
@@ -83,7 +84,7 @@ impl Record {
     }
 
     pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(memo, Few::new(), Instant::default()) }
+        Self { setup: Some(error), ..Self::new(memo, Vec::new(), Instant::default()) }
     }
 
     pub(super) fn known(&self) -> &Known {
@@ -114,7 +115,7 @@ impl Record {
     }
 
     pub(super) fn reads(&self) -> Reads {
-        let mut reads = Reads::default();
+        let mut reads = Gathered::default();
         let ctx = &self.known().ctx;
         for key in control_keys() {
             reads.add(ctx, key, usize::MAX);
@@ -125,11 +126,14 @@ impl Record {
         }
         for attempt in self.attempts.iter() {
             self.known().add_reads(self.last_need(attempt), &mut reads);
+            if let Some(outcome) = attempt.outcome {
+                self.known().add_shared_reads(outcome, &mut reads);
+            }
         }
         for &key in &self.trace.reads {
             reads.add(ctx, key, 1);
         }
-        reads
+        reads.finish()
     }
 
     pub(super) fn errors(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -421,10 +425,17 @@ impl Known {
                 None => ReadOutcome::Unfinished,
             },
             State::Failed(error) => ReadOutcome::Failed(cause(&**error)),
-            State::Declined(_) | State::Unequal | State::Missing => {
-                ReadOutcome::Declined(self.why_absent(Some(outcome)).what)
-            }
-            State::NeedFailed | State::Cycle(_) => ReadOutcome::Failed(self.why(outcome)),
+            // Why a need was not had is said by its own row: to say it again in each row above would
+            // be quadratic.
+            State::Missing | State::NeedFailed => match self.needs_of(outcome).next() {
+                Some(need) if self.examined(need).next().is_some() => match need.found {
+                    Found::Failed(..) => ReadOutcome::Failed(Cause::new(format!("`{}` failed", need.key))),
+                    _ => ReadOutcome::Declined(format!("`{}` is missing", need.key)),
+                },
+                _ => ReadOutcome::Declined(self.why_absent(Some(outcome)).what),
+            },
+            State::Declined(_) | State::Unequal => ReadOutcome::Declined(self.why_absent(Some(outcome)).what),
+            State::Cycle(_) => ReadOutcome::Failed(self.why(outcome)),
         }
     }
 
@@ -532,6 +543,13 @@ impl Known {
             }),
             _ => None,
         }
+    }
+
+    /// Whether this failed because a peer is not, or does not accept, who it should.
+    pub(super) fn is_refuted(&self, found: Found) -> bool {
+        let Some(error) = self.cause(found) else { return false };
+        let kind = error.downcast_ref().map(ConnectError::kind);
+        kind.or_else(|| error.downcast_ref().map(super::Error::kind)).is_some_and(ConnectErrorKind::is_final)
     }
 
     /// The failure of a lookup, as an error.

@@ -13,7 +13,7 @@ use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::{Choice, Found, Memo, Walk};
 use crate::connect::Frame;
-use crate::context::{Binding, Context, EntryId, Offer};
+use crate::context::{Binding, Context, Cursor, EntryId, Offer};
 use crate::few::Few;
 use crate::race::{Action, Event, Race, Turns};
 use crate::report::Report;
@@ -49,6 +49,8 @@ pub(super) struct Session<'a> {
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     /// The best protection that has had its turn.
     protected: Protection,
+    /// The attempt of which a derivation failed because a peer is not who it should be.
+    refuted: Option<u32>,
 }
 
 type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
@@ -163,6 +165,7 @@ impl<'a> Session<'a> {
             connecting: Few::new(),
             timer: None,
             protected: Protection::Clear,
+            refuted: None,
         }
     }
 
@@ -204,6 +207,9 @@ impl<'a> Session<'a> {
         if self.record.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
+        }
+        if let Some(attempt) = self.refuted {
+            return Poll::Ready(End::Final { attempt });
         }
         // After the walks: what they have begun to connect has never been polled, and would wake nobody.
         if let Some(end) = self.poll_connecting(cx) {
@@ -281,17 +287,18 @@ impl<'a> Session<'a> {
     /// is connected.
     fn poll_walking(&mut self, cx: &mut task::Context<'_>) {
         for (id, mut walk) in take(&mut self.walking) {
-            if walk.poll(&mut self.record.memo, cx).is_pending() {
+            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            let root = self.record.attempts[id as usize].root;
+            if let Turn::Come(forks) = self.record.roots[root as usize].turn {
+                let forks = &mut self.forks[forks as usize];
+                forks.walking -= u32::from(!pending);
+                forks.open(&mut walk);
+            }
+            if pending {
                 self.walking.push((id, walk));
                 continue;
             }
             self.walked(id, &walk);
-            let root = self.record.attempts[id as usize].root;
-            if let Turn::Come(forks) = self.record.roots[root as usize].turn {
-                let forks = &mut self.forks[forks as usize];
-                forks.walking -= 1;
-                forks.open(&walk);
-            }
             if matches!(self.record.attempts[id as usize].state, AttemptState::Parked) {
                 self.connect(id);
             } else {
@@ -327,6 +334,9 @@ impl<'a> Session<'a> {
                 Turn::Come(forks) => self.next_of(forks, cx),
                 _ => self.first_of(root, cx),
             };
+            if let Some(attempt) = self.refuted {
+                return Some(End::Final { attempt });
+            }
             match next {
                 Next::Connect(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
@@ -384,14 +394,13 @@ impl<'a> Session<'a> {
             if pending || !walk.choices.is_empty() {
                 self.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
                 let mut forks = Forks::new(root);
+                forks.open(&mut walk);
+                forks.walking = u32::from(pending);
+                self.forks.push(forks);
                 if pending {
-                    forks.walking = 1;
-                    self.forks.push(forks);
                     self.walking.push((id, walk));
                     return Next::Walking(id);
                 }
-                forks.open(&walk);
-                self.forks.push(forks);
             }
         }
         match (&self.record.attempts[id as usize].state, self.record.roots[root as usize].turn) {
@@ -414,17 +423,19 @@ impl<'a> Session<'a> {
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
-        while let Some(choices) = self.fork(forks) {
+        while self.refuted.is_none() {
+            let Some(choices) = self.fork(forks) else { break };
             let (id, walk) = self.attempt(self.forks[forks as usize].root, choices);
             let Some(mut walk) = walk else { unreachable!("only derivations fork") };
-            if walk.poll(&mut self.record.memo, cx).is_pending() {
+            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            self.forks[forks as usize].open(&mut walk);
+            if pending {
                 self.walking.push((id, walk));
                 self.forks[forks as usize].walking += 1;
                 return Next::Walking(id);
             }
             self.walked(id, &walk);
             let here = &mut self.forks[forks as usize];
-            here.open(&walk);
             let attempt = &self.record.attempts[id as usize];
             if matches!(attempt.state, AttemptState::Parked) {
                 if here.turns.suits(attempt.group, first_count) {
@@ -499,6 +510,9 @@ impl<'a> Session<'a> {
         }
         self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
         self.took(id);
+        if self.record.memo.known.is_refuted(walk.root.found) {
+            self.refuted = self.refuted.or(Some(id));
+        }
     }
 
     fn has_endpoint(&mut self, id: u32) {
@@ -621,12 +635,14 @@ impl Forks {
         Self { root, levels, parked, walking: 0, made: 1, turns: Turns::default() }
     }
 
-    /// The choices that `walk` met, and was not given, fork.
-    fn open(&mut self, walk: &Walk) {
+    /// The choices that `walk` met, and was not given, fork; even while it waits for what depends
+    /// on them.
+    fn open(&mut self, walk: &mut Walk) {
         for (i, choice) in walk.choices.iter().enumerate().skip(walk.given) {
             let before = walk.choices[..i].to_vec();
             self.levels.push(Level { before, outcome: choice.outcome, next: 1 });
         }
+        walk.given = walk.choices.len();
     }
 }
 
@@ -635,26 +651,27 @@ fn now(runtime: Option<&SharedRuntime>) -> Instant {
 }
 
 /// All bindings of all offered keys in order, and how many ranks there are.
-pub(super) fn roots(ctx: &Context) -> (Few<Root, 2>, u32) {
-    let mut few = Few::new();
+pub(super) fn roots(ctx: &Context) -> (Vec<Root>, u32) {
     let offers = ctx.offers();
-    let root = |entry, offer, rank| Root { entry, offer, rank, turn: Turn::NotYet };
-    if let [offer] = offers.as_slice() {
-        ctx.bindings(offer.key()).for_each(|(entry, _)| few.push(root(entry, 0, 0)));
-        let ranks = u32::from(!few.is_empty());
-        return (few, ranks);
-    }
     let mut roots: Vec<Root> = Vec::with_capacity(offers.len());
     let (mut rank, mut start) = (0, 0);
+    let sort = |roots: &mut [Root]| {
+        if roots.len() > 1 {
+            roots.sort_unstable_by_key(|root| root.entry);
+        }
+    };
     for (i, offer) in offers.iter().enumerate() {
         if i > 0 && offer.rank() != offers[i - 1].rank() && roots.len() > start {
-            roots[start..].sort_unstable_by_key(|root| root.entry);
+            sort(&mut roots[start..]);
             (rank, start) = (rank + 1, roots.len());
         }
-        roots.extend(ctx.bindings(offer.key()).map(|(entry, _)| root(entry, i as u32, rank)));
+        let mut cursor = Cursor::Node(0);
+        while let Some((entry, _, below)) = ctx.next(offer.key(), cursor) {
+            roots.push(Root { entry, offer: i as u32, rank, turn: Turn::NotYet });
+            cursor = below;
+        }
     }
-    roots[start..].sort_unstable_by_key(|root| root.entry);
+    sort(&mut roots[start..]);
     let ranks = roots.last().map_or(0, |root| root.rank + 1);
-    roots.into_iter().for_each(|root| few.push(root));
-    (few, ranks)
+    (roots, ranks)
 }

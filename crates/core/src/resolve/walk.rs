@@ -13,8 +13,9 @@ use core::error::Error;
 use core::task::{self, Poll};
 use core::time::Duration;
 
+use super::Reads;
 use crate::context::{Binding, Context, Cursor, EntryId};
-use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
+use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::few::Few;
 use crate::index::Index;
 use crate::lock::Lock;
@@ -61,6 +62,8 @@ pub(super) struct Choice {
 /// A binding of a key whose newest binding is a derivation.
 struct Slot {
     entry: EntryId,
+    /// What is bound, if it is a derivation: a copy at hand, for it is asked at every argument.
+    derivation: Option<Arc<dyn Derivation>>,
     /// Where the search for the next older binding goes on; its slot, once reached.
     below: Cursor,
     older: u32,
@@ -130,6 +133,8 @@ pub(super) struct Known {
     pub(super) needs: Vec<Need>,
     /// When derivations were started, and how long they took.
     times: Vec<(Instant, Option<Duration>)>,
+    /// What another resolution read to have these outcomes, in order.
+    pub(super) shared: Vec<(u32, Reads)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
@@ -141,6 +146,8 @@ pub(super) struct Memo {
     slots: Vec<Slot>,
     /// From a key to the slot of its newest binding.
     index: Index,
+    /// The slot of the root that was looked for last.
+    last_root: Option<(KeyRef, u32)>,
     /// In a lock not to be locked, but to be `Sync`: what is left of a resolution is shared.
     running: Lock<Vec<Run>>,
 }
@@ -174,6 +181,8 @@ pub(super) struct Walk {
     pub(super) outcome: Option<u32>,
     /// The outcome that it waits for.
     blocked: u32,
+    /// The derivation that is its root, until it is entered.
+    entrance: u32,
     /// The slots on its stack of which another walk is the `walker`: 1 while they are on it.
     beside: Index,
 }
@@ -182,7 +191,7 @@ enum Frame {
     /// Looks for the first binding of a key that yields.
     Lookup { key: KeyRef, newest: u32, at: At, saw: Vec<u32>, examined: Examined },
     /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
-    Derive { slot: u32, arg: Next, saw: Vec<u32>, last_need: u32, may_stop: bool },
+    Derive { slot: u32, arg: Next, wants: Option<ArgSpec>, saw: Vec<u32>, last_need: u32, may_stop: bool },
 }
 
 /// What a derivation that gathers its arguments does next. (Ending it right where an argument
@@ -213,7 +222,7 @@ impl Walk {
     pub(super) fn of(memo: &mut Memo, id: u32, key: KeyRef, entry: EntryId, choices: Vec<Choice>) -> Self {
         let mut walk = Self::new(id, key, choices);
         let slot = memo.slot_of_root(key, entry);
-        walk.enter(memo, slot);
+        walk.entrance = slot;
         walk
     }
 
@@ -245,6 +254,7 @@ impl Walk {
             root: Need { key, found: Found::Absent, lookup: NONE, before: NONE },
             outcome: None,
             blocked: NONE,
+            entrance: NONE,
             beside: Index::default(),
         }
     }
@@ -258,11 +268,19 @@ impl Walk {
             }
             self.blocked = NONE;
             match memo.known.outcomes[outcome as usize].state {
-                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot),
+                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot, cx),
                 _ => self.ended(memo, outcome),
             }
         }
-        while let Some(frame) = self.frames.last() {
+        if self.entrance != NONE {
+            let slot = core::mem::replace(&mut self.entrance, NONE);
+            self.enter(memo, slot, cx);
+        }
+        loop {
+            if self.blocked != NONE {
+                return Poll::Pending;
+            }
+            let Some(frame) = self.frames.last() else { return Poll::Ready(()) };
             match *frame {
                 Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
                 // Planning: an argument before the one that fails may end it first.
@@ -279,21 +297,18 @@ impl Walk {
                         },
                     );
                 }
-                Frame::Lookup { at, .. } => self.next_binding(memo, at),
-            }
-            if self.blocked != NONE {
-                return Poll::Pending;
+                Frame::Lookup { at, .. } => self.next_binding(memo, at, cx),
             }
         }
-        Poll::Ready(())
     }
 
     /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
     fn next_argument(&mut self, memo: &mut Memo, slot: u32, arg: u32, cx: &mut task::Context<'_>) {
-        match memo.derivation(slot).spec(arg as usize) {
-            Some(spec) => self.look_up(memo, spec.key),
-            None => self.run(memo, slot, cx),
+        let Some(spec) = memo.derivation(slot).spec(arg as usize) else { return self.run(memo, slot, cx) };
+        if let Some(Frame::Derive { wants, .. }) = self.frames.last_mut() {
+            *wants = Some(spec);
         }
+        self.look_up(memo, spec.key);
     }
 
     fn look_up(&mut self, memo: &mut Memo, key: KeyRef) {
@@ -324,7 +339,7 @@ impl Walk {
     }
 
     /// Looks at the next binding of the lookup on top.
-    fn next_binding(&mut self, memo: &mut Memo, at: At) {
+    fn next_binding(&mut self, memo: &mut Memo, at: At, cx: &mut task::Context<'_>) {
         let slot = match at {
             At::Slot(slot) => Some(slot),
             At::Below(slot) => memo.older(slot, self.lookup_key()),
@@ -333,10 +348,10 @@ impl Walk {
         if let Some(Frame::Lookup { at, .. }) = self.frames.last_mut() {
             *at = At::Below(slot);
         }
-        let entry = memo.slots[slot as usize].entry;
-        match memo.known.ctx.entry(entry).binding {
-            Binding::Derivation(_) => self.enter(memo, slot),
-            _ => self.end_lookup(memo, Found::Value(entry)),
+        let Slot { entry, derivation, .. } = &memo.slots[slot as usize];
+        match derivation {
+            Some(_) => self.enter(memo, slot, cx),
+            None => self.end_lookup(memo, Found::Value(*entry)),
         }
     }
 
@@ -361,7 +376,7 @@ impl Walk {
     }
 
     /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
-    fn enter(&mut self, memo: &mut Memo, slot: u32) {
+    fn enter(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
         if self.is_on_stack(memo, slot) {
             if self.may_not_come_to(slot) {
                 let outcome = memo.add_outcome(slot, State::WouldRun, NONE, None, None);
@@ -369,7 +384,7 @@ impl Walk {
             }
             return self.cycle(memo, slot);
         }
-        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot));
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx));
         if let Some(outcome) = known {
             return self.ended_or_wait(memo, outcome);
         }
@@ -377,6 +392,7 @@ impl Walk {
         self.frames.push(Frame::Derive {
             slot,
             arg: Next::Arg(0),
+            wants: None,
             saw: Vec::new(),
             last_need: NONE,
             may_stop: false,
@@ -390,8 +406,8 @@ impl Walk {
         if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
-        // Another walk may have started it since this one entered.
-        if let Some(outcome) = self.remembered(memo, slot) {
+        // Another walk, or another resolution, may have started it since this one entered.
+        if let Some(outcome) = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx)) {
             self.clear_on_stack(memo, slot);
             self.frames.pop();
             return self.ended_or_wait(memo, outcome);
@@ -500,7 +516,8 @@ impl Walk {
 
     /// A lookup is done: the derivation that asked takes the argument, or is to end.
     fn found(&mut self, memo: &mut Memo, key: KeyRef, found: Found, lookup: u32, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, saw: all, last_need, may_stop }) = self.frames.last_mut()
+        let Some(Frame::Derive { slot, arg: next, wants, saw: all, last_need, may_stop }) =
+            self.frames.last_mut()
         else {
             self.root = Need { key, found, lookup, before: NONE };
             return;
@@ -508,13 +525,11 @@ impl Walk {
         add(all, saw);
         memo.known.needs.push(Need { key, found, lookup, before: *last_need });
         *last_need = memo.known.needs.len() as u32 - 1;
-        let derivation = memo.derivation(*slot);
-        let Next::Arg(arg) = *next else { unreachable!("an ended derivation looks nothing up") };
-        let Some(spec) = derivation.spec(arg as usize) else {
-            unreachable!("the argument that was looked up")
+        let (Next::Arg(arg), Some(spec)) = (*next, *wants) else {
+            unreachable!("an ended derivation looks nothing up")
         };
-        let accepted =
-            || memo.known.value(found).is_some_and(|value| derivation.accepts(arg as usize, &**value));
+        let accepts = |value: &Value| memo.derivation(*slot).accepts(arg as usize, &**value);
+        let accepted = || memo.known.value(found).is_some_and(accepts);
         *next = match found {
             Found::Failed(..) => Next::End(Short::NeedFailed),
             Found::Absent if !spec.optional => Next::End(Short::Missing),
@@ -629,7 +644,7 @@ fn add(all: &mut Vec<u32>, saw: &[u32]) {
 impl Known {
     pub(super) fn new(ctx: Context) -> Self {
         let (outcomes, lookups, needs, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { ctx, outcomes, lookups, needs, times }
+        Self { ctx, outcomes, lookups, needs, times, shared: Vec::new() }
     }
 
     /// What an outcome had or failed to have, last first.
@@ -695,6 +710,7 @@ impl Memo {
             planning,
             slots: Vec::new(),
             index: Index::default(),
+            last_root: None,
             running: Lock::new(Vec::new()),
         }
     }
@@ -745,9 +761,9 @@ impl Memo {
     }
 
     fn derivation(&self, slot: u32) -> &dyn Derivation {
-        match &self.known.ctx.entry(self.slots[slot as usize].entry).binding {
-            Binding::Derivation(derivation) => &**derivation,
-            _ => unreachable!("entered slots are derivations"),
+        match &self.slots[slot as usize].derivation {
+            Some(derivation) => &**derivation,
+            None => unreachable!("entered slots are derivations"),
         }
     }
 
@@ -826,19 +842,52 @@ impl Memo {
     }
 
     /// If the derivation at `slot` is shared and another resolution has or makes its outcome: that.
-    fn shared_outcome(&mut self, slot: u32) -> Option<u32> {
+    fn shared_outcome(&mut self, slot: u32, cx: &mut task::Context<'_>) -> Option<u32> {
         if self.planning {
             return None;
         }
-        let ticket = self.derivation(slot).shared()?.find(&self.known.ctx)?;
-        Some(match ticket {
-            Ticket::Done(value) => self.add_outcome(slot, State::One(value), NONE, None, None),
-            Ticket::Running(joined) => {
-                let outcome = self.add_outcome(slot, State::Running, NONE, None, None);
-                self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
-                outcome
+        self.derivation(slot).shared()?;
+        // What this resolution made itself, it made of other choices.
+        let mine = self.made(slot);
+        let shared = self.derivation(slot).shared()?;
+        let (ticket, reads) = shared.find(&self.known.ctx, |ticket| mine.contains(&ticket.identity()))?;
+        let state = match &ticket {
+            Ticket::Done(value) => State::One(value.clone()),
+            // Polled at once: it would not wake anybody otherwise.
+            Ticket::Running(joined) => match joined.poll(cx) {
+                Poll::Pending => State::Running,
+                Poll::Ready(Ok(Yielded::One(value))) => State::One(value),
+                Poll::Ready(_) => return None,
+            },
+        };
+        let running = matches!(state, State::Running);
+        let outcome = self.add_outcome(slot, state, NONE, None, None);
+        self.known.shared.push((outcome, reads));
+        if let (true, Ticket::Running(joined)) = (running, ticket) {
+            self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
+        }
+        Some(outcome)
+    }
+
+    /// What this resolution made, or makes, of the shared derivation at `slot`.
+    fn made(&mut self, slot: u32) -> Vec<usize> {
+        let mut made = Vec::new();
+        let mut next = self.slots[slot as usize].outcomes;
+        while next != NONE {
+            let outcome = &self.known.outcomes[next as usize];
+            match &outcome.state {
+                State::One(value) => made.push(Ticket::Done(value.clone()).identity()),
+                State::Running => {
+                    let run = self.running.get_mut().iter().find(|run| run.outcome == next);
+                    if let Some(Run { work: Work::Joined { joined, .. }, .. }) = run {
+                        made.push(joined.identity());
+                    }
+                }
+                _ => {}
             }
-        })
+            next = outcome.next;
+        }
+        made
     }
 
     fn newest_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
@@ -851,8 +900,12 @@ impl Memo {
     }
 
     fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
+        let derivation = match &self.known.ctx.entry(entry).binding {
+            Binding::Derivation(derivation) => Some(derivation.clone()),
+            _ => None,
+        };
         let (older, outcomes, lookups, walker) = (NONE, NONE, NONE, NONE);
-        self.slots.push(Slot { entry, below, older, outcomes, lookups, walker });
+        self.slots.push(Slot { entry, derivation, below, older, outcomes, lookups, walker });
         self.slots.len() as u32 - 1
     }
 
@@ -874,12 +927,18 @@ impl Memo {
             unreachable!("roots are bindings of this context")
         };
         let mut slot = self.newest_slot(key, entry, below);
+        // Roots come newest first, so the search goes on where the last one ended.
+        match self.last_root {
+            Some((of, last)) if of == key && self.slots[last as usize].entry <= root => slot = last,
+            _ => {}
+        }
         while self.slots[slot as usize].entry != root {
             match self.older(slot, key) {
                 Some(older) => slot = older,
                 None => unreachable!("roots are bindings of this context"),
             }
         }
+        self.last_root = Some((key, slot));
         slot
     }
 }

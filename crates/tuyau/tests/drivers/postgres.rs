@@ -36,7 +36,7 @@ async fn scenario(mut server: Server, uri: &str) {
     within_limit("cancelling", cancel(&ctx, &config)).await;
     within_limit("its death", death(&ctx, &config, &mut server)).await;
 
-    let error = glue::connect(&ctx, &config).await.map(drop).expect_err("nobody listens");
+    let error = glue::connect(&ctx, &config).await.expect_err("nobody listens");
     assert_names(&error, uri);
 
     server.restart();

@@ -36,7 +36,7 @@ async fn scenario(mut server: Server, uri: &str) {
     assert!(get(&mut client).await == value, "only the command was cancelled");
     within_limit("its death", death(&ctx, &info, &mut client, &mut server)).await;
 
-    let error = glue::connect(&ctx, &info).await.map(drop).expect_err("nobody listens");
+    let error = glue::connect(&ctx, &info).await.expect_err("nobody listens");
     assert_names(&error, uri);
 
     server.restart();

@@ -1,0 +1,238 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::overrides::Pinned;
+
+/// The exit status, and what it means.
+pub(crate) const EXIT_STATUS: [(u8, &str); 7] = [
+    (0, "it worked; also `demo server` and `listen` with --echo or --exec, when a signal stopped them"),
+    (1, "nothing could be connected or listened on, or what was asked for failed"),
+    (2, "the command line, or a URI in it, can't be used"),
+    (3, "it was connected, and broke in the middle: reset, truncated, the program failed"),
+    (130, "SIGINT (Ctrl-C) ended it; but `ping` then ends as if its count were reached"),
+    (141, "whoever read the standard output stopped reading"),
+    (143, "SIGTERM ended it; but `ping` as above"),
+];
+
+/// The forms of a URI.
+pub(crate) const URIS: [(&str, &str); 8] = [
+    ("tcp://HOST:PORT", "TCP; an IPv6 address in brackets"),
+    ("unix:PATH", "a Unix socket"),
+    ("unix:@NAME", "a Unix socket with an abstract name"),
+    ("exec:COMMAND", "the standard streams of a program: words with quotes, no shell"),
+    ("sh:LINE", "the standard streams of a shell line"),
+    ("fifo:PATH", "a pair of named pipes, PATH.in and PATH.out"),
+    ("mem:NAME", "a name in memory, inside this process"),
+    ("-", "this process's standard input and output"),
+];
+
+/// Commands that `--help` does not list, since one needs them once.
+pub(crate) const FURTHER: [(&str, &str); 2] = [
+    ("tuyau completions SHELL", "prints completions for bash, elvish, fish, powershell or zsh"),
+    ("tuyau man [DIR]", "prints the manual page, or writes those of all commands to DIR"),
+];
+
+/// What `--help` says at its end.
+fn after_help() -> String {
+    let mut help = String::from("URIs (options: see `tuyau schemes -v`):\n");
+    for (uri, what) in URIS {
+        let _ = writeln!(help, "  {uri:15}  {what}");
+    }
+    help.push_str("\nExit status:\n");
+    for (code, what) in EXIT_STATUS {
+        let _ = writeln!(help, "  {code:<3}  {what}");
+    }
+    help.push_str("\nFurther commands:\n");
+    for (command, what) in FURTHER {
+        let _ = writeln!(help, "  {command:23}  {what}");
+    }
+    help
+}
+
+/// One flow, any transport, chosen at run time by a URI.
+#[derive(Debug, Parser)]
+#[command(name = "tuyau", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = after_help(), disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What goes with every command, or is refused by those that have no use for it.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Connect by IPv4 only
+    #[arg(short = '4', long = "ipv4", global = true, conflicts_with = "ipv6", help_heading = "Connecting")]
+    pub(crate) ipv4: bool,
+    /// Connect by IPv6 only
+    #[arg(short = '6', long = "ipv6", global = true, help_heading = "Connecting")]
+    pub(crate) ipv6: bool,
+    /// How long connecting may take in all: lookups, connections and handshakes. Unlimited by default
+    #[arg(long, global = true, value_name = "SECS", value_parser = seconds, help_heading = "Connecting")]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Connect to ADDR when HOST:PORT is asked for, without a lookup; HOST may be `*`. ADDR may be
+    /// several, with commas between them. May be given several times: the last that fits counts
+    #[arg(long, global = true, value_name = "HOST:PORT:ADDR", help_heading = "Connecting")]
+    pub(crate) resolve: Vec<Pinned>,
+    /// Show on standard error how each connection came about; in `plan` and `explain`: everything
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub(crate) verbose: bool,
+    /// Log what matches FILTER to standard error: `debug`, `tuyau=trace`, …
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Output")]
+    pub(crate) log: Option<String>,
+    /// Use colours: by default on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See the same client and server talk over every transport that this build has
+    #[command(
+        long_about = "See the same client and server talk over every transport that this build has.\n\n\
+        Starts servers on this machine, runs one client over each transport and prints a table; last comes a \
+        failure, on purpose, and how it is explained. Needs no network, configuration or privilege, and leaves \
+        nothing behind. Fails if any transport does."
+    )]
+    Tour {
+        /// Print one JSON document in place of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// The ping-pong server and client of the tutorial
+    #[command(subcommand)]
+    Demo(Demo),
+    /// Connect again and again, and time each step on the way; nothing is sent
+    Ping {
+        /// Where to
+        uri: String,
+        /// Stop after so many; by default, on Ctrl-C
+        #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// Seconds from one to the next
+        #[arg(short, value_name = "SECS", default_value = "1", value_parser = seconds_or_none)]
+        interval: Duration,
+    },
+    /// Connect standard input and output
+    #[command(long_about = "Connect standard input and output.\n\n\
+        Bytes pass as they are. The end of the input ends this direction only: what the peer still has to say is \
+        printed. If the peer ends first, the output is closed, and the input is sent on until it ends, too; unless it \
+        is a terminal, or the peer a program that has exited.")]
+    Connect {
+        /// Where to
+        uri: String,
+    },
+    /// Listen, and serve the standard streams to the first who connects, or an echo or a program to each
+    Listen {
+        /// Where
+        uri: String,
+        /// Send everything back
+        #[arg(long, conflicts_with = "exec")]
+        echo: bool,
+        /// Run CMD for each connection, with the connection as its standard input and output. No
+        /// shell. Must come last
+        #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+        exec: Option<Vec<OsString>>,
+        /// End after the first connection
+        #[arg(long)]
+        once: bool,
+        /// Serve at most so many connections at a time; with --echo or --exec
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "once")]
+        max: Option<u32>,
+    },
+    /// Say what connecting would try and what decides it, without doing anything
+    Plan {
+        /// Where to
+        uri: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Connect, close, and say what was done: each candidate, step, outcome and time
+    Explain {
+        /// Where to
+        uri: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// List what this build can connect to and listen on; with -v, the options too
+    Schemes,
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands
+    #[command(hide = true)]
+    Man {
+        /// Where to write them
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Demo {
+    /// Answer `ping` with `pong`, `pong` with `ping`, and any other line with itself
+    Server {
+        /// Where to listen; port 4343 if it is left out
+        uri: String,
+        /// Append to FILE what each connection looks like from here, as a line of JSON
+        #[arg(long, value_name = "FILE")]
+        seen: Option<PathBuf>,
+    },
+    /// Send the lines of standard input and print each answer; or, with -n, pings
+    Client {
+        /// Where to; port 4343 if it is left out
+        uri: String,
+        /// Send so many pings and sum up their round-trip times
+        #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
+}
+
+/// How a report is printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Format {
+    /// As JSON
+    #[arg(long, conflicts_with = "dot")]
+    pub(crate) json: bool,
+    /// As a graph, for Graphviz
+    #[arg(long)]
+    pub(crate) dot: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    match seconds_or_none(text) {
+        Ok(Duration::ZERO) => Err("it must be more than 0"),
+        other => other,
+    }
+}
+
+fn seconds_or_none(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, like 5 or 0.5")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds that is not negative")
+}

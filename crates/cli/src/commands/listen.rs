@@ -1,0 +1,207 @@
+//! `tuyau listen`.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tuyau::names::PEER;
+use tuyau::{Accepted, Context, Flow, Listener, Target, Uri};
+use tuyau_tokio::{Command, EXEC, Failure as ServeFailure, Served};
+
+use super::connect::{relay_stdio, stdio};
+use crate::app::App;
+use crate::exit::{Chain, Failure};
+use crate::output::{Output, Visible};
+use crate::relay::{echo, relay_child};
+use crate::route::typed;
+use crate::signals::Signals;
+
+/// How long connections may go on once a signal came; a second signal ends them at once.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What each connection gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Service {
+    Echo,
+    Exec(Vec<OsString>),
+}
+
+impl Service {
+    /// `None` for the standard streams.
+    pub(crate) fn of(echo: bool, exec: Option<Vec<OsString>>) -> Option<Self> {
+        match exec {
+            Some(argv) => Some(Self::Exec(argv)),
+            None => echo.then_some(Self::Echo),
+        }
+    }
+
+    async fn handle(&self, flow: Flow, out: Output) {
+        let peer = peer(&flow);
+        match self {
+            Self::Echo => match echo(flow).await {
+                Ok(bytes) => tracing::info!(%peer, bytes, "echoed"),
+                Err(error) => out.error(format_args!("{peer}: {}", Chain(&error))),
+            },
+            Self::Exec(argv) => {
+                let ctx = Context::new().with(&EXEC, Command::argv(argv)).offer(&EXEC);
+                let child = match ctx.resolve().await {
+                    Ok(child) => child.into_flow(),
+                    Err(error) => return out.error(format_args!("{peer}: {error}")),
+                };
+                let (relayed, result) = relay_child(flow, child).await;
+                match result {
+                    Ok(()) => tracing::info!(%peer, relayed.sent, relayed.received, "served"),
+                    Err(broken) => out.error(broken.explain(&peer, "the program", relayed)),
+                }
+            }
+        }
+    }
+}
+
+/// Who is at the other end, as it may be shown.
+pub(crate) fn peer(flow: &Flow) -> String {
+    match flow.fact(&PEER) {
+        Some(peer) => Visible(&peer.to_string()).to_string(),
+        None => "somebody".into(),
+    }
+}
+
+/// Serves the standard streams to the first who connects.
+pub(crate) async fn one(app: &App, uri: &str) -> Result<(), Failure> {
+    let uri = typed(uri)?;
+    let ctx = tuyau::context();
+    let mut listener = listen(app, &uri, &ctx).await?;
+    let flow = first(&mut listener).await?;
+    // Who comes now is refused, and knows it.
+    drop(listener);
+    if app.verbose {
+        app.out.tell(format_args!("connection from {}", peer(&flow)));
+    }
+    relay_stdio(stdio(&ctx).await?, flow).await
+}
+
+/// Serves `service` to whoever connects.
+pub(crate) async fn serve(
+    app: &App,
+    uri: &str,
+    service: Service,
+    once: bool,
+    max: Option<u32>,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let uri = typed(uri)?;
+    let out = app.out;
+    let mut listener = listen(app, &uri, &tuyau::context()).await?;
+    if once {
+        let one = async {
+            let flow = first(&mut listener).await?;
+            drop(listener);
+            service.handle(flow, out).await;
+            Ok(())
+        };
+        return match signals.end(one).await {
+            Err(Failure::Signal(_)) => Ok(()),
+            ended => ended,
+        };
+    }
+    let service = Arc::new(service);
+    let verbose = app.verbose;
+    let handler = move |flow: Flow| {
+        let service = service.clone();
+        async move {
+            if verbose {
+                out.tell(format_args!("connection from {}", peer(&flow)));
+            }
+            service.handle(flow, out).await;
+        }
+    };
+    until_signal(app, listener, max, handler, signals).await;
+    Ok(())
+}
+
+/// Listens on `uri`, and says where.
+pub(crate) async fn listen(app: &App, uri: &Uri, ctx: &Context) -> Result<Listener, Failure> {
+    let listener = uri.listen_in(ctx).await?;
+    let local = listener.local();
+    tracing::info!(%local, "listening");
+    // The standard streams are where whoever started this knows them to be.
+    if uri.scheme().name != "-" {
+        app.out.tell(format_args!("listening on {}", shown(uri, &local)));
+    }
+    Ok(listener)
+}
+
+/// The URI to connect to: with the port that the system chose.
+fn shown(uri: &Uri, local: &Target) -> String {
+    match local {
+        Target::Addr(address) => format!("tcp://{address}"),
+        Target::Name { host, port } => format!("tcp://{host}:{port}"),
+        Target::Path(_) => Visible(&format!("unix:{local}")).to_string(),
+        _ => Visible(&uri.to_string()).to_string(),
+    }
+}
+
+/// The first connection that is made.
+async fn first(listener: &mut Listener) -> Result<Flow, Failure> {
+    use tuyau::AcceptErrorKind::Closed;
+    loop {
+        match listener.accept().await.map(Accepted::finish) {
+            Ok(handshake) => match handshake.await {
+                Ok(flow) => return Ok(flow),
+                Err(error) => tracing::warn!("handshake: {}", Chain(&error)),
+            },
+            Err(error) if error.kind() == Closed => return Err(Failure::Failed(Chain(&error).to_string())),
+            Err(error) => {
+                tracing::warn!("{}", Chain(&error));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Serves until a signal comes; then what is under way may end, but not for long.
+pub(crate) async fn until_signal<H, Fut>(
+    app: &App,
+    listener: Listener,
+    max: Option<u32>,
+    handler: H,
+    signals: &mut Signals,
+) -> Served
+where
+    H: Fn(Flow) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let out = app.out;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serve = tuyau::serve(listener, handler)
+        .drain(DRAIN)
+        .on_failure(move |failure| match failure {
+            ServeFailure::Accept(error) if error.kind() == tuyau::AcceptErrorKind::Closed => {
+                tracing::debug!("{}", Chain(&error));
+            }
+            ServeFailure::Accept(error) => out.error(Chain(&error)),
+            ServeFailure::Handshake(error) => out.error(format_args!("handshake: {}", Chain(&error))),
+            _ => out.error("a connection ended by a bug of this program"),
+        })
+        .stop(async move {
+            let _ = stopped.await;
+        });
+    if let Some(max) = max {
+        serve = serve.max_connections(max as usize);
+    }
+    let mut serving = Box::pin(serve.into_future());
+    let served = tokio::select! {
+        served = &mut serving => served,
+        signal = signals.next() => {
+            tracing::info!(?signal, "stopping");
+            drop(stop);
+            tokio::select! {
+                served = serving => served,
+                _ = signals.next() => Served::default(),
+            }
+        }
+    };
+    tracing::info!(%served, "served");
+    served
+}

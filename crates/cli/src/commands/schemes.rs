@@ -1,0 +1,52 @@
+//! `tuyau schemes`.
+
+use tuyau::Scheme;
+
+use crate::app::App;
+use crate::exit::Failure;
+use crate::output::{BAD, DIM, GOOD};
+use crate::table::Table;
+
+pub(crate) fn run(app: &App) -> Result<(), Failure> {
+    let mut table = Table::new(&["scheme", "connect", "listen", "example", "what it is"]);
+    for scheme in tuyau::schemes() {
+        let can = |it: bool| match (it, scheme.available) {
+            (true, true) => format!("{GOOD}yes{GOOD:#}"),
+            (true, false) => format!("{BAD}no{BAD:#}"),
+            (false, _) => format!("{DIM}-{DIM:#}"),
+        };
+        table.row([
+            scheme.name.into(),
+            can(scheme.connects),
+            can(scheme.listens),
+            scheme.example.into(),
+            scheme.what.into(),
+        ]);
+    }
+    app.out.print(table)?;
+    let missing: Vec<_> = tuyau::schemes().iter().filter(|scheme| !scheme.available).collect();
+    if missing.is_empty() {
+        app.out.line("\nThis build has all that this version knows.")?;
+    }
+    for scheme in missing {
+        app.out.line(format_args!("\n{}: {}", scheme.name, how_to_have(scheme)))?;
+    }
+    if app.verbose { options(app) } else { Ok(()) }
+}
+
+fn how_to_have(scheme: &Scheme) -> String {
+    match scheme.feature {
+        Some(feature) if cfg!(unix) => format!("this build lacks it; the feature `{feature}` adds it"),
+        _ => "this platform has not got it".into(),
+    }
+}
+
+fn options(app: &App) -> Result<(), Failure> {
+    let mut table = Table::new(&["scheme", "option", "example", "what it does"]);
+    for scheme in tuyau::schemes() {
+        for option in scheme.options() {
+            table.row([scheme.name.into(), option.name.into(), option.example.into(), option.what.into()]);
+        }
+    }
+    app.out.print(format_args!("\n{table}"))
+}

@@ -1,0 +1,94 @@
+//! How a command ends.
+
+use std::fmt;
+use std::io;
+
+use crate::signals::Signal;
+
+/// Why a command did not end well: what to say, and what to exit with.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be connected or listened on, or what was asked for failed.
+    Failed(String),
+    /// It failed, and has said so already.
+    Told,
+    /// The command line, or a URI in it, can't be used.
+    Usage(String),
+    /// It was connected, and broke in the middle.
+    Broken(String),
+    /// Whoever read the standard output stopped reading.
+    OutputClosed,
+    /// A signal ended it.
+    Signal(Signal),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Failed(_) | Self::Told => 1,
+            Self::Usage(_) => 2,
+            Self::Broken(_) => 3,
+            Self::OutputClosed => 141,
+            Self::Signal(Signal::Interrupt) => 130,
+            Self::Signal(Signal::Terminate) => 143,
+        }
+    }
+
+    /// What to say about it, if anything.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Self::Failed(message) | Self::Usage(message) | Self::Broken(message) => Some(message),
+            Self::Told | Self::OutputClosed | Self::Signal(_) => None,
+        }
+    }
+
+    /// It could not write to standard output.
+    pub(crate) fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Failed(format!("can't write to standard output: {error}")),
+        }
+    }
+}
+
+impl From<tuyau::Error> for Failure {
+    fn from(error: tuyau::Error) -> Self {
+        match error {
+            tuyau::Error::Uri(_) => Self::Usage(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<tuyau::UriError> for Failure {
+    fn from(error: tuyau::UriError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<tuyau::core::Error> for Failure {
+    fn from(error: tuyau::core::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// An error and its causes, outermost first.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // `connection reset by peer: Connection reset by peer (os error 104)` says nothing more.
+            if !text.to_lowercase().starts_with(&last.to_lowercase()) && !last.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

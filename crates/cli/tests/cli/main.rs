@@ -1,0 +1,9 @@
+//! The program, run as its users run it: against itself, socat, nc and a server in Python.
+
+mod demo;
+mod options;
+mod peers;
+mod signals;
+mod text;
+mod tour;
+mod transfer;

@@ -1,0 +1,115 @@
+//! `-4`, `-6`, `--resolve`, `--connect-timeout`, `-v`, `--log`: each acts, or is an error that names it.
+
+use serde_json::Value;
+
+use crate::peers::{Running, run, tuyau};
+
+fn explain(args: &[&str]) -> Value {
+    let ended = run(tuyau(["explain", "--json"].iter().chain(args)), b"");
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+}
+
+fn endpoints(report: &Value) -> Vec<&str> {
+    let candidates = report["candidates"].as_array().expect("candidates");
+    candidates.iter().filter_map(|candidate| candidate["endpoint"].as_str()).collect()
+}
+
+#[test]
+fn families() {
+    assert_eq!(endpoints(&explain(&["tcp://localhost:1", "-4"])), ["127.0.0.1:1"]);
+    assert_eq!(endpoints(&explain(&["-6", "tcp://localhost:1"])), ["[::1]:1"]);
+    assert_eq!(endpoints(&explain(&["tcp://127.0.0.1:1", "-4"])), ["127.0.0.1:1"]);
+    for uri in ["tcp://[::1]:1", "tcp://[fe80::1%25lo]:1"] {
+        let ended = run(tuyau(["connect", "-4", uri]), b"").code(1);
+        assert!(ended.stderr.contains("has no IPv4 address"), "{}", ended.stderr);
+    }
+    assert!(
+        run(tuyau(["connect", "-4", "-6", "tcp://a:1"]), b"").code(2).stderr.contains("cannot be used with")
+    );
+}
+
+#[test]
+fn resolve_as_in_curl() {
+    let given = ["example.invalid:1:127.0.0.2,[::1]", "*:2:127.0.0.3", "example.invalid:1:127.0.0.4"];
+    let args = |uri| [uri, "--resolve", given[0], "--resolve", given[1], "--resolve", given[2]];
+    assert_eq!(endpoints(&explain(&args("tcp://Example.Invalid:1"))), ["127.0.0.4:1"], "the last counts");
+    assert_eq!(endpoints(&explain(&args("tcp://whatever.invalid:2"))), ["127.0.0.3:2"]);
+    let both = explain(&["tcp://example.invalid:1", "--resolve", given[0]]);
+    assert_eq!(endpoints(&both), ["127.0.0.2:1", "[::1]:1"]);
+    let six = explain(&["tcp://example.invalid:1", "--resolve", given[0], "-6"]);
+    assert_eq!(endpoints(&six), ["[::1]:1"]);
+    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let port = uri.rsplit(':').next().expect("a port");
+    let pinned = format!("*:{port}:127.0.0.1");
+    let ended = run(tuyau(["connect", &format!("tcp://example.invalid:{port}"), "--resolve", &pinned]), b"x");
+    assert_eq!(ended.code(0).text(), "x");
+}
+
+#[test]
+fn what_has_no_use_is_an_error_that_names_it() {
+    for (args, names) in [
+        (&["connect", "-4", "unix:/x"][..], "-4 has no use with unix:/x"),
+        (&["explain", "-6", "mem:x"], "-6 has no use with mem:x"),
+        (&["ping", "exec:cat", "--resolve", "a:1:::1"], "--resolve has no use with exec:cat"),
+        (&["plan", "tcp://b:1", "--resolve", "a:1:::1"], "none is about b:1"),
+        (&["listen", "tcp://localhost:0", "-4"], "-4 has no use with `listen`"),
+        (&["demo", "server", "tcp://localhost:0", "--connect-timeout", "1"], "--connect-timeout has no use"),
+        (&["tour", "--resolve", "a:1:::1"], "--resolve has no use with `tour`"),
+        (&["schemes", "-6"], "-6 has no use with `schemes`"),
+        (&["completions", "bash", "-v"], "-v has no use with `completions`"),
+        (&["listen", "mem:x", "--max", "1"], "--max has no use without --echo or --exec"),
+        (&["connect", "tcp://h:1?wat=1"], "nothing here consumes the option `wat`"),
+        (&["connect", "tcp://h:1", "--resolve", "nonsense"], "HOST:PORT:ADDR"),
+        (&["connect", "tcp://h:1", "--connect-timeout", "0"], "it must be more than 0"),
+        (&["--log", "a=b=c", "schemes"], "--log a=b=c"),
+    ] {
+        let ended = run(tuyau(args), b"").code(2);
+        assert!(ended.stderr.contains(names), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_deadline_ends_what_hangs() {
+    // A FIFO that nobody opens for reading: connecting waits for ever.
+    let place = crate::peers::Place::new();
+    let base = place.path("pipe");
+    for end in ["in", "out"] {
+        let path = format!("{base}.{end}");
+        nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    }
+    let ended = run(tuyau(["connect", &format!("fifo:{base}"), "--connect-timeout", "0.05"]), b"").code(1);
+    assert!(ended.stderr.contains("the deadline passed"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_report_and_the_log_go_to_standard_error() {
+    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let ended = run(tuyau(["connect", "-v", &uri]), b"x").code(0);
+    assert_eq!(ended.text(), "x");
+    assert!(ended.stderr.starts_with("connected: tcp 127.0.0.1:"), "{}", ended.stderr);
+    let ended = run(tuyau(["connect", &uri]), b"x").code(0);
+    assert_eq!(ended.stderr, "");
+    let ended = run(tuyau(["connect", "--log", "tuyau=debug", &uri]), b"x").code(0);
+    assert!(ended.stderr.contains("DEBUG") && ended.stderr.contains("sent=1 received=1"), "{}", ended.stderr);
+    let ended = run(tuyau(["connect", "--log", "tuyau=warn", &uri]), b"x").code(0);
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn ping_times_each_step_and_fails_if_none_succeeds() {
+    let (_server, uri) = Running::listening(["listen", "tcp://localhost:0", "--echo"]);
+    let port = uri.rsplit(':').next().expect("a port");
+    let named = format!("tcp://localhost:{port}");
+    let ended = run(tuyau(["ping", &named, "-n", "3", "-i", "0"]), b"").code(0);
+    let text = ended.text();
+    assert_eq!(text.lines().filter(|line| line.contains("seq=")).count(), 3, "{text}");
+    let first = text.lines().find(|line| line.contains("seq=1")).expect("a line");
+    assert!(first.contains(": seq=1 lookup ") && first.contains(", connect "), "{first}");
+    assert!(text.contains("3 tried, 3 connected, 0% failed"), "{text}");
+    for step in ["lookup", "connect", "total"] {
+        assert!(text.contains(&format!("\n{step} min/avg/median/max/mdev = ")), "{text}");
+    }
+    let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-n", "2", "-i", "0"]), b"").code(1);
+    assert!(ended.text().contains("2 tried, 0 connected, 100% failed"), "{}", ended.text());
+    assert!(ended.text().contains("refused"), "{}", ended.text());
+}

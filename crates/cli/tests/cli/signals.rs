@@ -1,0 +1,117 @@
+//! Ctrl-C and SIGTERM.
+
+use std::io::Write;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::peers::{LIMIT, Place, Running, run, tuyau};
+
+const BOTH: [(Signal, i32); 2] = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)];
+
+#[test]
+fn servers_end_well_and_remove_their_files() {
+    for (signal, _) in BOTH {
+        let place = Place::new();
+        let unix = format!("unix:{}", place.path("socket"));
+        let fifo = format!("fifo:{}", place.path("pipe"));
+        for args in [
+            vec!["demo", "server", &unix],
+            vec!["listen", &unix, "--echo"],
+            vec!["listen", &unix, "--exec", "cat"],
+            vec!["listen", &unix, "--echo", "--once"],
+            vec!["demo", "server", &fifo],
+        ] {
+            let (server, uri) = Running::listening(&args);
+            assert_ne!(place.entries(), [""; 0], "{args:?}");
+            // One that has served, and has a connection still open.
+            let mut client = Running::start(&mut tuyau(["connect", &uri]));
+            let mut input = client.stdin();
+            input.write_all(b"hello\n").expect("it reads");
+            client.line("hello");
+            server.signal(signal);
+            server.end().code(0);
+            assert_eq!(place.entries(), [""; 0], "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_listener_for_one_ends_by_the_signal() {
+    for (signal, code) in BOTH {
+        let place = Place::new();
+        let (listener, _) = Running::listening(["listen", &format!("unix:{}", place.path("socket"))]);
+        listener.signal(signal);
+        listener.end().code(code);
+        assert_eq!(place.entries(), [""; 0]);
+    }
+}
+
+#[test]
+fn clients_end_by_the_signal_and_take_their_program_with_them() {
+    for (signal, code) in BOTH {
+        for command in ["connect", "demo client"] {
+            let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000'";
+            let mut client = Running::start(&mut tuyau(command.split(' ').chain([uri])));
+            let pid = Pid::from_raw(client.error_line("").parse().expect("a pid"));
+            // The input stays open, so that nothing else ends it.
+            let input = client.stdin();
+            client.signal(signal);
+            client.end().code(code);
+            drop(input);
+            assert!(ends(pid), "{command} leaves {pid} behind");
+        }
+    }
+}
+
+#[test]
+fn a_tour_that_is_cut_short_leaves_nothing_behind() {
+    let place = Place::new();
+    let mut command = tuyau(["tour"]);
+    command.env("TMPDIR", place.path(""));
+    let mut tour = Running::start(&mut command);
+    tour.line("tcp v4");
+    tour.signal(Signal::SIGINT);
+    tour.end().code(130);
+    assert_eq!(place.entries(), [""; 0]);
+}
+
+#[test]
+fn ping_sums_up_when_interrupted() {
+    let (_server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let mut ping = Running::start(&mut tuyau(["ping", &uri, "-i", "1000"]));
+    ping.line("seq=1");
+    ping.signal(Signal::SIGINT);
+    let ended = ping.end().code(0);
+    assert!(ended.text().contains("1 tried, 1 connected, 0% failed"), "{}", ended.text());
+}
+
+#[test]
+fn a_stale_socket_file_is_replaced() {
+    let place = Place::new();
+    let uri = format!("unix:{}", place.path("socket"));
+    let (server, _) = Running::listening(["demo", "server", &uri]);
+    server.signal(Signal::SIGKILL);
+    assert_eq!(server.end().status.code(), None);
+    assert_ne!(place.entries(), [""; 0]);
+    let (_server, _) = Running::listening(["demo", "server", &uri]);
+    let ended = run(tuyau(["demo", "server", &uri]), b"").code(1);
+    assert!(ended.stderr.contains("another process listens there"), "{}", ended.stderr);
+}
+
+/// Whether the process is gone, or is about to be.
+fn ends(pid: Pid) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < LIMIT {
+        // A process that nobody has waited for yet is still there, as a zombie.
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+        if zombie || kill(pid, None) == Err(Errno::ESRCH) {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}

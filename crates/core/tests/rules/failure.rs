@@ -1,0 +1,206 @@
+//! Rules 7, 8 and 9: what a failure costs, what a cycle is, and what is told of either.
+
+use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, opt, req};
+
+use crate::support::{A, B, C, SECRET, World, X, Y, Z, get, resolve, winner};
+
+#[derive(Debug)]
+struct Flood(u32);
+
+impl std::fmt::Display for Flood {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the water stands {} cm high", self.0)
+    }
+}
+
+impl std::error::Error for Flood {}
+
+#[test]
+fn r07_a_failure_costs_the_candidates_that_need_it_and_nothing_else() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .with(&C, world.at("c"))
+        .with(&B, world.at("b").refuses())
+        .derive(&X, (), |()| async { Err(Flood(30).into()) })
+        .derive(&A, req(&X), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A)
+        .offer(&B)
+        .offer(&C);
+    let resolved = resolve(&ctx).unwrap();
+    assert_eq!(winner(&resolved), "c");
+    assert_eq!(world.dialled(), ["b", "c"]);
+    assert!(format!("{:#}", resolved.report()).contains("30 cm"), "what failed before is told");
+}
+
+#[test]
+fn r07_a_failure_that_nobody_needs_is_not_even_met() {
+    let world = World::default();
+    let ctx = Context::new()
+        .derive(&X, (), |()| async { panic!("nobody needs this") })
+        .with(&A, world.at("a"))
+        .offer(&A);
+    assert!(resolve(&ctx).is_ok());
+}
+
+#[test]
+fn r08_every_derivation_on_a_cycle_fails_even_through_opt_whichever_is_asked_first() {
+    let ctx = Context::new()
+        .with(&X, 7)
+        .derive(&X, opt(&Y), |_| async { Ok(1) })
+        .derive(&Y, opt(&Z), |_| async { Ok(1) })
+        .derive(&Z, opt(&X), |_| async { Ok(1) });
+    let mut told = Vec::new();
+    for key in [&X, &Y, &Z] {
+        let error = get(&ctx, key).unwrap_err().to_string();
+        let path = error.split("cycle: ").nth(1).unwrap().lines().next().unwrap().to_string();
+        told.push(path);
+    }
+    assert_eq!(told, ["x → y → z → x"; 3]);
+}
+
+#[test]
+fn r08_who_depends_on_a_cycle_sees_an_ordinary_failure() {
+    static OUTSIDE: Key<u32> = Key::new("outside");
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .with(&B, world.at("b"))
+        .derive(&X, req(&Y), |_| async { Ok(1) })
+        .derive(&Y, req(&X), |_| async { Ok(1) })
+        .derive(&OUTSIDE, opt(&X), |_| async { Ok(1) })
+        .derive(&A, req(&OUTSIDE), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A)
+        .offer(&B);
+    assert_eq!(winner(&resolve(&ctx).unwrap()), "b");
+    let text = get(&ctx, &OUTSIDE).unwrap_err().to_string();
+    assert!(text.contains("x → y → x") && !text.contains("outside →"), "{text}");
+}
+
+#[test]
+fn r08_a_key_that_needs_itself_is_a_cycle_and_a_guard_in_front_breaks_it() {
+    let itself = Context::new().with(&X, 1).derive(&X, req(&X), |x| async move { Ok(x + 1) });
+    assert!(get(&itself, &X).unwrap_err().to_string().contains("x → x"));
+    let guarded =
+        Context::new()
+            .with(&X, 1)
+            .with(&Y, 0)
+            .derive(&X, (is(&Y, 1), req(&X)), |((), x)| async move { Ok(x + 1) });
+    assert_eq!(get(&guarded, &X).unwrap(), Some(1));
+}
+
+#[test]
+fn r08_the_plan_tells_of_a_cycle_too() {
+    let to = World::default();
+    let ctx = Context::new()
+        .derive(&X, req(&Y), |_| async { Ok(1) })
+        .derive(&Y, req(&X), |_| async { Ok(1) })
+        .derive(&A, req(&X), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    assert!(format!("{:#}", ctx.plan()).contains("x → y → x"));
+}
+
+#[test]
+fn r09_the_error_lists_every_candidate_with_what_became_of_it() {
+    let world = World::default();
+    let (one, two, three) = (world.clone(), world.clone(), world.clone());
+    let ctx = world
+        .timed()
+        .with(&A, world.at("refused.example").refuses().after(20))
+        .derive(&A, req(&X), move |_| {
+            let at = one.at("?");
+            async move { Ok(at) }
+        })
+        .derive(&A, (), |()| async { Err(decline("it is not tuesday")) })
+        .derive(&A, is(&Y, 5), move |()| {
+            let at = two.at("?");
+            async move { Ok(at) }
+        })
+        .derive(&A, req(&Z), move |_| {
+            let at = three.at("?");
+            async move { Ok(at) }
+        })
+        .derive(&Z, (), |()| async { Err(Flood(12).into()) })
+        .with(&Y, 4)
+        .offer(&A);
+    let error = crate::support::resolving(&ctx).finish(&world.clock).unwrap_err();
+    let report = error.report();
+    assert_eq!(report.candidates.len(), 5);
+    let all = format!("{error:#}");
+    for told in ["refused.example said no", "`x`", "it is not tuesday", "12 cm", "failure.rs:", "20 ms"] {
+        assert!(all.contains(told), "{told} in {all}");
+    }
+    assert!(all.contains("`y` is not 5, but 4"), "{all}");
+    assert!(error.to_string().lines().count() <= 10, "a few lines: {error}");
+    assert_eq!(report.candidates[4].took, Some(crate::support::ms(20)));
+}
+
+#[test]
+fn r09_sources_stay_downcastable() {
+    let world = World::default();
+    let ctx = Context::new()
+        .with(&B, world.at("b").refuses())
+        .derive(&A, (), |()| async { Err(Flood(3).into()) })
+        .offer_at(&A, 1)
+        .offer_at(&B, 2);
+    let error = resolve(&ctx).unwrap_err();
+    let errors: Vec<_> = error.errors().collect();
+    assert_eq!(errors[0].downcast_ref::<Flood>().map(|flood| flood.0), Some(3));
+    let refused = errors[1].downcast_ref::<ConnectError>().unwrap();
+    assert_eq!(refused.kind(), ConnectErrorKind::Refused);
+    assert_eq!(error.kind(), ConnectErrorKind::Refused);
+    assert!(std::error::Error::source(&error).unwrap().is::<Flood>());
+    let failed = get(&Context::new().derive(&X, (), |()| async { Err(Flood(4).into()) }), &X).unwrap_err();
+    assert!(failed.to_string().contains("4 cm"), "{failed}");
+}
+
+#[test]
+fn r09_no_value_of_a_sensitive_key_is_ever_shown() {
+    static TOKEN: Key<String> = Key::new("token").shown().sensitive();
+    static WANTED: Key<String> = Key::new("wanted").sensitive().shown();
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .with(&TOKEN, "hunter2".to_string())
+        .with(&WANTED, "swordfish".to_string())
+        .with(&SECRET, world.at("xyzzy.onion").refuses())
+        .derive(&A, (is(&WANTED, "plugh"), req(&TOKEN)), move |_| {
+            let at = to.at("never");
+            async move { Ok(at) }
+        })
+        .derive(&B, (req(&TOKEN), tuyau_core::dial(&SECRET)), {
+            let to = world.clone();
+            move |_| {
+                let at = to.at("b").refuses();
+                async move { Ok(at) }
+            }
+        })
+        .offer(&A)
+        .offer(&B)
+        .offer(&SECRET);
+    // What the peer itself says is the peer's business, so SECRET refuses under no name of its own.
+    let ctx = ctx.with(&SECRET, world.at("").refuses());
+    let ctx2 = ctx.clone();
+    let unfolded = crate::support::block_on(async move { ctx2.unfold().await }).unwrap();
+    let error = resolve(&ctx.clone().without(&SECRET).with(&SECRET, world.at("").refuses())).unwrap_err();
+    let report = error.report();
+    let shown = [
+        format!("{error} {error:#} {error:?} {report} {report:#} {report:?} {}", report.dot()),
+        format!("{ctx:?} {} {:#} {:?}", ctx.plan(), ctx.plan(), ctx.plan()),
+        format!("{unfolded:?} {:#}", unfolded.report()),
+    ]
+    .concat();
+    for secret in ["hunter2", "swordfish", "plugh", "xyzzy"] {
+        assert!(!shown.contains(secret), "{secret} is shown: {shown}");
+    }
+    assert!(shown.contains("<hidden>"));
+}
