@@ -23,9 +23,22 @@ fn assert_names(error: &dyn std::fmt::Display, uri: &str) {
     }
 }
 
+/// What `query` ends with, which it does not do before it is seen to be `running`, but by `action`.
+async fn ended_by<T: std::fmt::Debug>(
+    query: impl Future<Output = T>,
+    running: impl Future<Output = ()>,
+    action: impl Future<Output = ()>,
+) -> T {
+    let mut query = std::pin::pin!(query);
+    tokio::select! {
+        early = &mut query => panic!("it ended too soon: {early:?}"),
+        () = running => tokio::join!(query, action).0,
+    }
+}
+
 /// Nobody waits for ever.
-async fn within_limit(scenario: impl Future<Output = ()>) {
-    tokio::time::timeout(LIMIT, scenario).await.expect("it hangs");
+async fn within_limit<T>(what: &str, scenario: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, scenario).await.unwrap_or_else(|_| panic!("it hangs: {what}"))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The ping-pong of the tutorial, with itself and with others, either way round.
 
-use crate::peers::{LINE_SERVER, Place, Running, peer, python, run, tuyau};
+use crate::peers::{LINE_SERVER, Peer, Place, listening, peer, python, run, tuyau};
 
 const LINES: &[u8] = b"ping\r\npong\nhello\r\n";
 const ANSWERS: &str = "pong\r\nping\r\nhello\r\n";
@@ -32,7 +32,7 @@ fn with_itself() {
         format!("fifo:{}", place.path("pipe")),
     ];
     for uri in uris {
-        let (_server, uri) = Running::listening(["demo", "server", &uri]);
+        let (_server, uri) = listening(["demo", "server", &uri]);
         talks(&uri);
     }
     let program = env!("CARGO_BIN_EXE_tuyau");
@@ -43,11 +43,11 @@ fn with_itself() {
 #[test]
 fn our_server_with_nc_socat_and_python() {
     let place = Place::new();
-    let (_tcp, tcp) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let (_tcp, tcp) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
     let port = tcp.rsplit(':').next().expect("a port");
     let path = place.path("socket");
-    let (_unix, _) = Running::listening(["demo", "server", &format!("unix:{path}")]);
-    let (_name, _) = Running::listening(["demo", "server", &format!("unix:@{}", place.name())]);
+    let (_unix, _) = listening(["demo", "server", &format!("unix:{path}")]);
+    let (_name, _) = listening(["demo", "server", &format!("unix:@{}", place.name())]);
     let in_python = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); \
         s.sendall(sys.stdin.buffer.read()); s.shutdown(socket.SHUT_WR); \
         [sys.stdout.buffer.write(chunk) for chunk in iter(lambda: s.recv(7), b'')]";
@@ -70,9 +70,9 @@ fn our_server_with_nc_socat_and_python() {
 #[test]
 fn our_client_with_python() {
     let place = Place::new();
-    let mut tcp = Running::start(&mut python(&["tcp"]));
+    let mut tcp = Peer::spawn(&mut python(&["tcp"]));
     talks(&format!("tcp://localhost:{}", tcp.line("")));
-    let mut unix = Running::start(&mut python(&["unix", &place.path("socket")]));
+    let mut unix = Peer::spawn(&mut python(&["unix", &place.path("socket")]));
     talks(&format!("unix:{}", unix.line("/")));
     talks(&format!("exec:python3 {LINE_SERVER} stdio"));
 }
@@ -81,13 +81,12 @@ fn our_client_with_python() {
 fn our_client_with_socat() {
     let place = Place::new();
     let served = format!("EXEC:python3 {LINE_SERVER} stdio");
-    let mut tcp =
-        Running::start(&mut peer("socat", ["-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1,fork", &served]));
+    let mut tcp = Peer::spawn(&mut peer("socat", ["-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1,fork", &served]));
     let line = tcp.error_line("listening on AF=2");
     talks(&format!("tcp://127.0.0.1:{}", line.rsplit(':').next().expect("a port")));
     let path = place.path("socket");
     let listen = format!("UNIX-LISTEN:{path},fork");
-    let mut unix = Running::start(&mut peer("socat", ["-d", "-d", &listen, &served]));
+    let mut unix = Peer::spawn(&mut peer("socat", ["-d", "-d", &listen, &served]));
     unix.error_line("listening on AF=1");
     talks(&format!("unix:{path}"));
 }
@@ -95,7 +94,7 @@ fn our_client_with_socat() {
 #[test]
 fn our_client_with_nc() {
     use std::io::Write;
-    let mut nc = Running::start(&mut peer("nc", ["-lvnN", "127.0.0.1", "0"]));
+    let mut nc = Peer::spawn(&mut peer("nc", ["-lvnN", "127.0.0.1", "0"]));
     let line = nc.error_line("Listening on");
     let uri = format!("tcp://127.0.0.1:{}", line.rsplit(' ').next().expect("a port"));
     nc.stdin().write_all(b"pong\nping\r\nhello\n").expect("nc reads");
@@ -106,14 +105,14 @@ fn our_client_with_nc() {
 
 #[test]
 fn a_last_line_needs_no_end() {
-    let (_server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let (_server, uri) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
     assert_eq!(run(tuyau(["demo", "client", &uri]), b"ping").code(0).text(), "> ping\n<- pong\n");
     assert_eq!(run(tuyau(["connect", &uri]), b"\nping").code(0).text(), "\r\npong\r\n");
 }
 
 #[test]
 fn lines_are_printed_as_they_are() {
-    let (_server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let (_server, uri) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
     let ended = run(tuyau(["demo", "client", &uri]), b"\x1b[1m\xff\n").code(0);
     assert_eq!(ended.stdout, b"> \x1b[1m\xff\n<- \x1b[1m\xff\n");
 }
@@ -127,7 +126,7 @@ fn the_port_has_a_default_of_the_protocols_own() {
 
 #[test]
 fn a_line_without_end_is_refused_and_the_server_goes_on() {
-    let (mut server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let (mut server, uri) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
     run(tuyau(["connect", &uri]), &vec![b'a'; 1 << 20]);
     assert!(server.error_line("error: 127.0.0.1:").contains("a line of more than 65536 bytes"));
     talks(&uri);
@@ -140,7 +139,7 @@ fn a_line_without_end_is_refused_and_the_server_goes_on() {
 
 #[test]
 fn a_server_that_does_not_speak_the_protocol() {
-    let (_echo, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let (_echo, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
     let ended = run(tuyau(["demo", "client", &uri, "-n", "3"]), b"").code(3);
     assert!(ended.stderr.contains("that is not the answer"), "{}", ended.stderr);
     assert!(ended.text().contains("1 ping, 0 pongs"), "{}", ended.text());

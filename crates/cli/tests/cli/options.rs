@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::peers::{Running, run, tuyau};
+use crate::peers::{listening, run, tuyau};
 
 fn explain(args: &[&str]) -> Value {
     let ended = run(tuyau(["explain", "--json"].iter().chain(args)), b"");
@@ -38,7 +38,7 @@ fn resolve_as_in_curl() {
     assert_eq!(endpoints(&both), ["127.0.0.2:1", "[::1]:1"]);
     let six = explain(&["tcp://example.invalid:1", "--resolve", given[0], "-6"]);
     assert_eq!(endpoints(&six), ["[::1]:1"]);
-    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
     let port = uri.rsplit(':').next().expect("a port");
     let pinned = format!("*:{port}:127.0.0.1");
     let ended = run(tuyau(["connect", &format!("tcp://example.invalid:{port}"), "--resolve", &pinned]), b"x");
@@ -83,7 +83,7 @@ fn the_deadline_ends_what_hangs() {
 
 #[test]
 fn the_report_and_the_log_go_to_standard_error() {
-    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
     let ended = run(tuyau(["connect", "-v", &uri]), b"x").code(0);
     assert_eq!(ended.text(), "x");
     assert!(ended.stderr.starts_with("connected: tcp 127.0.0.1:"), "{}", ended.stderr);
@@ -97,7 +97,7 @@ fn the_report_and_the_log_go_to_standard_error() {
 
 #[test]
 fn ping_times_each_step_and_fails_if_none_succeeds() {
-    let (_server, uri) = Running::listening(["listen", "tcp://localhost:0", "--echo"]);
+    let (_server, uri) = listening(["listen", "tcp://localhost:0", "--echo"]);
     let port = uri.rsplit(':').next().expect("a port");
     let named = format!("tcp://localhost:{port}");
     let ended = run(tuyau(["ping", &named, "-n", "3", "-i", "0"]), b"").code(0);

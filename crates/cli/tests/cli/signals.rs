@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::peers::{LIMIT, Place, Running, run, tuyau};
+use crate::peers::{LIMIT, Peer, Place, listening, run, tuyau};
 
 const BOTH: [(Signal, i32); 2] = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)];
 
@@ -24,10 +24,10 @@ fn servers_end_well_and_remove_their_files() {
             vec!["listen", &unix, "--echo", "--once"],
             vec!["demo", "server", &fifo],
         ] {
-            let (server, uri) = Running::listening(&args);
+            let (server, uri) = listening(&args);
             assert_ne!(place.entries(), [""; 0], "{args:?}");
             // One that has served, and has a connection still open.
-            let mut client = Running::start(&mut tuyau(["connect", &uri]));
+            let mut client = Peer::spawn(&mut tuyau(["connect", &uri]));
             let mut input = client.stdin();
             input.write_all(b"hello\n").expect("it reads");
             client.line("hello");
@@ -42,7 +42,7 @@ fn servers_end_well_and_remove_their_files() {
 fn a_listener_for_one_ends_by_the_signal() {
     for (signal, code) in BOTH {
         let place = Place::new();
-        let (listener, _) = Running::listening(["listen", &format!("unix:{}", place.path("socket"))]);
+        let (listener, _) = listening(["listen", &format!("unix:{}", place.path("socket"))]);
         listener.signal(signal);
         listener.end().code(code);
         assert_eq!(place.entries(), [""; 0]);
@@ -54,7 +54,7 @@ fn clients_end_by_the_signal_and_take_their_program_with_them() {
     for (signal, code) in BOTH {
         for command in ["connect", "demo client"] {
             let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000'";
-            let mut client = Running::start(&mut tuyau(command.split(' ').chain([uri])));
+            let mut client = Peer::spawn(&mut tuyau(command.split(' ').chain([uri])));
             let pid = Pid::from_raw(client.error_line("").parse().expect("a pid"));
             // The input stays open, so that nothing else ends it.
             let input = client.stdin();
@@ -71,7 +71,7 @@ fn a_tour_that_is_cut_short_leaves_nothing_behind() {
     let place = Place::new();
     let mut command = tuyau(["tour"]);
     command.env("TMPDIR", place.path(""));
-    let mut tour = Running::start(&mut command);
+    let mut tour = Peer::spawn(&mut command);
     tour.line("tcp v4");
     tour.signal(Signal::SIGINT);
     tour.end().code(130);
@@ -80,8 +80,8 @@ fn a_tour_that_is_cut_short_leaves_nothing_behind() {
 
 #[test]
 fn ping_sums_up_when_interrupted() {
-    let (_server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0"]);
-    let mut ping = Running::start(&mut tuyau(["ping", &uri, "-i", "1000"]));
+    let (_server, uri) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let mut ping = Peer::spawn(&mut tuyau(["ping", &uri, "-i", "1000"]));
     ping.line("seq=1");
     ping.signal(Signal::SIGINT);
     let ended = ping.end().code(0);
@@ -92,11 +92,11 @@ fn ping_sums_up_when_interrupted() {
 fn a_stale_socket_file_is_replaced() {
     let place = Place::new();
     let uri = format!("unix:{}", place.path("socket"));
-    let (server, _) = Running::listening(["demo", "server", &uri]);
+    let (server, _) = listening(["demo", "server", &uri]);
     server.signal(Signal::SIGKILL);
     assert_eq!(server.end().status.code(), None);
     assert_ne!(place.entries(), [""; 0]);
-    let (_server, _) = Running::listening(["demo", "server", &uri]);
+    let (_server, _) = listening(["demo", "server", &uri]);
     let ended = run(tuyau(["demo", "server", &uri]), b"").code(1);
     assert!(ended.stderr.contains("another process listens there"), "{}", ended.stderr);
 }

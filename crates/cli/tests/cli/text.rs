@@ -1,6 +1,6 @@
 //! What is printed: help, errors, reports, completions and the manual; and that it is plain where it must be.
 
-use crate::peers::{Place, Running, peer, run, tuyau};
+use crate::peers::{Place, listening, peer, run, tuyau};
 
 #[test]
 fn help() {
@@ -80,7 +80,7 @@ fn a_plan_does_nothing() {
     let ended = run(tuyau(["plan", &format!("sh:touch {file}")]), b"").code(0);
     assert!(ended.text().starts_with("would try 1 candidate; nothing was run"), "{}", ended.text());
     assert_eq!(place.entries(), [""; 0]);
-    let (mut server, uri) = Running::listening(["demo", "server", "tcp://127.0.0.1:0", "-v"]);
+    let (mut server, uri) = listening(["demo", "server", "tcp://127.0.0.1:0", "-v"]);
     run(tuyau(["plan", &uri]), b"").code(0);
     run(tuyau(["explain", &uri]), b"").code(0);
     server.error_line("connection from ");

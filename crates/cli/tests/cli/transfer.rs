@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::peers::{Place, Running, peer, run, tuyau};
+use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 
 const BLOCK: usize = 1 << 20;
 const BLOCKS: u32 = 1 << 10;
@@ -119,7 +119,7 @@ fn the_end_of_the_input_leaves_the_answer_whole() {
     let expected: String = (1..=100_000).map(|n| format!("{n}\n")).chain(["1\n".into()]).collect();
     let path = place.path("socket");
     for listen in ["TCP-LISTEN:0,bind=127.0.0.1".into(), format!("UNIX-LISTEN:{path}")] {
-        let mut server = Running::start(&mut peer("socat", ["-d", "-d", "-t30", &listen, answers]));
+        let mut server = Peer::spawn(&mut peer("socat", ["-d", "-d", "-t30", &listen, answers]));
         let line = server.error_line("listening on");
         let uri = match line.rsplit_once("127.0.0.1:") {
             Some((_, port)) => format!("tcp://127.0.0.1:{port}"),
@@ -130,20 +130,20 @@ fn the_end_of_the_input_leaves_the_answer_whole() {
     let shell = "n=$(cat | wc -c); seq 1 100000; echo $n";
     let ended = run(tuyau(["connect", &format!("sh:{shell}")]), b"x").code(0);
     assert!(ended.text() == expected);
-    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--exec", "sh", "-c", shell]);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--exec", "sh", "-c", shell]);
     assert!(run(tuyau(["connect", &uri]), b"x").code(0).text() == expected);
 }
 
 #[test]
 fn nc_on_either_side() {
-    let mut nc = Running::start(&mut peer("nc", ["-lvnN", "127.0.0.1", "0"]));
+    let mut nc = Peer::spawn(&mut peer("nc", ["-lvnN", "127.0.0.1", "0"]));
     let line = nc.error_line("Listening on");
     nc.stdin().write_all(b"from nc\0\xff\n").expect("nc reads");
     let uri = format!("tcp://127.0.0.1:{}", line.rsplit(' ').next().expect("a port"));
     assert_eq!(run(tuyau(["connect", &uri]), b"to nc\0\xfe").code(0).stdout, b"from nc\0\xff\n");
     assert_eq!(nc.end().code(0).stdout, b"to nc\0\xfe");
 
-    let (mut listener, uri) = Running::listening(["listen", "tcp://127.0.0.1:0"]);
+    let (mut listener, uri) = listening(["listen", "tcp://127.0.0.1:0"]);
     let port = uri.rsplit(':').next().expect("a port");
     listener.stdin().write_all(b"from us").expect("it reads");
     assert_eq!(run(peer("nc", ["-N", "127.0.0.1", port]), b"from nc").stdout, b"from us");
@@ -152,11 +152,11 @@ fn nc_on_either_side() {
 
 #[test]
 fn a_program_for_each_connection() {
-    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--exec", "tr", "a-z", "A-Z"]);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--exec", "tr", "a-z", "A-Z"]);
     for _ in 0..3 {
         assert_eq!(run(tuyau(["connect", &uri]), b"shout").code(0).text(), "SHOUT");
     }
-    let (mut server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--exec", "no-such-program"]);
+    let (mut server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--exec", "no-such-program"]);
     assert_eq!(run(tuyau(["connect", &uri]), b"").code(0).text(), "");
     server.error_line("no program `no-such-program`");
 }
@@ -164,14 +164,14 @@ fn a_program_for_each_connection() {
 #[test]
 fn a_program_that_reads_little_is_answered_for_in_full() {
     let (_server, uri) =
-        Running::listening(["listen", "tcp://127.0.0.1:0", "--exec", "sh", "-c", "head -c 1; echo enough"]);
+        listening(["listen", "tcp://127.0.0.1:0", "--exec", "sh", "-c", "head -c 1; echo enough"]);
     let ended = run(tuyau(["connect", &uri]), &vec![b'x'; 1 << 22]);
     assert_eq!(ended.text(), "xenough\n", "{}", ended.stderr);
 }
 
 #[test]
 fn once_is_once() {
-    let (server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo", "--once"]);
+    let (server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo", "--once"]);
     assert_eq!(run(tuyau(["connect", &uri]), b"echo").code(0).text(), "echo");
     server.end().code(0);
     let ended = run(tuyau(["connect", &uri]), b"").code(1);
@@ -180,12 +180,12 @@ fn once_is_once() {
 
 #[test]
 fn no_more_than_the_maximum_at_a_time() {
-    let (_server, uri) = Running::listening(["listen", "tcp://127.0.0.1:0", "--echo", "--max", "1"]);
-    let mut first = Running::start(&mut tuyau(["connect", &uri]));
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo", "--max", "1"]);
+    let mut first = Peer::spawn(&mut tuyau(["connect", &uri]));
     let mut input = first.stdin();
     input.write_all(b"first\n").expect("it reads");
     first.line("first");
-    let mut second = Running::start(&mut tuyau(["connect", &uri]));
+    let mut second = Peer::spawn(&mut tuyau(["connect", &uri]));
     second.stdin().write_all(b"second\n").expect("it reads");
     input.write_all(b"still first\n").expect("it reads");
     first.line("still first");
@@ -195,8 +195,8 @@ fn no_more_than_the_maximum_at_a_time() {
 }
 
 /// Sends without end into `connect`, once the peer has had some of it.
-fn pour_into(uri: &str) -> (Running, thread::JoinHandle<()>) {
-    let mut connect = Running::start(&mut tuyau(["connect", uri]));
+fn pour_into(uri: &str) -> (Peer, thread::JoinHandle<()>) {
+    let mut connect = Peer::spawn(&mut tuyau(["connect", uri]));
     let mut input = connect.stdin();
     let pouring = thread::spawn(move || while input.write_all(b"x\n").is_ok() {});
     (connect, pouring)
@@ -210,7 +210,7 @@ fn a_peer_that_is_killed_while_it_receives() {
         format!("unix:{}", place.path("socket")),
         format!("fifo:{}", place.path("pipe")),
     ] {
-        let (mut listener, uri) = Running::listening(["listen", &uri]);
+        let (mut listener, uri) = listening(["listen", &uri]);
         let (connect, pouring) = pour_into(&uri);
         listener.line("x");
         listener.signal(Signal::SIGKILL);
@@ -231,9 +231,9 @@ fn a_peer_that_resets_while_it_sends() {
     let reset = "import socket, struct; l = socket.create_server(('127.0.0.1', 0)); \
         print(l.getsockname()[1], flush=True); s, _ = l.accept(); s.sendall(b'half'); s.recv(1); \
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()";
-    let mut server = Running::start(&mut peer("python3", ["-c", reset]));
+    let mut server = Peer::spawn(&mut peer("python3", ["-c", reset]));
     let uri = format!("tcp://127.0.0.1:{}", server.line(""));
-    let mut connect = Running::start(&mut tuyau(["connect", &uri]));
+    let mut connect = Peer::spawn(&mut tuyau(["connect", &uri]));
     let mut input = connect.stdin();
     input.write_all(b"x").expect("it reads");
     let ended = connect.end().code(3);
@@ -256,7 +256,7 @@ fn a_program_that_fails_is_named_with_its_status() {
 
 #[test]
 fn a_program_that_has_ended_is_not_waited_for() {
-    let mut connect = Running::start(&mut tuyau(["connect", "exec:echo done"]));
+    let mut connect = Peer::spawn(&mut tuyau(["connect", "exec:echo done"]));
     // Open until after the end.
     let input = connect.stdin();
     assert_eq!(connect.end().code(0).text(), "done\n");
@@ -271,9 +271,8 @@ fn a_peer_that_ends_first_still_gets_what_comes() {
     let late = "import socket; l = socket.create_server(('127.0.0.1', 0)); print(l.getsockname()[1], flush=True); \
         s, _ = l.accept(); s.sendall(b'first\\n'); s.shutdown(socket.SHUT_WR); \
         print(s.makefile('rb').read(), flush=True)";
-    let mut server = Running::start(&mut peer("python3", ["-c", late]));
-    let mut connect =
-        Running::start(&mut tuyau(["connect", &format!("tcp://127.0.0.1:{}", server.line(""))]));
+    let mut server = Peer::spawn(&mut peer("python3", ["-c", late]));
+    let mut connect = Peer::spawn(&mut tuyau(["connect", &format!("tcp://127.0.0.1:{}", server.line(""))]));
     let mut input = connect.stdin();
     connect.line("first");
     input.write_all(b"late").expect("it reads");
