@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::process::Child;
+use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use tuyau_core::names::{LOCAL, PEER};
 use tuyau_core::{
@@ -27,7 +28,8 @@ use crate::pipes::Pipes;
 ///
 /// Half-close closes the child's input. When its output ends, its exit status decides: success is
 /// the end of the flow, anything else is an error with a [`ChildFailed`] as source. Dropping the flow
-/// kills the child.
+/// kills the child; at once, or, if its input was closed before, when it has had 5 s to pass on what it
+/// was given.
 pub static EXEC: Endpoint<Exec> = Endpoint::new("exec", &Exec);
 /// A fact of child processes: how the child ended, once its output has been read to the end.
 pub static EXIT_STATUS: Key<ExitStatus> = Key::new("exit-status").shown();
@@ -35,6 +37,8 @@ pub static EXIT_STATUS: Key<ExitStatus> = Key::new("exit-status").shown();
 /// How long after the end of its output a child may take to exit. One that takes longer goes on
 /// without us: its output just ends.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
+/// How long a child may go on after a flow that was shut down is dropped.
+const FINISH_GRACE: Duration = Duration::from_secs(5);
 
 /// The protocol of [`EXEC`].
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +164,8 @@ fn spawn(command: Command) -> Result<Flow, ConnectError> {
         Some(pid) => format!("`{command}`, process {pid}").into(),
         None => format!("`{command}`").into(),
     });
-    let stream = ChildStream { pipes: Pipes::new(read, write), command, child, peer, end: End::No };
+    let pipes = Pipes::new(read, write);
+    let stream = ChildStream { pipes, command, child: Some(child), peer, end: End::No, told_the_end: false };
     Ok(Flow::from_tokio_with(stream, |stream, ask| stream.fact(ask)))
 }
 
@@ -189,10 +194,12 @@ impl std::error::Error for ChildFailed {}
 struct ChildStream {
     pipes: Pipes,
     command: Command,
-    // tokio kills it on drop, and reaps it.
-    child: Child,
+    // tokio kills it on drop, and reaps it. There until the stream is dropped.
+    child: Option<Child>,
     peer: Target,
     end: End,
+    /// Whether the child's input was closed: it was told all, and may finish its work.
+    told_the_end: bool,
 }
 
 /// Whether the child's output has ended, and what is known of the child then.
@@ -210,7 +217,11 @@ impl ChildStream {
             match &mut self.end {
                 End::No => self.end = End::Waiting(Box::pin(tokio::time::sleep(EXIT_GRACE))),
                 End::Waiting(grace) => {
-                    if let Poll::Ready(status) = pin!(self.child.wait()).poll(cx) {
+                    let exited = match &mut self.child {
+                        Some(child) => pin!(child.wait()).poll(cx),
+                        None => Poll::Pending,
+                    };
+                    if let Poll::Ready(status) = exited {
                         self.end = End::Exited(status?);
                     } else {
                         ready!(grace.as_mut().poll(cx));
@@ -275,6 +286,22 @@ impl AsyncWrite for ChildStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.pipes).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.pipes).poll_shutdown(cx))?;
+        self.told_the_end = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A socket delivers what was written before it was shut down, also if it is closed at once. So a
+/// child that was told the end gets some time to pass on what it was given.
+impl Drop for ChildStream {
+    fn drop(&mut self) {
+        let may_finish = self.told_the_end && !matches!(self.end, End::Exited(_));
+        if let (true, Some(mut child), Ok(runtime)) = (may_finish, self.child.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                // Dropped after that, or with the runtime: killed.
+                let _ = tokio::time::timeout(FINISH_GRACE, child.wait()).await;
+            });
+        }
     }
 }

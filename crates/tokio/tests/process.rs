@@ -55,6 +55,23 @@ async fn a_child_that_ends_badly_is_no_clean_end() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_a_shutdown_is_passed_on_though_the_flow_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("passed-on");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut passed_on =
+        tokio::net::unix::pipe::OpenOptions::new().read_write(true).open_receiver(&path).unwrap();
+    let mut flow =
+        run(Command::shell(format!("line=$(cat); printf %s \"$line\" > {}", path.display()))).await;
+    flow.write_all(b"cancel").await.unwrap();
+    flow.shutdown().await.unwrap();
+    drop(flow);
+    let mut got = [0; 6];
+    tokio::io::AsyncReadExt::read_exact(&mut passed_on, &mut got).await.unwrap();
+    assert_eq!(&got, b"cancel");
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_exist_is_not_found() {
     let error = Exec.connect(Command::argv(["no-such-program"]), &cx()).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::NotFound);

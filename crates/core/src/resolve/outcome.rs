@@ -209,3 +209,22 @@ impl fmt::Debug for Unfolded {
         f.debug_list().entries(&self.endpoints).finish()
     }
 }
+
+#[cfg(feature = "std")]
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ConnectErrorKind::Refused => Io::ConnectionRefused,
+            ConnectErrorKind::Unreachable => Io::HostUnreachable,
+            ConnectErrorKind::NotFound => Io::NotFound,
+            ConnectErrorKind::TimedOut => Io::TimedOut,
+            ConnectErrorKind::Closed => Io::ConnectionAborted,
+            ConnectErrorKind::Authentication | ConnectErrorKind::Policy => Io::PermissionDenied,
+            ConnectErrorKind::Unsupported => Io::Unsupported,
+            ConnectErrorKind::Misuse => Io::InvalidInput,
+            _ => Io::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -8,7 +8,7 @@ use tuyau::Context;
 
 /// Connects: the first time, and again after the connection was lost.
 pub(crate) async fn connect(ctx: &Context, info: &RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
-    let flow = ctx.resolve().await.map_err(io::Error::other)?.into_flow();
+    let flow = ctx.resolve().await.map_err(io::Error::from)?.into_flow();
     // Whoever blocks (BLPOP) says for how long.
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let (connection, driver) = MultiplexedConnection::new_with_config(info, flow, config).await?;
