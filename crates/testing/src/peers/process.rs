@@ -297,7 +297,10 @@ mod tests {
     #[test]
     fn a_peer_dies_with_a_test_that_could_not_drop_it() {
         let test = thread::spawn(|| {
-            let peer = Peer::spawn(peers::command("sleep", "coreutils").arg("1000"));
+            let mut peer =
+                Peer::spawn(peers::command("sh", "dash").args(["-c", "echo here; exec sleep 1000"]));
+            // Before that it is not bound to this thread yet.
+            peer.line("here");
             let pid = peer.pid();
             std::mem::forget(peer);
             pid
