@@ -368,6 +368,19 @@ mod tests {
     }
 
     #[test]
+    fn the_rank_that_joined_goes_on_when_the_one_before_has_nothing_more_to_start() {
+        let mut race = Driver::new(RaceConfig { head_start: Some(Duration::from_millis(40)), ..config() }, 2);
+        race.starts(0, 0, 1);
+        race.starts(40, 1, 2);
+        race.dry(290, 0, true);
+        race.starts(290, 1, 3);
+        // The first still runs, so it is still there.
+        race.ends(300, 1);
+        race.starts(300, 1, 4);
+        race.waits(300, 550);
+    }
+
+    #[test]
     fn a_head_start_is_due_once_also_when_ranks_in_front_are_over() {
         let mut race =
             Driver::new(RaceConfig { head_start: Some(Duration::from_millis(100)), ..config() }, 3);

@@ -110,6 +110,26 @@ fn r08_the_plan_tells_of_a_cycle_too() {
 }
 
 #[test]
+fn r08_the_plan_tells_of_no_cycle_behind_what_may_be_absent() {
+    let to = World::default();
+    let ctx = Context::new()
+        .derive(&Z, (), |()| async { Err(decline("not today")) })
+        .derive(&X, (req(&Z), req(&Y)), |_| async { Ok(1) })
+        .derive(&Y, req(&X), |_| async { Ok(1) })
+        .derive(&A, req(&X), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let plan = ctx.plan();
+    assert!(matches!(plan.candidates[0].outcome, tuyau_core::report::Outcome::WouldDerive), "{plan:#}");
+    let error = resolve(&ctx).unwrap_err();
+    assert!(!format!("{error:#}").contains("cycle"), "{error:#}");
+    // Where it is there, the cycle is come to.
+    assert!(get(&ctx.with(&Z, 1), &X).unwrap_err().to_string().contains("x → y → x"));
+}
+
+#[test]
 fn r09_the_error_lists_every_candidate_with_what_became_of_it() {
     let world = World::default();
     let (one, two, three) = (world.clone(), world.clone(), world.clone());
