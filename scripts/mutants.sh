@@ -1,6 +1,6 @@
 #!/bin/sh
-# Mutates the resolver and the race scheduler. On demand, not in CI: a quarter of an hour per large
-# file on two idle cores. Arguments are files (default: all of them), one after the other:
+# Mutates the resolver and the race scheduler. On demand, not in CI: some minutes per file on an
+# idle core. Arguments are files (default: all of them), one after the other:
 #
 #     scripts/mutants.sh crates/core/src/race.rs
 #
@@ -30,21 +30,25 @@ ulimit -v 8000000
 # Unmutated, all must pass.
 cargo test --quiet --package tuyau-core --lib --test rules --test model --test footprint
 
+# mutants <file> <seconds> <tests> [<arguments of the tests>...]
 mutants() {
-    file=$1
-    shift
+    file=$1 timeout=$2 targets=
+    # As arguments of all that cargo does: only what runs is built.
+    for target in $3; do targets="$targets -C=--$target"; done
+    shift 3
     # 2 and 3: some were missed, or timed out.
+    # shellcheck disable=SC2086 # a list
     cargo mutants --in-place --baseline skip --iterate --timeout "$timeout" --build-timeout 120 \
-        --package tuyau-core --file "$file" --output "$scratch/$commit/$file" "$@" || [ $? -le 3 ]
+        --package tuyau-core --file "$file" --output "$scratch/$commit/$file" $targets -- -- "$@" || [ $? -le 3 ]
 }
 
 for file; do
     mkdir -p "$scratch/$commit/$file"
     case $file in
         # Of rules that are all told by its own tests.
-        */race.rs) timeout=8 mutants "$file" -- --lib -- race:: ;;
-        */few.rs | */index.rs) timeout=8 mutants "$file" -- --lib --test rules -- --skip 100_000 ;;
-        *) timeout=8 mutants "$file" -- --test rules -- --skip 100_000 ;;
+        */race.rs) mutants "$file" 6 lib race:: ;;
+        */few.rs | */index.rs) mutants "$file" 6 "lib test=rules" --skip 100_000 ;;
+        *) mutants "$file" 6 test=rules --skip 100_000 ;;
     esac
-    timeout=30 mutants "$file" -- --lib --test rules --test model --test footprint
+    mutants "$file" 30 "lib test=rules test=model test=footprint"
 done
