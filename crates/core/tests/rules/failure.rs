@@ -1,8 +1,8 @@
 //! Rules 7, 8 and 9: what a failure costs, what a cycle is, and what is told of either.
 
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, opt, req};
+use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, names, opt, req};
 
-use crate::support::{A, B, C, SECRET, World, X, Y, Z, get, resolve, winner};
+use crate::support::{A, B, C, IP, SECRET, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
 #[derive(Debug)]
 struct Flood(u32);
@@ -93,6 +93,47 @@ fn r08_a_key_that_needs_itself_is_a_cycle_and_a_guard_in_front_breaks_it() {
             .with(&Y, 0)
             .derive(&X, (is(&Y, 1), req(&X)), |((), x)| async move { Ok(x + 1) });
     assert_eq!(get(&guarded, &X).unwrap(), Some(1));
+}
+
+#[test]
+fn r08_what_is_behind_a_decline_and_needs_itself_is_a_cycle() {
+    let ctx = Context::new()
+        .derive(&X, req(&X), |x| async move { Ok(x + 1) })
+        .derive(&X, (), |()| async { Err(decline("not me")) });
+    assert!(get(&ctx, &X).unwrap_err().to_string().contains("x → x"));
+}
+
+#[test]
+fn r08_a_cycle_is_found_where_another_choice_waits_inside_it() {
+    // The walk of the first choice waits inside X; that of the second finds its own way round.
+    let world = World::default();
+    let to = world.clone();
+    let slow = world.timed().derive_many(&IP, (), |()| async { Ok(vec![1, 2]) }).derive(
+        &Z,
+        req(&IP),
+        |ip| async move {
+            if ip == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(ip)
+        },
+    );
+    let itself = slow.clone().derive(&X, (req(&Z), req(&X)), |_| async { Ok(1) });
+    let behind_a_decline = slow
+        .derive(&X, req(&X), |_| async { Ok(1) })
+        .derive(&X, req(&Z), |_| async { Err(decline("not me")) });
+    for ctx in [itself, behind_a_decline] {
+        let to = to.clone();
+        let ctx = ctx
+            .derive(&A, req(&X), move |_| {
+                let at = to.at("never");
+                async move { Ok(at) }
+            })
+            .offer(&A)
+            .with(&names::DEADLINE, ms(1000));
+        let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+        assert!(format!("{error:#}").contains("x → x"), "{error:#}");
+    }
 }
 
 #[test]

@@ -109,6 +109,19 @@ fn r11_or_for_the_head_start() {
     assert_eq!(times(&world), at(&[(0, "a"), (700, "b"), (1400, "c")]));
 }
 
+#[test]
+fn r11_when_the_head_start_is_over_it_is_the_turn_of_the_next_rank_not_of_more_of_the_first() {
+    let world = World::default();
+    let ctx = three(&world)
+        .with(&B, world.at("b").hangs())
+        .offer_at(&A, 1)
+        .offer_at(&B, 2)
+        .with(&names::HEAD_START, ms(100))
+        .with(&names::DEADLINE, ms(500));
+    assert!(resolving(&ctx).finish(&world.clock).is_err());
+    assert_eq!(times(&world), at(&[(0, "one"), (100, "b"), (350, "two")]));
+}
+
 /// Addresses of two families, in the order in which a lookup gave them.
 fn families(world: &World, first_count: Option<u32>) -> Vec<String> {
     let to = world.clone();
