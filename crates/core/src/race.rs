@@ -99,15 +99,8 @@ enum Next {
 
 impl Race {
     /// A race of this many ranks.
-    pub(crate) fn new(config: RaceConfig, ranks: u32, now: Instant) -> Self {
-        Self { config, ranks, first: 0, open: Few::new(), running: Few::new(), next: Next::Now }.opened(now)
-    }
-
-    fn opened(mut self, now: Instant) -> Self {
-        if self.ranks > 0 {
-            self.open.push(Rank::new(now));
-        }
-        self
+    pub(crate) fn new(config: RaceConfig, ranks: u32) -> Self {
+        Self { config, ranks, first: 0, open: Few::new(), running: Few::new(), next: Next::Now }
     }
 
     pub(crate) fn input(&mut self, event: Event, now: Instant) {
@@ -269,7 +262,7 @@ mod tests {
 
     impl Driver {
         fn new(config: RaceConfig, ranks: u32) -> Self {
-            Self(Race::new(config, ranks, at(0)))
+            Self(Race::new(config, ranks))
         }
 
         fn expects(&mut self, millis: u64, action: Action) {
@@ -369,6 +362,33 @@ mod tests {
         race.waits(550, 600);
         race.starts(600, 2, 5);
         race.waits(600, 850);
+        // There is no fourth, however long it takes.
+        race.starts(850, 0, 6);
+        race.waits(1099, 1100);
+    }
+
+    #[test]
+    fn the_rank_that_joined_goes_on_when_the_one_before_has_nothing_more_to_start() {
+        let mut race = Driver::new(RaceConfig { head_start: Some(Duration::from_millis(40)), ..config() }, 2);
+        race.starts(0, 0, 1);
+        race.starts(40, 1, 2);
+        race.dry(290, 0, true);
+        race.starts(290, 1, 3);
+        // The first still runs, so it is still there.
+        race.ends(300, 1);
+        race.starts(300, 1, 4);
+        race.waits(300, 550);
+    }
+
+    #[test]
+    fn a_head_start_is_due_once_also_when_ranks_in_front_are_over() {
+        let mut race =
+            Driver::new(RaceConfig { head_start: Some(Duration::from_millis(100)), ..config() }, 3);
+        race.dry(0, 0, true);
+        race.starts(0, 1, 1);
+        race.waits(0, 100);
+        race.starts(100, 2, 2);
+        race.waits(100, 350);
     }
 
     #[test]

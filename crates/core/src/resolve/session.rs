@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
         Self {
             frame,
             mode,
-            race: Race::new(settings.race.clone(), ranks, now),
+            race: Race::new(settings.race.clone(), ranks),
             record: Box::new(Record::new(memo, roots, now)),
             settings,
             live: 0,
@@ -570,7 +570,7 @@ impl<'a> Session<'a> {
             drop(self.connecting.remove(i));
         }
         if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
-            self.walking.remove(i).1.abandon(&mut self.record.memo);
+            drop(self.walking.remove(i));
             if let Turn::Come(forks) = self.record.roots[self.record.attempts[id as usize].root as usize].turn
             {
                 self.forks[forks as usize].walking -= 1;

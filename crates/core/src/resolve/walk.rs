@@ -81,18 +81,6 @@ impl Walk {
         walk
     }
 
-    /// Forgets that it, which will not go on, is evaluating anything.
-    pub(super) fn abandon(self, memo: &mut Memo) {
-        for frame in &self.frames {
-            if let Frame::Derive { slot, .. } = frame {
-                let walker = &mut memo.slots[*slot as usize].walker;
-                if *walker == self.id {
-                    *walker = NONE;
-                }
-            }
-        }
-    }
-
     fn new(id: u32, key: KeyRef, choices: Vec<Choice>) -> Self {
         Self {
             id,

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tuyau_core::{Context, Many, decline, opt, req};
 
-use crate::support::{A, B, C, IP, World, X, Y, ms, resolve, resolving, winner};
+use crate::support::{A, B, C, Gate, IP, World, X, Y, ms, resolve, resolving, winner};
 
 /// A context whose only candidates are `count` choices of an address; all refuse.
 fn choices(world: &World, count: u32) -> Context {
@@ -113,6 +113,28 @@ fn r03_at_most_64_choices_are_tried_and_the_rest_is_reported() {
 }
 
 #[test]
+fn r03_values_that_never_end_end_after_64_choices() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async {
+            let mut next = 0;
+            Ok(Many::poll_fn(move |_| {
+                next += 1;
+                if next > 100 { Poll::Pending } else { Poll::Ready(Some(Ok(next))) }
+            }))
+        })
+        .derive(&A, req(&IP), move |ip| {
+            let at = to.at(format!("{ip}")).refuses();
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let notes = resolve(&ctx).unwrap_err().report().notes;
+    assert_eq!(world.dialled().len(), 64);
+    assert!(notes.iter().any(|note| note.contains("64")), "{notes:?}");
+}
+
+#[test]
 fn r03_no_value_at_all_is_a_decline() {
     let world = World::default();
     let error = resolve(&choices(&world, 0)).unwrap_err();
@@ -169,7 +191,7 @@ fn r03_one_value_that_could_not_be_had_costs_its_candidate_alone() {
     let ctx = Context::new()
         .derive_many(&IP, (), |()| async {
             let mut values =
-                vec![Ok(1), Err("no such family".into()), Err(decline("not this")), Ok(4)].into_iter();
+                vec![Err(decline("not this")), Ok(1), Err("no such family".into()), Ok(4)].into_iter();
             Ok(Many::poll_fn(move |_| Poll::Ready(values.next())))
         })
         .derive(&A, req(&IP), move |ip| {
@@ -205,6 +227,38 @@ fn r03_choices_fork_while_what_depends_on_the_first_still_waits() {
     world.clock.advance(ms(250));
     assert!(matches!(task.run(), Poll::Ready(Ok(_))), "the second choice waits for the first");
     assert_eq!(world.dialled(), ["2"]);
+}
+
+#[test]
+fn r03_choices_that_come_while_nothing_else_is_left_to_start_fork_too() {
+    let (world, gates) = (World::default(), [Gate::default(), Gate::default()]);
+    let (to, behind) = (world.clone(), gates.clone());
+    let ctx = world
+        .timed()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive_many(&Y, req(&IP), move |ip| {
+            let gate = behind[ip as usize - 1].clone();
+            async move {
+                gate.passed().await;
+                Ok(vec![ip * 10, ip * 10 + 1])
+            }
+        })
+        .derive(&A, req(&Y), move |y| {
+            let at = to.at(format!("{y}")).refuses();
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let mut task = resolving(&ctx);
+    for _ in 0..3 {
+        assert!(task.run().is_pending());
+        world.clock.advance(ms(250));
+    }
+    gates[0].open();
+    assert!(task.run().is_pending());
+    assert_eq!(world.dialled(), ["10", "11"]);
+    gates[1].open();
+    assert!(task.run().is_ready());
+    assert_eq!(world.dialled(), ["20", "21"]);
 }
 
 #[test]

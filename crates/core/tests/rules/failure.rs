@@ -1,8 +1,8 @@
 //! Rules 7, 8 and 9: what a failure costs, what a cycle is, and what is told of either.
 
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, opt, req};
+use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, names, opt, req};
 
-use crate::support::{A, B, C, SECRET, World, X, Y, Z, get, resolve, winner};
+use crate::support::{A, B, C, IP, SECRET, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
 #[derive(Debug)]
 struct Flood(u32);
@@ -96,6 +96,47 @@ fn r08_a_key_that_needs_itself_is_a_cycle_and_a_guard_in_front_breaks_it() {
 }
 
 #[test]
+fn r08_what_is_behind_a_decline_and_needs_itself_is_a_cycle() {
+    let ctx = Context::new()
+        .derive(&X, req(&X), |x| async move { Ok(x + 1) })
+        .derive(&X, (), |()| async { Err(decline("not me")) });
+    assert!(get(&ctx, &X).unwrap_err().to_string().contains("x → x"));
+}
+
+#[test]
+fn r08_a_cycle_is_found_where_another_choice_waits_inside_it() {
+    // The walk of the first choice waits inside X; that of the second finds its own way round.
+    let world = World::default();
+    let to = world.clone();
+    let slow = world.timed().derive_many(&IP, (), |()| async { Ok(vec![1, 2]) }).derive(
+        &Z,
+        req(&IP),
+        |ip| async move {
+            if ip == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(ip)
+        },
+    );
+    let itself = slow.clone().derive(&X, (req(&Z), req(&X)), |_| async { Ok(1) });
+    let behind_a_decline = slow
+        .derive(&X, req(&X), |_| async { Ok(1) })
+        .derive(&X, req(&Z), |_| async { Err(decline("not me")) });
+    for ctx in [itself, behind_a_decline] {
+        let to = to.clone();
+        let ctx = ctx
+            .derive(&A, req(&X), move |_| {
+                let at = to.at("never");
+                async move { Ok(at) }
+            })
+            .offer(&A)
+            .with(&names::DEADLINE, ms(1000));
+        let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+        assert!(format!("{error:#}").contains("x → x"), "{error:#}");
+    }
+}
+
+#[test]
 fn r08_the_plan_tells_of_a_cycle_too() {
     let to = World::default();
     let ctx = Context::new()
@@ -107,6 +148,26 @@ fn r08_the_plan_tells_of_a_cycle_too() {
         })
         .offer(&A);
     assert!(format!("{:#}", ctx.plan()).contains("x → y → x"));
+}
+
+#[test]
+fn r08_the_plan_tells_of_no_cycle_behind_what_may_be_absent() {
+    let to = World::default();
+    let ctx = Context::new()
+        .derive(&Z, (), |()| async { Err(decline("not today")) })
+        .derive(&X, (req(&Z), req(&Y)), |_| async { Ok(1) })
+        .derive(&Y, req(&X), |_| async { Ok(1) })
+        .derive(&A, req(&X), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let plan = ctx.plan();
+    assert!(matches!(plan.candidates[0].outcome, tuyau_core::report::Outcome::WouldDerive), "{plan:#}");
+    let error = resolve(&ctx).unwrap_err();
+    assert!(!format!("{error:#}").contains("cycle"), "{error:#}");
+    // Where it is there, the cycle is come to.
+    assert!(get(&ctx.with(&Z, 1), &X).unwrap_err().to_string().contains("x → y → x"));
 }
 
 #[test]

@@ -75,6 +75,13 @@ fn r10_while_it_is_not_known_if_a_protected_one_is_absent_no_clear_one_starts() 
         })
         .offer(&TLS)
         .offer(&A);
+    // Where a downgrade is allowed, it does not wait.
+    let mut allowed = resolving(&ctx.clone().with(&names::ALLOW_DOWNGRADE, true));
+    assert!(allowed.run().is_pending());
+    world.clock.advance(ms(250));
+    assert!(allowed.run().is_ready());
+    assert_eq!(world.dialled(), ["clear"]);
+
     let mut task = resolving(&ctx);
     assert!(task.run().is_pending());
     world.clock.advance(ms(10_000));

@@ -2,9 +2,9 @@
 
 use std::task::Poll;
 
-use tuyau_core::{ConnectErrorKind, Context, names, req};
+use tuyau_core::{ConnectErrorKind, Context, Many, names, req};
 
-use crate::support::{A, B, C, IP, World, ms, resolve, resolving, winner};
+use crate::support::{A, B, C, Gate, IP, World, ms, resolve, resolving, winner};
 
 /// When what was dialled.
 fn times(world: &World) -> Vec<(u64, String)> {
@@ -109,6 +109,19 @@ fn r11_or_for_the_head_start() {
     assert_eq!(times(&world), at(&[(0, "a"), (700, "b"), (1400, "c")]));
 }
 
+#[test]
+fn r11_when_the_head_start_is_over_it_is_the_turn_of_the_next_rank_not_of_more_of_the_first() {
+    let world = World::default();
+    let ctx = three(&world)
+        .with(&B, world.at("b").hangs())
+        .offer_at(&A, 1)
+        .offer_at(&B, 2)
+        .with(&names::HEAD_START, ms(100))
+        .with(&names::DEADLINE, ms(500));
+    assert!(resolving(&ctx).finish(&world.clock).is_err());
+    assert_eq!(times(&world), at(&[(0, "one"), (100, "b"), (350, "two")]));
+}
+
 /// Addresses of two families, in the order in which a lookup gave them.
 fn families(world: &World, first_count: Option<u32>) -> Vec<String> {
     let to = world.clone();
@@ -165,7 +178,7 @@ fn r11_a_late_winner_is_closed() {
 #[test]
 fn r11_without_a_clock_candidates_come_one_after_the_other_and_no_time_can_be_set() {
     let world = World::default();
-    let gate = crate::support::Gate::default();
+    let gate = Gate::default();
     let ctx =
         Context::new().with(&A, world.at("two")).with(&A, world.at("one").refuses().behind(&gate)).offer(&A);
     let mut task = resolving(&ctx);
@@ -202,4 +215,36 @@ fn r11_an_attempt_that_timed_out_while_it_derived_costs_its_choice_alone() {
         .with(&names::ATTEMPT_TIMEOUT, ms(100));
     resolving(&ctx).finish(&world.clock).unwrap();
     assert_eq!(times(&world), at(&[(100, "2")]));
+}
+
+#[test]
+fn r11_a_time_that_is_nearer_than_the_one_waited_for_is_kept() {
+    let (world, gate) = (World::default(), Gate::default());
+    let (to, behind) = (world.clone(), gate.clone());
+    let ctx = world
+        .timed()
+        .derive_many(&IP, (), move |()| {
+            let (gate, mut next) = (behind.clone(), 0);
+            async move {
+                Ok(Many::poll_fn(move |cx| {
+                    std::task::ready!(gate.poll(cx));
+                    next += 1;
+                    Poll::Ready((next <= 3).then_some(Ok(next)))
+                }))
+            }
+        })
+        .derive(&A, req(&IP), move |ip| {
+            let at = to.at(format!("{ip}"));
+            async move { Ok(if ip == 3 { at } else { at.hangs() }) }
+        })
+        .offer(&A)
+        .with(&names::DEADLINE, ms(10_000));
+    let mut task = resolving(&ctx);
+    assert!(task.run().is_pending());
+    // Nothing more to start: only the deadline is waited for, until there are addresses.
+    world.clock.advance(ms(250));
+    assert!(task.run().is_pending());
+    gate.open();
+    task.finish(&world.clock).unwrap();
+    assert_eq!(times(&world), at(&[(250, "1"), (250, "2"), (500, "3")]));
 }
