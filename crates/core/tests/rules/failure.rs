@@ -206,6 +206,19 @@ fn r09_the_error_lists_every_candidate_with_what_became_of_it() {
 }
 
 #[test]
+fn r09_each_candidate_tells_the_time_that_it_took_itself() {
+    let world = World::default();
+    let ctx = world
+        .timed()
+        .with(&A, world.at("two").refuses().after(30))
+        .with(&A, world.at("one").refuses().after(20))
+        .offer(&A);
+    let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+    let took: Vec<_> = error.report().candidates.iter().map(|candidate| candidate.took).collect();
+    assert_eq!(took, [Some(ms(20)), Some(ms(30))]);
+}
+
+#[test]
 fn r09_sources_stay_downcastable() {
     let world = World::default();
     let ctx = Context::new()
