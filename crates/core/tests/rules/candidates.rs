@@ -69,6 +69,21 @@ fn r03_among_equals_the_newest_binding_comes_first_whatever_its_key() {
 }
 
 #[test]
+fn r03_so_do_derivations_of_many_keys_that_take_turns() {
+    let world = World::default();
+    let mut ctx = Context::new().offer(&A).offer(&B);
+    for n in 0..6 {
+        let to = world.clone();
+        ctx = ctx.derive([&A, &B][n % 2], (), move |()| {
+            let at = to.at(format!("{n}")).refuses();
+            async move { Ok(at) }
+        });
+    }
+    let _ = resolve(&ctx);
+    assert_eq!(world.dialled(), ["5", "4", "3", "2", "1", "0"]);
+}
+
+#[test]
 fn r03_each_candidate_fixes_one_choice_per_many_valued_derivation_in_order() {
     let world = World::default();
     let to = world.clone();
