@@ -1,6 +1,6 @@
 //! Rules 1, 2, 6 and 14: which binding of a key is taken, and what is offered.
 
-use tuyau_core::{Context, Key, decline, opt, or, req};
+use tuyau_core::{Context, Key, decline, names, opt, or, req};
 
 use crate::support::{A, B, C, World, X, Y, Z, get, resolve, winner};
 
@@ -193,5 +193,37 @@ fn what_a_merge_of_many_keys_binds_is_found() {
     for (i, key) in keys.iter().enumerate() {
         let by = if i < 20 { 1 } else { 100 };
         assert_eq!(get(&ctx, key).unwrap(), Some(i as u32 * by));
+    }
+}
+
+#[test]
+fn r02_what_is_bound_is_found_however_many_overlays_there_are_and_newest_first() {
+    let world = World::default();
+    let keys: Vec<&'static Key<u32>> = (0..200).map(|_| Key::leak("overlaid")).collect();
+    // All are kept, so each is an overlay of the one before.
+    let mut overlays = vec![Context::new().offer(&A)];
+    for (i, key) in keys.iter().enumerate() {
+        let over = overlays[i].clone().with(key, i as u32);
+        overlays.push(if i % 10 == 0 { over.with(&A, world.at(format!("{i}")).refuses()) } else { over });
+    }
+    let last = overlays[200].clone();
+    for (i, key) in keys.iter().enumerate() {
+        assert_eq!(get(&last, key).unwrap(), Some(i as u32));
+        assert_eq!(get(&overlays[i], key).unwrap(), None, "the base does not see what is laid over it");
+    }
+    assert!(resolve(&last).is_err());
+    let order: Vec<_> = (0..20).rev().map(|tens| format!("{}", tens * 10)).collect();
+    assert_eq!(world.dialled(), order);
+    assert!(resolve(&last.under(Context::new().with(&A, world.at("oldest").refuses()))).is_err());
+    assert_eq!(world.dialled().last().map(String::as_str), Some("oldest"));
+}
+
+#[test]
+fn r02_what_the_resolver_itself_reads_counts_from_either_side_of_a_merge() {
+    let world = World::default();
+    let hasty = Context::new().with(&names::DEADLINE, crate::support::ms(5));
+    let plain = Context::new().with(&A, world.at("a")).offer(&A);
+    for ctx in [hasty.clone().merge(plain.clone()), plain.clone().merge(hasty.clone()), plain.under(hasty)] {
+        assert_eq!(resolve(&ctx).unwrap_err().kind(), tuyau_core::ConnectErrorKind::Misuse);
     }
 }

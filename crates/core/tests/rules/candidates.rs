@@ -69,6 +69,21 @@ fn r03_among_equals_the_newest_binding_comes_first_whatever_its_key() {
 }
 
 #[test]
+fn r03_so_do_derivations_of_many_keys_that_take_turns() {
+    let world = World::default();
+    let mut ctx = Context::new().offer(&A).offer(&B);
+    for n in 0..6 {
+        let to = world.clone();
+        ctx = ctx.derive([&A, &B][n % 2], (), move |()| {
+            let at = to.at(format!("{n}")).refuses();
+            async move { Ok(at) }
+        });
+    }
+    let _ = resolve(&ctx);
+    assert_eq!(world.dialled(), ["5", "4", "3", "2", "1", "0"]);
+}
+
+#[test]
 fn r03_each_candidate_fixes_one_choice_per_many_valued_derivation_in_order() {
     let world = World::default();
     let to = world.clone();
@@ -81,8 +96,9 @@ fn r03_each_candidate_fixes_one_choice_per_many_valued_derivation_in_order() {
             async move { Ok(at) }
         })
         .offer(&A);
-    let _ = resolve(&ctx);
+    let error = resolve(&ctx).unwrap_err();
     assert_eq!(world.dialled(), ["11", "21", "31", "12", "22", "32"]);
+    assert_eq!(error.report().candidates.len(), 6);
 }
 
 #[test]
@@ -140,6 +156,42 @@ fn r03_no_value_at_all_is_a_decline() {
     let error = resolve(&choices(&world, 0)).unwrap_err();
     assert!(world.dialled().is_empty());
     assert!(error.to_string().contains("no value"), "{error}");
+    let none =
+        Context::new().derive_many(&A, (), |()| async { Ok(Many::poll_fn(|_| Poll::Ready(None))) }).offer(&A);
+    let error = resolve(&none).unwrap_err();
+    assert!(error.to_string().contains("no value"), "{error}");
+}
+
+#[test]
+fn r03_a_value_is_tried_when_it_comes_and_the_end_of_the_values_is_an_end() {
+    let (world, gates) = (World::default(), [Gate::default(), Gate::default()]);
+    let (to, behind) = (world.clone(), gates.clone());
+    let ctx = Context::new()
+        .derive_many(&IP, (), move |()| {
+            let (gates, mut given) = (behind.clone(), 0);
+            async move {
+                Ok(Many::poll_fn(move |cx| {
+                    if given > 0 {
+                        std::task::ready!(gates[given - 1].poll(cx));
+                    }
+                    given += 1;
+                    Poll::Ready((given <= 2).then_some(Ok(given as u32)))
+                }))
+            }
+        })
+        .derive(&A, req(&IP), move |ip| {
+            let at = to.at(format!("{ip}")).refuses();
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let mut task = resolving(&ctx);
+    assert!(task.run().is_pending());
+    assert_eq!(world.dialled(), ["1"]);
+    gates[0].open();
+    assert!(task.run().is_pending());
+    assert_eq!(world.dialled(), ["2"]);
+    gates[1].open();
+    assert!(matches!(task.run(), Poll::Ready(Err(_))));
 }
 
 #[test]

@@ -138,3 +138,15 @@ fn r15_of_a_wide_context_only_what_is_needed_runs() {
     assert_eq!(get(&ctx, &Z).unwrap(), Some(2));
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
+
+#[test]
+fn r04_a_derivation_of_many_arguments_has_them_all_in_order() {
+    let keys: Vec<&'static Key<u32>> = (0..10).map(|_| Key::leak("argument")).collect();
+    let ctx = keys.iter().zip(0..).fold(Context::new(), |ctx, (key, n)| ctx.with(key, n));
+    let [a, b, c, d, e, f, g, h, i, j] = keys[..] else { panic!("ten keys") };
+    let args = (req(a), req(b), req(c), req(d), req(e), req(f), req(g), req(h), req(i), req(j));
+    let ctx = ctx.derive(&Z, args, |(a, b, c, d, e, f, g, h, i, j)| async move {
+        Ok([a, b, c, d, e, f, g, h, i, j].iter().fold(0, |all, n| all * 10 + n))
+    });
+    assert_eq!(get(&ctx, &Z).unwrap(), Some(123_456_789));
+}

@@ -206,6 +206,40 @@ fn r09_the_error_lists_every_candidate_with_what_became_of_it() {
 }
 
 #[test]
+fn r09_each_candidate_tells_the_time_that_it_took_itself() {
+    let world = World::default();
+    let ctx = world
+        .timed()
+        .with(&A, world.at("two").refuses().after(30))
+        .with(&A, world.at("one").refuses().after(20))
+        .offer(&A);
+    let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+    let took: Vec<_> = error.report().candidates.iter().map(|candidate| candidate.took).collect();
+    assert_eq!(took, [Some(ms(20)), Some(ms(30))]);
+}
+
+#[test]
+fn r09_each_derivation_tells_the_time_that_it_took_itself() {
+    let world = World::default();
+    let to = world.clone();
+    let takes = |ctx: Context, key, millis| {
+        ctx.derive(key, req(&names::RUNTIME), move |runtime| async move {
+            runtime.sleep_until(runtime.now() + ms(millis)).await;
+            Ok(1)
+        })
+    };
+    let ctx = takes(takes(world.timed(), &X, 20), &Y, 30)
+        .derive(&A, (req(&X), req(&Y)), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let report = resolving(&ctx).finish(&world.clock).unwrap().report();
+    let took = |key| report.reads.iter().find(|read| read.key == key).and_then(|read| read.took);
+    assert_eq!((took("x"), took("y")), (Some(ms(20)), Some(ms(30))));
+}
+
+#[test]
 fn r09_sources_stay_downcastable() {
     let world = World::default();
     let ctx = Context::new()

@@ -107,6 +107,10 @@ fn r11_or_for_the_head_start() {
         .with(&names::HEAD_START, ms(700));
     resolving(&ctx).finish(&world.clock).unwrap();
     assert_eq!(times(&world), at(&[(0, "a"), (700, "b"), (1400, "c")]));
+    // An offer of what is not bound has no head start of its own.
+    let began = world.clock.millis();
+    resolving(&ctx.without(&B)).finish(&world.clock).unwrap();
+    assert_eq!(times(&world), at(&[(began, "a"), (began + 700, "c")]));
 }
 
 #[test]
@@ -247,4 +251,45 @@ fn r11_a_time_that_is_nearer_than_the_one_waited_for_is_kept() {
     gate.open();
     task.finish(&world.clock).unwrap();
     assert_eq!(times(&world), at(&[(250, "1"), (250, "2"), (500, "3")]));
+}
+
+#[test]
+fn r11_a_timeout_stops_the_attempt_whose_time_it_is_and_no_other() {
+    let world = World::default();
+    let ctx = world
+        .timed()
+        .with(&A, world.at("two").after(150))
+        .with(&A, world.at("one").hangs())
+        .offer(&A)
+        .with(&names::ATTEMPT_DELAY, ms(100))
+        .with(&names::ATTEMPT_TIMEOUT, ms(200));
+    resolving(&ctx).finish(&world.clock).unwrap();
+    assert_eq!((world.clock.millis(), world.dialled().len()), (250, 2));
+}
+
+#[test]
+fn r11_a_timeout_stops_the_derivation_whose_time_it_is_and_no_other() {
+    for (ends, takes) in [(true, 150), (false, 10_000)] {
+        let world = World::default();
+        let to = world.clone();
+        let ctx = world
+            .timed()
+            .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+            .derive(&A, (req(&IP), req(&names::RUNTIME)), move |(ip, runtime)| {
+                let at = to.at(format!("{ip}"));
+                async move {
+                    if ip == 1 {
+                        std::future::pending::<()>().await;
+                    }
+                    runtime.sleep_until(runtime.now() + ms(takes)).await;
+                    Ok(at)
+                }
+            })
+            .offer(&A)
+            .with(&names::ATTEMPT_DELAY, ms(100))
+            .with(&names::ATTEMPT_TIMEOUT, ms(200));
+        let resolved = resolving(&ctx).finish(&world.clock);
+        assert_eq!(resolved.is_ok(), ends);
+        assert_eq!(world.clock.millis(), if ends { 250 } else { 300 });
+    }
 }

@@ -257,6 +257,10 @@ fn r05_what_overlays_that_are_gone_made_is_dropped() {
         get(&ctx.clone().with(&X, x), &HELD).unwrap();
         assert!(world.count() <= 2, "{} outcomes of overlays that are gone", world.count());
     }
+    for x in 0..100 {
+        get(&ctx.clone().derive(&X, (), move |()| async move { Ok(x) }), &HELD).unwrap();
+        assert!(world.count() <= 2, "{} outcomes of derivations that are gone", world.count());
+    }
     drop(ctx);
     assert_eq!(world.count(), 0);
 }
@@ -349,4 +353,38 @@ fn r05_of_many_who_wait_for_a_flight_that_fails_none_falls_through() {
         assert!(matches!(task.run(), Poll::Ready(Ok(Some(1)))));
     }
     assert_eq!(tries.load(Ordering::SeqCst), 2, "the second try is shared again");
+}
+
+#[test]
+fn r05_each_choice_of_a_shared_derivation_has_an_outcome_of_its_own() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive_shared(&SESSION, req(&IP), |_| true, |ip| async move { Ok(ip) })
+        .derive(&A, req(&SESSION), move |session| {
+            let at = to.at(format!("over {session}")).refuses();
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    assert!(resolve(&ctx).is_err());
+    assert_eq!(world.dialled(), ["over 1", "over 2"]);
+}
+
+#[test]
+fn r05_it_is_shared_as_long_as_what_it_was_made_of_exists() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = runs.clone();
+    let ctx = Context::new().with(&X, 1).derive_shared(
+        &SESSION,
+        req(&X),
+        |_| true,
+        move |x| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(x) }
+        },
+    );
+    get(&ctx, &SESSION).unwrap();
+    get(&ctx, &SESSION).unwrap();
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
 }

@@ -45,6 +45,8 @@ fn r12_what_was_read_is_told_by_identity() {
         .offer(&A);
     let reads = resolve(&ctx).unwrap().reads();
     assert!(reads.matches(&ctx) && reads.matches(&ctx.clone().with(&Z, 2)));
+    assert!(reads.matches(&ctx.clone().under(Context::new().with(&X, 9))), "nobody looked behind the newest");
+    assert!(format!("{reads:?}").contains("x"), "{reads:?}");
     for other in [
         ctx.clone().with(&X, 1),
         ctx.clone().with(&Y, 2),
