@@ -73,7 +73,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
                 None => signals.end(listen::one(app, &uri)).await,
             }
         }
-        Command::Plan { uri, format } => explain::plan(app, &uri, format),
+        Command::Plan { uri, format } => explain::plan(app, &uri, format).await,
         Command::Explain { uri, format } => signals.end(explain::explain(app, &uri, format)).await,
         Command::Schemes => {
             app.route.refuse("schemes")?;

@@ -11,11 +11,12 @@ use clap_complete::Shell;
 use crate::overrides::Pinned;
 
 /// The exit status, and what it means.
-pub(crate) const EXIT_STATUS: [(u8, &str); 7] = [
+pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
     (0, "it worked; also `demo server` and `listen` with --echo or --exec, when a signal stopped them"),
     (1, "nothing could be connected or listened on, or what was asked for failed"),
     (2, "the command line, or a URI in it, can't be used"),
     (3, "it was connected, and broke in the middle: reset, truncated, the program failed"),
+    (129, "SIGHUP ended it (its terminal is gone)"),
     (130, "SIGINT (Ctrl-C) ended it; but `ping` then ends as if its count were reached"),
     (141, "whoever read the standard output stopped reading"),
     (143, "SIGTERM ended it; but `ping` as above"),
@@ -233,6 +234,10 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, &'static str> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, like 5 or 0.5")?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds that is not negative")
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1000.0),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| "a time in seconds, like 5, 0.5 or 500ms")?;
+    Duration::try_from_secs_f64(number / unit).map_err(|_| "a time that is neither negative nor for ever")
 }

@@ -29,6 +29,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Broken(_) => 3,
             Self::OutputClosed => 141,
+            Self::Signal(Signal::HangUp) => 129,
             Self::Signal(Signal::Interrupt) => 130,
             Self::Signal(Signal::Terminate) => 143,
         }

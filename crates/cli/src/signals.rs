@@ -19,6 +19,8 @@ pub(crate) enum Signal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
 }
 
 /// Receives the signals that end a command, from the moment it is made.
@@ -26,6 +28,7 @@ pub(crate) enum Signal {
 pub(crate) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
+    hang_up: unix::Signal,
 }
 
 impl Signals {
@@ -33,6 +36,7 @@ impl Signals {
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
+            hang_up: unix::signal(SignalKind::hangup())?,
         })
     }
 
@@ -59,6 +63,9 @@ impl Signals {
         poll_fn(|cx| {
             if self.interrupt.poll_recv(cx).is_ready() {
                 return Poll::Ready(Signal::Interrupt);
+            }
+            if self.hang_up.poll_recv(cx).is_ready() {
+                return Poll::Ready(Signal::HangUp);
             }
             self.terminate.poll_recv(cx).map(|_| Signal::Terminate)
         })

@@ -72,10 +72,20 @@ impl Uri {
     /// a port.
     pub async fn connect_in(&self, ctx: &Context) -> Result<Resolved, Error> {
         let ctx = self.apply(ctx.clone())?;
+        self.require_port(&ctx).await?;
+        Ok(ctx.resolve().await?)
+    }
+
+    /// Fails if this URI needs a port, and neither it nor `ctx` has one. (What [`apply`](Self::apply)
+    /// gives may still get a port from the defaults of a protocol library.) Cancel safe.
+    ///
+    /// # Errors
+    /// That the port is missing, or why the port of `ctx` could not be had.
+    pub async fn require_port(&self, ctx: &Context) -> Result<(), Error> {
         if matches!(self.address, Address::Host { port: None, .. }) && ctx.get(&PORT).await?.is_none() {
             return Err(self.port_is_missing().into());
         }
-        Ok(ctx.resolve().await?)
+        Ok(())
     }
 
     /// Listens in a [`context()`] of its own. Cancel safe.

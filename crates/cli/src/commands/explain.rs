@@ -8,9 +8,10 @@ use crate::cli::Format;
 use crate::exit::Failure;
 use crate::route::typed;
 
-pub(crate) fn plan(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
+pub(crate) async fn plan(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
     let uri = typed(uri)?;
     let ctx = app.route.context(&uri, None)?;
+    uri.require_port(&ctx).await?;
     let report = uri.apply(ctx)?.plan();
     print(app, &report, format)?;
     let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);

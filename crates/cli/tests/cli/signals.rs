@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 
 use crate::peers::{LIMIT, Peer, Place, listening, run, tuyau};
 
-const BOTH: [(Signal, i32); 2] = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)];
+const ALL: [(Signal, i32); 3] = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)];
 
 #[test]
 fn servers_end_well_and_remove_their_files() {
-    for (signal, _) in BOTH {
+    for (signal, _) in ALL {
         let place = Place::new();
         let unix = format!("unix:{}", place.path("socket"));
         let fifo = format!("fifo:{}", place.path("pipe"));
@@ -40,7 +40,7 @@ fn servers_end_well_and_remove_their_files() {
 
 #[test]
 fn a_listener_for_one_ends_by_the_signal() {
-    for (signal, code) in BOTH {
+    for (signal, code) in ALL {
         let place = Place::new();
         let (listener, _) = listening(["listen", &format!("unix:{}", place.path("socket"))]);
         listener.signal(signal);
@@ -51,7 +51,7 @@ fn a_listener_for_one_ends_by_the_signal() {
 
 #[test]
 fn clients_end_by_the_signal_and_take_their_program_with_them() {
-    for (signal, code) in BOTH {
+    for (signal, code) in ALL {
         for command in ["connect", "demo client"] {
             let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000'";
             let mut client = Peer::spawn(&mut tuyau(command.split(' ').chain([uri])));

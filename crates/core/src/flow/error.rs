@@ -56,12 +56,8 @@ impl FlowError {
 
 impl fmt::Debug for FlowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut f = f.debug_struct("FlowError");
-        f.field("kind", &self.kind);
-        if let Some(source) = &self.source {
-            f.field("source", source);
-        }
-        f.finish()
+        // What `fn main() -> Result<…>` prints of it: with the causes.
+        crate::connect::write_chain(self, f)
     }
 }
 

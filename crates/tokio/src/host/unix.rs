@@ -48,6 +48,7 @@ pub(crate) async fn connect(path: &[u8], cx: &ConnectCx<'_>) -> Result<Flow, Con
             io::ErrorKind::ConnectionRefused if path.first() == Some(&0) => {
                 Some("nobody listens on that abstract name")
             }
+            io::ErrorKind::ConnectionRefused if !is_socket(path) => Some("that file is no socket"),
             io::ErrorKind::ConnectionRefused => {
                 Some("nobody listens on that socket any more: is the server running?")
             }
@@ -229,6 +230,11 @@ fn unnamed(credentials: Option<Credentials>) -> Target {
         None => "unnamed Unix socket".into(),
     };
     Target::Described(who)
+}
+
+fn is_socket(path: &[u8]) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(OsStr::from_bytes(path)).is_ok_and(|file| file.file_type().is_socket())
 }
 
 fn target(address: &SocketAddr) -> Option<Target> {

@@ -110,12 +110,8 @@ impl fmt::Display for UriError {
 
 impl fmt::Debug for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UriError")
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("uri", &self.0.line)
-            .field("span", &self.0.span)
-            .finish()
+        // What `fn main() -> Result<…>` prints of it.
+        fmt::Display::fmt(self, f)
     }
 }
 
