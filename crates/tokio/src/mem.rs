@@ -99,7 +99,7 @@ impl MemHub {
                 format!("connect to `{name}` in memory"),
             )
             .with_hint(
-                "nobody listens on that name in this hub: start the server first, and share the hub",
+                "nobody listens on that name in this process and context: another process is reached by `unix:`",
             ));
         };
         let target = named(name);
