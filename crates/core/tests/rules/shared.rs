@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use tuyau_core::{Context, Key, decline, opt, req};
+use tuyau_core::{Context, Key, decline, is, opt, req};
 
 use crate::support::{
     A, Gate, IP, Task, World, X, Y, Z, block_on, get, ms, resolve, resolving, winner, yield_once,
@@ -391,28 +391,33 @@ fn r05_it_is_shared_as_long_as_what_it_was_made_of_exists() {
 }
 
 #[test]
-fn r05_two_resolutions_share_the_flight_of_each_choice() {
+fn r05_of_two_flights_of_two_choices_a_resolution_joins_the_one_that_is_not_its_own() {
     let world = World::default();
     let here = world.clone();
+    // The first choice reads X, the second does not.
     let ctx = world
         .timed()
+        .with(&X, 1)
         .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive(&Y, req(&IP), |ip| async move { Ok(ip) })
+        .derive(&Y, (is(&IP, 1), req(&X)), |(_, x)| async move { Ok(x * 10) })
         .derive_shared(
             &SESSION,
-            req(&IP),
+            req(&Y),
             |_| true,
-            move |ip| {
-                here.log(format!("handshake {ip}"));
+            move |y| {
+                here.log(format!("handshake {y}"));
                 std::future::pending()
             },
         )
         .derive(&A, req(&SESSION), |_| async { Err(decline("it never gets here")) })
         .offer(&A);
-    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx));
+    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx.clone().with(&X, 2)));
     assert!(one.run().is_pending() && two.run().is_pending());
+    assert_eq!(world.dialled(), ["handshake 10", "handshake 20"]);
     world.clock.advance(ms(250));
     assert!(one.run().is_pending() && two.run().is_pending());
-    assert_eq!(world.dialled(), ["handshake 1", "handshake 2"]);
+    assert_eq!(world.dialled(), ["handshake 2"], "the second choice is the same for both");
 }
 
 #[test]
