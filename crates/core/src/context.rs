@@ -74,7 +74,7 @@ pub(crate) struct Entry {
     pub(crate) at: &'static Location<'static>,
     /// Hides all older bindings of the key.
     cut: bool,
-    /// The next older entry of the key in the same node, if the node is indexed.
+    /// The next older entry of the key in the same node, if the node is indexed; else it means nothing.
     older: Option<u32>,
 }
 
@@ -583,7 +583,7 @@ fn shortened(node: &Arc<Node>) -> Arc<Node> {
         control: node.control,
     };
     for entry in nodes.iter().rev().flat_map(|node| &node.entries) {
-        merged.push(Entry { older: None, ..entry.clone() });
+        merged.push(entry.clone());
     }
     Arc::new(merged)
 }
@@ -617,10 +617,10 @@ fn merge(older: Context, newer: Context) -> Context {
 
     let mut merged;
     if older.len() <= newer.len() {
-        let mut floor = Node { chain: 1, ..Node::default() };
+        let mut floor = Node::default();
         let old_floor = newer.0.floor.iter().flat_map(|floor| &floor.entries);
         for entry in older.entries_oldest_first().filter(|entry| !newer.holds(entry)).chain(old_floor) {
-            floor.push(Entry { older: None, ..entry.clone() });
+            floor.push(entry.clone());
         }
         merged = newer;
         merged.own().floor = Some(Arc::new(floor));
@@ -629,12 +629,12 @@ fn merge(older: Context, newer: Context) -> Context {
         if newer.entries_oldest_first().any(|entry| merged.holds(entry)) {
             let mut rest = Context::new();
             for entry in merged.entries_oldest_first().filter(|entry| !newer.holds(entry)) {
-                rest.own().push(Entry { older: None, ..entry.clone() });
+                rest.own().push(entry.clone());
             }
             merged = rest;
         }
         for entry in newer.entries_oldest_first() {
-            merged.own().push(Entry { older: None, ..entry.clone() });
+            merged.own().push(entry.clone());
         }
     }
     let node = merged.own();

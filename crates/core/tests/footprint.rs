@@ -90,3 +90,13 @@ fn defaults_under_a_context_copy_neither() {
         assert!(bytes < 4096, "{bytes} bytes for a request");
     }
 }
+
+#[test]
+fn what_is_merged_over_a_longer_context_copies_it_not() {
+    let (few, many) = (keys(3), keys(10_000));
+    let (small, large) = (holding(&few), holding(&many));
+    let shorter_over = allocated(|| large.clone().merge(small.clone()));
+    assert!(shorter_over < 10_000, "{shorter_over} bytes");
+    let longer_over = allocated(|| small.clone().merge(large.clone()));
+    assert!(longer_over < 10_000, "{longer_over} bytes");
+}

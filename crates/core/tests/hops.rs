@@ -1,9 +1,16 @@
-//! What a hop dials in a context of its own shows in the report of what goes through it.
+//! Hops: what one dials in a context of its own is bound by what goes through it, and shows in its report.
+
+mod support;
 
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Endpoint, Flow, Protocol};
+use support::{A, ENCRYPTED, World, ms, resolve, resolving, winner};
+use tuyau_core::{
+    BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Context, Endpoint, Flow, Hop, Instant, Listener,
+    Many, Net, Policy, Protection, Protocol, SharedNet, Target, names,
+};
 
 struct Refusing;
 
@@ -50,4 +57,126 @@ fn what_was_dialled_on_the_way_shows_nearest_first() {
     assert!(why.contains("the hop before"), "{why}");
     let addresses: Vec<_> = report.candidates[0].hops[1..].iter().map(|hop| hop.address.as_str()).collect();
     assert_eq!(addresses, ["2", "1"]);
+}
+
+/// Encrypts to the peer, whatever it goes through.
+static SEALED: Endpoint<Through> = Endpoint::new("sealed", &Through).protection(Protection::Encrypted);
+
+#[test]
+fn a_policy_binds_the_hops_on_the_way() {
+    let world = World::default();
+    let clear = Context::new().with(&A, world.at("clear")).offer(&A);
+    let encrypted = Context::new().with(&ENCRYPTED, world.at("encrypted")).offer(&ENCRYPTED);
+    let through = |hop: &Context, policy: Policy| {
+        Context::new().with(&SEALED, hop.clone()).offer(&SEALED).with(&names::POLICY, policy)
+    };
+    // End to end, the hop may be clear.
+    let resolved = resolve(&through(&clear, Policy::new().encrypted_end_to_end())).unwrap();
+    assert_eq!(winner(&resolved), "clear");
+    world.dialled();
+    let every_hop = Policy::new().encrypted_on_every_hop();
+    let error = resolve(&through(&clear, every_hop.clone())).unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Policy, "{error:#}");
+    assert!(world.dialled().is_empty());
+    assert!(resolve(&through(&encrypted, every_hop.clone())).is_ok());
+    world.dialled();
+    // What the hop's own context forbids is forbidden as well, and allows nothing.
+    for (outer, own) in [(Policy::new(), every_hop.clone()), (every_hop, Policy::new())] {
+        let hop = clear.clone().with(&names::POLICY, own);
+        assert_eq!(resolve(&through(&hop, outer)).unwrap_err().kind(), ConnectErrorKind::Policy);
+    }
+    assert!(world.dialled().is_empty());
+    // So is what it forbids if nothing else is forbidden.
+    let hop = clear.with(&names::POLICY, Policy::new().encrypted_end_to_end());
+    let ctx = Context::new().with(&SEALED, hop).offer(&SEALED);
+    assert_eq!(resolve(&ctx).unwrap_err().kind(), ConnectErrorKind::Policy);
+    assert!(world.dialled().is_empty());
+}
+
+/// Writes down the deadline that it is given, and hangs.
+struct Hanging;
+
+impl Protocol for Hanging {
+    type Endpoint = Deadlines;
+    type Flow = Flow;
+
+    async fn connect(&self, deadlines: Deadlines, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        deadlines.0.lock().unwrap().push(cx.deadline());
+        std::future::pending().await
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Deadlines(Arc<Mutex<Vec<Option<Instant>>>>);
+
+static HANGING: Endpoint<Hanging> = Endpoint::new("hanging", &Hanging);
+
+#[test]
+fn a_deadline_ends_a_hop_that_hangs_and_the_nearer_one_counts() {
+    for (outer, own, ends) in [(100, None, 100), (100, Some(300), 100), (300, Some(100), 100)] {
+        let (world, deadlines) = (World::default(), Deadlines::default());
+        let hop = Context::new().with(&HANGING, deadlines.clone()).offer(&HANGING);
+        let hop = match own {
+            // Only what has a clock may set a time.
+            Some(own) => hop.with(&names::DEADLINE, ms(own)).with(&names::RUNTIME, world.clock.runtime()),
+            None => hop,
+        };
+        let ctx = world.timed().with(&names::DEADLINE, ms(outer)).with(&THROUGH, hop).offer(&THROUGH);
+        let mut task = resolving(&ctx);
+        let error = task.finish(&world.clock).unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::TimedOut, "{error:#}");
+        assert_eq!(world.clock.millis(), ends);
+        let known: Vec<_> =
+            deadlines.0.lock().unwrap().iter().map(|at| at.map(Instant::since_origin)).collect();
+        assert_eq!(known, [Some(ms(ends))], "{outer} {own:?}");
+    }
+}
+
+/// A net that goes nowhere, and knows over which context.
+struct Beyond(Context);
+
+impl Hop for Beyond {
+    fn over(self: Box<Self>, outer: Context) -> SharedNet {
+        Arc::new(Self(outer))
+    }
+}
+
+impl Net for Beyond {
+    fn describe(&self) -> String {
+        format!("beyond {:?}", self.0)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        _: &'a Target,
+        _: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
+        Box::pin(async { Err(ConnectError::new(ConnectErrorKind::Unreachable, "connect")) })
+    }
+
+    fn listen<'a>(
+        &'a self,
+        _: &'a Target,
+        _: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
+        Box::pin(async { Err(ConnectError::new(ConnectErrorKind::Unsupported, "listen")) })
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Policy,
+    ) -> BoxFuture<'a, Result<Many<std::net::IpAddr>, ConnectError>> {
+        Box::pin(async { Err(ConnectError::new(ConnectErrorKind::Unsupported, "lookup")) })
+    }
+}
+
+#[test]
+fn via_replaces_the_net_by_one_over_the_context_as_it_was() {
+    let ctx = Context::new().with(&REFUSING, 1).offer(&REFUSING).via(Box::new(Beyond(Context::new())));
+    let net = support::get(&ctx, &names::NET).unwrap().expect("a net");
+    assert!(net.describe().contains("refusing"), "{}", net.describe());
+    // All else that was bound still is.
+    assert!(resolve(&ctx).is_err());
+    assert_eq!(ctx.plan().candidates.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Rules 1, 2, 6 and 14: which binding of a key is taken, and what is offered.
 
-use tuyau_core::{Context, Key, decline, names, opt, or, req};
+use tuyau_core::{ConnectError, Context, Key, decline, names, opt, or, req};
 
 use crate::support::{A, B, C, World, X, Y, Z, get, resolve, winner};
 
@@ -181,6 +181,56 @@ fn r14_only_restricts_the_offers_and_the_report_tells_what_it_excluded() {
     // What is offered again is excluded no more.
     assert!(resolve(&forced.offer(&A)).is_ok());
     assert!(ctx.plan().notes.is_empty());
+}
+
+#[test]
+fn r14_a_merge_excludes_what_either_side_does_each_key_once() {
+    let world = World::default();
+    let ctx = Context::new().with(&A, world.at("a")).with(&B, world.at("b").refuses()).offer(&A).offer(&B);
+    let excluded = |ctx: &Context| {
+        let notes = ctx.plan().notes;
+        notes.iter().find_map(|note| Some(note.split_once("restricted: ")?.1.to_string()))
+    };
+    let merged = ctx.clone().only(&B).merge(ctx.clone().with(&X, 1).only(&B));
+    assert_eq!(excluded(&merged).as_deref(), Some("a"));
+    // Restricted by the older side, the newer, or both, it stays so for what is put under it.
+    let plain = Context::new().with(&X, 1);
+    for restricted in [
+        ctx.clone().only(&B).merge(plain.clone()),
+        plain.clone().merge(ctx.clone().only(&B)),
+        ctx.clone().only(&B).merge(ctx.clone().with(&X, 1).only(&B)),
+    ] {
+        let over = restricted.under(Context::new().with(&C, world.at("c")).offer(&C));
+        assert!(resolve(&over).is_err());
+        assert_eq!(world.dialled(), ["b"]);
+        assert_eq!(excluded(&over).as_deref(), Some("a, c"));
+    }
+    // What is offered again is excluded no more; all else still is.
+    let all = ctx.with(&C, world.at("c")).offer(&C);
+    assert_eq!(excluded(&all.only(&B).offer(&A)).as_deref(), Some("c"));
+}
+
+#[test]
+fn the_smallest_context_connects_by_its_function() {
+    let world = World::default();
+    let at = world.at("flow");
+    let inner = Context::new().with(&A, at).offer(&A);
+    let ctx = Context::from_fn(move || {
+        let inner = inner.clone();
+        async move {
+            Ok(inner.resolve().await.map_err(|error| ConnectError::new(error.kind(), "inner"))?.into_flow())
+        }
+    });
+    assert_eq!(winner(&resolve(&ctx).unwrap()), "flow");
+}
+
+#[test]
+fn a_context_is_shown_by_its_keys_and_offers() {
+    let ctx = Context::new().with(&X, 1).offer(&A).with(&Y, 2);
+    let shown = format!("{ctx:?}");
+    for part in ["Context", "x", "y", "offers", "a"] {
+        assert!(shown.contains(part), "{shown}");
+    }
 }
 
 #[test]

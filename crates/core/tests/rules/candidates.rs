@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use tuyau_core::{Context, Many, decline, opt, req};
+use tuyau_core::{Context, Many, decline, dial, opt, req};
 
 use crate::support::{A, B, C, Gate, IP, World, X, Y, ms, resolve, resolving, winner};
 
@@ -81,6 +81,31 @@ fn r03_so_do_derivations_of_many_keys_that_take_turns() {
     }
     let _ = resolve(&ctx);
     assert_eq!(world.dialled(), ["5", "4", "3", "2", "1", "0"]);
+}
+
+#[test]
+fn r03_keys_that_take_turns_as_candidates_do_not_fall_through_to_each_other() {
+    let world = World::default();
+    let (to, under_b, under_a) = (world.clone(), world.clone(), world.clone());
+    let ctx = Context::new()
+        .derive(&C, dial(&A), move |below| {
+            let at = to.at(format!("over {}", below.address()));
+            async move { Ok(at) }
+        })
+        .derive(&A, (), move |()| {
+            let at = under_a.at("a").refuses();
+            async move { Ok(at) }
+        })
+        .derive(&B, (), move |()| {
+            let at = under_b.at("b").refuses();
+            async move { Ok(at) }
+        })
+        .derive(&A, (), |()| async { Err(decline("not me")) })
+        .offer(&A)
+        .offer(&B)
+        .offer(&C);
+    assert_eq!(winner(&resolve(&ctx).unwrap()), "over a");
+    assert_eq!(world.dialled(), ["b", "a", "over a"]);
 }
 
 #[test]

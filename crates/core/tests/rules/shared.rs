@@ -1,10 +1,11 @@
 //! Rule 5, second half: derivations that live with the context that binds them.
 
-use std::sync::Arc;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 
-use tuyau_core::{Context, Key, decline, opt, req};
+use tuyau_core::{Context, Key, decline, is, opt, req};
 
 use crate::support::{
     A, Gate, IP, Task, World, X, Y, Z, block_on, get, ms, resolve, resolving, winner, yield_once,
@@ -387,4 +388,78 @@ fn r05_it_is_shared_as_long_as_what_it_was_made_of_exists() {
     get(&ctx, &SESSION).unwrap();
     get(&ctx, &SESSION).unwrap();
     assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn r05_of_two_flights_of_two_choices_a_resolution_joins_the_one_that_is_not_its_own() {
+    let world = World::default();
+    let here = world.clone();
+    // The first choice reads X, the second does not.
+    let ctx = world
+        .timed()
+        .with(&X, 1)
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive(&Y, req(&IP), |ip| async move { Ok(ip) })
+        .derive(&Y, (is(&IP, 1), req(&X)), |(_, x)| async move { Ok(x * 10) })
+        .derive_shared(
+            &SESSION,
+            req(&Y),
+            |_| true,
+            move |y| {
+                here.log(format!("handshake {y}"));
+                std::future::pending()
+            },
+        )
+        .derive(&A, req(&SESSION), |_| async { Err(decline("it never gets here")) })
+        .offer(&A);
+    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx.clone().with(&X, 2)));
+    assert!(one.run().is_pending() && two.run().is_pending());
+    assert_eq!(world.dialled(), ["handshake 10", "handshake 20"]);
+    world.clock.advance(ms(250));
+    assert!(one.run().is_pending() && two.run().is_pending());
+    assert_eq!(world.dialled(), ["handshake 2"], "the second choice is the same for both");
+}
+
+#[test]
+fn r05_who_comes_while_a_flight_is_polled_drives_it_on_if_the_other_goes() {
+    type Asking = Task<Result<Option<u32>, tuyau_core::Error>>;
+    // One who came, and two: both are to be woken.
+    for count in 1..=2 {
+        let others: Arc<Mutex<Vec<Asking>>> = Arc::default();
+        let came = others.clone();
+        let ctx = Context::new().derive_shared(
+            &SESSION,
+            (),
+            |_| true,
+            move |()| {
+                let (came, mut polled) = (came.clone(), false);
+                poll_fn(move |cx| {
+                    if std::mem::replace(&mut polled, true) {
+                        return Poll::Ready(Ok(1));
+                    }
+                    // All who wait by now are woken; who comes after that is not.
+                    cx.waker().wake_by_ref();
+                    let mut others = std::mem::take(&mut *came.lock().unwrap());
+                    others
+                        .iter_mut()
+                        .for_each(|other| assert!(other.run().is_pending(), "it is being polled"));
+                    *came.lock().unwrap() = others;
+                    Poll::Pending
+                })
+            },
+        );
+        let ask = |ctx: &Context| {
+            let ctx = ctx.clone();
+            Task::new(async move { ctx.get(&SESSION).await })
+        };
+        *others.lock().unwrap() = (0..count).map(|_| ask(&ctx)).collect();
+        // Polled once, and gone.
+        let mut first = Box::pin(async move { ctx.get(&SESSION).await });
+        assert!(first.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
+        drop(first);
+        let mut others = std::mem::take(&mut *others.lock().unwrap());
+        for other in &mut others {
+            assert!(matches!(other.run(), Poll::Ready(Ok(Some(1)))), "nobody woke it");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Rules 12 and 13: what the winner has, and what is left when nobody waits.
 
-use tuyau_core::{Context, dial, names, or, req};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, ms, resolve, resolving, winner};
+use tuyau_core::{Context, Key, decline, dial, names, opt, or, req};
+
+use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
 #[test]
 fn r12_derived_values_are_those_of_the_winner() {
@@ -58,6 +60,69 @@ fn r12_what_was_read_is_told_by_identity() {
     }
     drop(ctx);
     assert!(!reads.matches(&Context::new()));
+}
+
+/// A context in which Y is shared and read X when X's derivation still gave a value. Now that
+/// declines, so that X is looked at to the end.
+fn read_to_two_depths(world: &World, shared_first: bool) -> Context {
+    let (to, runs) = (world.clone(), AtomicUsize::new(0));
+    let ctx = Context::new()
+        .derive(&X, (), move |()| {
+            let nth = runs.fetch_add(1, Ordering::SeqCst);
+            async move { if nth == 0 { Ok(2) } else { Err(decline("not again")) } }
+        })
+        .derive_shared(&Y, req(&X), |_| true, |x| async move { Ok(x) })
+        .offer(&A);
+    let at = move || {
+        let at = to.at("a");
+        async move { Ok(at) }
+    };
+    let ctx = if shared_first {
+        ctx.derive(&A, (req(&Y), opt(&X)), move |_| at())
+    } else {
+        ctx.derive(&A, (opt(&X), req(&Y)), move |_| at())
+    };
+    assert_eq!(get(&ctx, &Y).unwrap(), Some(2));
+    ctx
+}
+
+#[test]
+fn r12_a_key_that_was_read_to_two_depths_counts_to_the_deeper() {
+    let world = World::default();
+    for shared_first in [true, false] {
+        let ctx = read_to_two_depths(&world, shared_first);
+        let over = |x| ctx.clone().under(Context::new().with(&X, x));
+        // To the value behind the derivation.
+        let valued = over(1);
+        let reads = resolve(&valued).unwrap().reads();
+        assert!(reads.matches(&valued) && reads.matches(&valued.clone().under(over(3))));
+        assert!(!reads.matches(&over(1)), "that value was read");
+        assert!(!reads.matches(&ctx));
+        // To the end, where there is none.
+        let reads = resolve(&ctx).unwrap().reads();
+        assert!(reads.matches(&ctx));
+        assert!(!reads.matches(&over(1)), "that there is none was read");
+    }
+}
+
+#[test]
+fn r12_what_was_read_at_the_bottom_of_a_chain_counts() {
+    let world = World::default();
+    let to = world.clone();
+    let keys: Vec<&'static Key<u32>> = (0..20).map(|_| Key::leak("chained")).collect();
+    let mut ctx = Context::new().with(&X, 1).derive(keys[0], req(&X), |x| async move { Ok(x) });
+    for pair in keys.windows(2) {
+        ctx = ctx.derive(pair[1], req(pair[0]), |x| async move { Ok(x) });
+    }
+    let ctx = ctx
+        .derive(&A, req(keys[19]), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    let reads = resolve(&ctx).unwrap().reads();
+    assert!(reads.matches(&ctx));
+    assert!(!reads.matches(&ctx.with(&X, 1)), "the first derivation of all read it");
 }
 
 #[test]
