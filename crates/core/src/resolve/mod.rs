@@ -52,11 +52,8 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
             }
         };
     }
-    let (inherited, settings) = setup(ctx).map_err(|error| Error::setup(ctx, error))?;
-    let frame = Frame::new(ctx, inherited);
-    let mut session = Session::new(&frame, settings, Mode::Connect);
-    let end = session.run().await;
-    session.resolved(end)
+    let inherited = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
+    resolve_inherited(ctx, inherited).await
 }
 
 /// The endpoint of `ctx`, if it offers one key and binds it to one value, and nothing else has a
