@@ -4,15 +4,15 @@ use alloc::boxed::Box;
 use core::error::Error;
 use core::fmt;
 use core::future::poll_fn;
-use core::task::{Context, Poll};
+use core::task::{self, Poll, ready};
 
-use crate::{BoxFuture, ConnectError, Flow, Target};
+use crate::{BoxFuture, ConnectCx, ConnectError, Context, Flow, Role, SharedLayer, Target};
 
 /// What a transport implements to be accepted from. Dropping it stops listening, and removes what
 /// it left in the file system.
 pub trait RawListener: Send + Sync + 'static {
     /// The next connection. Never waits for a handshake: see [`Accepted`].
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, AcceptError>>;
+    fn poll_accept(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Accepted, AcceptError>>;
 
     /// Where it listens: with the port that the system chose, if it was asked to.
     fn local(&self) -> Target;
@@ -35,13 +35,41 @@ impl Listener {
     }
 
     /// See [`RawListener::poll_accept`].
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
+    pub fn poll_accept(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
         self.0.poll_accept(cx)
     }
 
     /// Where it listens.
     pub fn local(&self) -> Target {
         self.0.local()
+    }
+
+    /// The same, with every flow wrapped in `layer`, as the server; the layer reads its settings in
+    /// `ctx`. The handshakes are left to who [finishes](Accepted::finish) what is accepted: one that
+    /// hangs keeps nobody else waiting.
+    pub fn layered(self, layer: SharedLayer, ctx: &Context) -> Self {
+        Self::new(Layered { inner: self, layer, ctx: ctx.clone() })
+    }
+}
+
+struct Layered {
+    inner: Listener,
+    layer: SharedLayer,
+    ctx: Context,
+}
+
+impl RawListener for Layered {
+    fn poll_accept(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
+        let accepted = ready!(self.inner.poll_accept(cx))?;
+        let (layer, ctx) = (self.layer.clone(), self.ctx.clone());
+        Poll::Ready(Ok(Accepted::Handshake(Box::pin(async move {
+            let flow = accepted.finish().await?;
+            layer.wrap(flow, Role::Server, &ConnectCx::new(&ctx)?).await
+        }))))
+    }
+
+    fn local(&self) -> Target {
+        self.inner.local()
     }
 }
 

@@ -12,7 +12,8 @@ pub static HOST: Key<Arc<str>> = Key::new("host").shown();
 pub static PORT: Key<u16> = Key::new("port").shown();
 /// The name that the peer's certificate must have, where it is not [`HOST`].
 pub static SERVER_NAME: Key<Arc<str>> = Key::new("server-name").shown();
-/// The protocols to offer by ALPN (RFC 7301), in order of preference.
+/// The protocols to offer by ALPN (RFC 7301), in order of preference. What was agreed on is the
+/// fact [`NEGOTIATED_ALPN`].
 pub static ALPN: Key<Arc<[Vec<u8>]>> = Key::new("alpn");
 /// What transports dial through.
 pub static NET: Key<SharedNet> = Key::new("net");
@@ -46,3 +47,8 @@ pub static PEER: Key<Target> = Key::new("peer").shown();
 pub static LOCAL: Key<Target> = Key::new("local").shown();
 /// A fact: how far the flow is protected. What says nothing is clear.
 pub static SECURITY: Key<Protection> = Key::new("security").shown();
+/// A fact: the protocol that both sides agreed on by ALPN (RFC 7301), one of what [`ALPN`] offered.
+/// Absent if there was no agreement, or no negotiation.
+pub static NEGOTIATED_ALPN: Key<Arc<[u8]>> = Key::new("negotiated-alpn");
+/// A fact: the certificates that the other side showed, its own first, each in DER (RFC 5280).
+pub static PEER_CERTIFICATES: Key<Arc<[Vec<u8>]>> = Key::new("peer-certificates");
