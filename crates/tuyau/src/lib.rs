@@ -52,9 +52,12 @@
 
 mod allow;
 mod error;
+mod hops;
+mod layers;
 mod open;
 mod schemes;
 mod uri;
+mod via;
 
 pub use tuyau_core as core;
 pub use tuyau_core::*;
@@ -63,8 +66,9 @@ pub use tuyau_tokio::serve;
 pub use allow::Allow;
 pub use error::{Error, ListenError};
 pub use open::{connect, context, listen};
-pub use schemes::{Scheme, schemes};
+pub use schemes::{Scheme, SchemeKind, hops, schemes};
 pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};
+pub use via::{Via, via};
 
 /// The pages outside this crate, whose programs are tests of it.
 #[cfg(doctest)]

@@ -7,9 +7,10 @@ use tuyau_tokio::{FifoPair, listen_fifo};
 use tuyau_tokio::{MEM_HUB, STDIO, StdioEndpoint, listen_stdio};
 
 use crate::error::ListenError;
+use crate::schemes::Wiring;
 #[cfg(unix)]
 use crate::uri::to_path;
-use crate::uri::{Address, Host, Use, apply_options};
+use crate::uri::{Address, Host, Use, assign};
 use crate::{Error, Uri, uri};
 
 /// The default context: tokio's time and tasks, the host's network, and what derives the endpoints
@@ -104,7 +105,10 @@ impl Uri {
     /// consume; or if it can't be listened on.
     pub async fn listen_in(&self, ctx: &Context) -> Result<Listener, Error> {
         self.check_listen()?;
-        let ctx = &apply_options(self, ctx.clone(), Use::Listen)?;
+        let options = assign(self, Use::Listen)?;
+        let base = self.stack.parts().count() - 1;
+        let routed = self.route(options.bind_whole(ctx.clone())?)?;
+        let ctx = &options.bind_part(routed.clone(), base)?;
         let failed = |error| Error::from(ListenError::new(self, error));
         let cx = ConnectCx::new(ctx).map_err(failed)?;
         let listener = match &self.address {
@@ -125,7 +129,7 @@ impl Uri {
                 let net = self.required(ctx, &NET).await?;
                 net.listen(&Target::path(path), &cx).await
             }
-            Address::Name(name) if self.scheme().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
+            Address::Name(name) if self.base().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
             Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
             #[cfg(unix)]
             Address::Name(name) => systemd(name),
@@ -133,7 +137,12 @@ impl Uri {
             Address::Path(path) => listen_fifo(FifoPair::server(to_path(path))),
             _ => Err(ConnectError::new(ConnectErrorKind::Unsupported, "nothing can be listened on there")),
         };
-        listener.map_err(failed)
+        let layers = self.stack.layers.iter().enumerate().rev();
+        layers.into_iter().try_fold(listener.map_err(failed)?, |listener, (index, layer)| {
+            let Wiring::Layer(wiring) = layer.scheme.wiring else { return Ok(listener) };
+            let ctx = options.bind_part(routed.clone(), index)?;
+            Ok(listener.layered((wiring.layer)(&ctx).map_err(failed)?, &ctx))
+        })
     }
 
     async fn required<T: Clone + 'static>(&self, ctx: &Context, key: &'static Key<T>) -> Result<T, Error> {

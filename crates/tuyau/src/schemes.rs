@@ -1,6 +1,10 @@
-//! What URIs this build knows: one table, for the parser, for errors and for people.
+//! What URIs this build knows: tables, for the parser, for errors and for people.
 
-use crate::Allow;
+use tuyau_core::{AnyEndpoint, ConnectError, Context, SharedLayer, SharedNet};
+
+use crate::hops::exec;
+use crate::uri::{OptionInfo, TCP_OPTIONS};
+use crate::{Allow, Uri, UriError};
 
 /// One scheme: what it is and what it can do.
 #[derive(Clone, Copy, Debug)]
@@ -12,19 +16,69 @@ pub struct Scheme {
     pub what: &'static str,
     /// A URI of it.
     pub example: &'static str,
+    /// Its place in a stack.
+    pub kind: SchemeKind,
     /// The Cargo feature of this crate that brings it; `None` if it is always there.
     pub feature: Option<&'static str>,
     /// Whether this build has it.
     pub available: bool,
     /// Whether it reaches over the network. What does not is local to this machine.
     pub network: bool,
-    /// Whether one can connect to it.
+    /// Whether one can connect to it, or through it.
     pub connects: bool,
-    /// Whether one can listen on it.
+    /// Whether one can listen on it, or by it.
     pub listens: bool,
     /// What connecting to it wants by [`Uri::allow`](crate::Uri::allow).
     pub wants: Allow,
     pub(crate) form: Form,
+    /// Whether it has a use for a user.
+    pub(crate) user: bool,
+    /// Whether hops can carry it: it is dialled through the context's net.
+    pub(crate) routed: bool,
+    pub(crate) own_options: &'static [OptionInfo],
+    pub(crate) wiring: Wiring,
+}
+
+/// The place of a scheme in a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SchemeKind {
+    /// What everything else lies on: the last of a stack.
+    Transport,
+    /// Lies on what comes after it in the stack.
+    Layer,
+    /// What one goes through on the way: see [`via`](crate::via).
+    Hop,
+}
+
+/// How a scheme comes into a context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wiring {
+    /// By its address: see `uri/apply.rs`.
+    Transport,
+    #[expect(dead_code, reason = "no layer yet")]
+    Layer(LayerWiring),
+    Hop(HopWiring),
+    /// It stands for these, outermost first.
+    #[expect(dead_code, reason = "no layer yet")]
+    Short(&'static [&'static str]),
+}
+
+/// How a layer comes into a context, and what it makes of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerWiring {
+    /// Binds the layer's endpoint over the one below, and says which it is.
+    pub(crate) over: fn(Context, &'static dyn AnyEndpoint) -> (Context, &'static dyn AnyEndpoint),
+    /// What wraps the flows of a listener, by the settings in the context.
+    pub(crate) layer: fn(&Context) -> Result<SharedLayer, ConnectError>,
+}
+
+/// How a hop comes into a context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HopWiring {
+    pub(crate) default_port: u16,
+    /// The net beyond the hop, given the context that dials it.
+    pub(crate) net: fn(&Uri, Context) -> Result<SharedNet, UriError>,
 }
 
 /// What stands behind the scheme.
@@ -48,7 +102,8 @@ pub(crate) enum Form {
     Alone,
 }
 
-/// Every scheme that this version knows, whether or not this build [has it](Scheme::available).
+/// The transports and layers that this version knows, whether or not this build
+/// [has them](Scheme::available).
 ///
 /// ```
 /// let network: Vec<_> = tuyau::schemes().iter().filter(|scheme| scheme.network).collect();
@@ -58,10 +113,21 @@ pub fn schemes() -> &'static [Scheme] {
     &SCHEMES
 }
 
-const BASE: Scheme = Scheme {
+/// What this version can go through, whether or not this build [has it](Scheme::available): see
+/// [`via`](crate::via).
+pub fn hops() -> &'static [Scheme] {
+    &HOPS
+}
+
+/// The transport below a stack that names none.
+pub(crate) const DEFAULT_TRANSPORT: &str = "tcp";
+
+/// What most schemes are.
+pub(crate) const BASE: Scheme = Scheme {
     name: "",
     what: "",
     example: "",
+    kind: SchemeKind::Transport,
     feature: None,
     available: true,
     network: false,
@@ -69,6 +135,10 @@ const BASE: Scheme = Scheme {
     listens: true,
     wants: Allow::NOTHING,
     form: Form::Alone,
+    user: false,
+    routed: false,
+    own_options: &[],
+    wiring: Wiring::Transport,
 };
 
 static SCHEMES: [Scheme; 8] = [
@@ -78,6 +148,8 @@ static SCHEMES: [Scheme; 8] = [
         example: "tcp://localhost:8080",
         network: true,
         form: Form::Authority,
+        routed: true,
+        own_options: TCP_OPTIONS,
         ..BASE
     },
     Scheme {
@@ -87,6 +159,7 @@ static SCHEMES: [Scheme; 8] = [
         example: "unix:/run/app.sock",
         wants: Allow::LOCAL,
         form: Form::Socket,
+        routed: true,
         ..BASE
     },
     Scheme {
@@ -145,6 +218,8 @@ static SCHEMES: [Scheme; 8] = [
         ..BASE
     },
 ];
+
+static HOPS: [Scheme; 1] = [exec::HOP];
 
 /// Schemes that people have reason to try, but no version has yet, or none ever will; and what to
 /// do in their place.

@@ -1,0 +1,5 @@
+//! One module per layer: its row in the table of schemes, its options, and how it comes into a context.
+
+mod nested;
+
+pub(crate) use nested::{NESTED, Nested};
