@@ -18,6 +18,7 @@ mod route;
 mod signals;
 mod stats;
 mod table;
+mod via;
 
 use std::process::ExitCode;
 

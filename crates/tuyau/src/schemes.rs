@@ -1,6 +1,9 @@
 //! What URIs this build knows: tables, for the parser, for errors and for people.
 
-use tuyau_core::{AnyEndpoint, ConnectError, Context, SharedLayer, SharedNet};
+use tuyau_core::{AnyEndpoint, ConnectError, Context, KeyRef, SharedLayer, SharedNet};
+#[cfg(unix)]
+use tuyau_tokio::{EXEC, FIFO, UNIX};
+use tuyau_tokio::{MEM, STDIO, TCP};
 
 use crate::hops::exec;
 use crate::uri::{OptionInfo, TCP_OPTIONS};
@@ -117,6 +120,25 @@ pub fn schemes() -> &'static [Scheme] {
 /// [`via`](crate::via).
 pub fn hops() -> &'static [Scheme] {
     &HOPS
+}
+
+impl Scheme {
+    /// The endpoint keys that carry it: what [`Policy::only_protocols`](crate::Policy::only_protocols) wants.
+    /// Empty for a hop.
+    pub fn protocols(&self) -> Vec<KeyRef> {
+        match (self.kind, self.name) {
+            (SchemeKind::Transport, "tcp") => vec![TCP.erase()],
+            (SchemeKind::Transport, "mem") => vec![MEM.erase()],
+            (SchemeKind::Transport, "-") => vec![STDIO.erase()],
+            #[cfg(unix)]
+            (SchemeKind::Transport, "unix") => vec![UNIX.erase()],
+            #[cfg(unix)]
+            (SchemeKind::Transport, "exec" | "sh") => vec![EXEC.erase()],
+            #[cfg(unix)]
+            (SchemeKind::Transport, "fifo") => vec![FIFO.erase()],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The transport below a stack that names none.

@@ -13,8 +13,8 @@ use super::connect::{relay_stdio, stdio};
 use crate::app::App;
 use crate::exit::{Chain, Failure};
 use crate::output::{Output, Visible};
-use crate::relay::{echo, relay_child};
-use crate::route::typed;
+use crate::relay::{Buffers, echo, relay_child};
+use crate::route::to_listen;
 use crate::signals::Signals;
 
 /// How long connections may go on once a signal came; a second signal ends them at once.
@@ -49,7 +49,7 @@ impl Service {
                     Ok(child) => child.into_flow(),
                     Err(error) => return out.error(format_args!("{peer}: {error}")),
                 };
-                let (relayed, result) = relay_child(flow, child).await;
+                let (relayed, result) = relay_child(flow, child, &Buffers::default()).await;
                 match result {
                     Ok(()) => tracing::info!(%peer, relayed.sent, relayed.received, "served"),
                     Err(broken) => out.error(broken.explain(&peer, "the program", relayed)),
@@ -69,7 +69,7 @@ pub(crate) fn peer(flow: &Flow) -> String {
 
 /// Serves the standard streams to the first who connects.
 pub(crate) async fn one(app: &App, uri: &str) -> Result<(), Failure> {
-    let uri = typed(uri)?;
+    let uri = to_listen(uri)?;
     let ctx = tuyau::context();
     let mut listener = listen(app, &uri, &ctx).await?;
     let flow = first(&mut listener).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn serve(
     max: Option<u32>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let uri = typed(uri)?;
+    let uri = to_listen(uri)?;
     let out = app.out;
     let mut listener = listen(app, &uri, &tuyau::context()).await?;
     if once {
