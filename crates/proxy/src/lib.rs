@@ -26,17 +26,18 @@
 
 mod beyond;
 mod credentials;
-
+mod env;
 mod error;
 mod handshake;
 mod http_connect;
-
+pub mod proxy_protocol;
 mod relabelled;
 mod socks5;
 mod within;
 
 pub use beyond::Tunnel;
 pub use credentials::Credentials;
+pub use env::{EnvProxy, EnvProxyError, EnvScheme, ProxyEnv};
 
 pub use error::Answer;
 pub use http_connect::HttpConnect;
