@@ -208,8 +208,8 @@ impl Context {
     /// It is made anew once `healthy` says no of it, after an error or decline, and for an overlay
     /// that binds anything of what it read anew. (One SSH connection, many flows.)
     ///
-    /// Whoever joins while it is being made waits for that one, and does not fork over choices that its
-    /// arguments may have: set [`ATTEMPT_TIMEOUT`](crate::names::ATTEMPT_TIMEOUT) where making it can hang.
+    /// Where its arguments have choices, whoever comes while it is being made has those arguments itself,
+    /// and joins whoever makes it of the same choices: if the first leads nowhere, nobody waits for it alone.
     #[track_caller]
     pub fn derive_shared<T, A, F, Fut, H>(self, key: &'static Key<T>, args: A, healthy: H, f: F) -> Self
     where
