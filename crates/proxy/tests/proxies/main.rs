@@ -1,0 +1,8 @@
+//! Proxies that one dials through, and the SOCKS5 server.
+
+mod conformance;
+mod policy;
+mod real;
+mod scripted;
+mod server;
+mod support;
