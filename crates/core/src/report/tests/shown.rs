@@ -3,6 +3,8 @@
 use super::make::*;
 use crate::Protection;
 use crate::report::{Candidate, Cause, Outcome, Read, ReadOutcome, Report};
+use alloc::format;
+use alloc::string::ToString;
 
 fn addresses() -> [Read; 4] {
     let ip = |choice, ip: &str| Read {
