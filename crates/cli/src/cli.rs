@@ -91,6 +91,11 @@ pub(crate) struct Connecting {
     pub(crate) resolve: Vec<Pinned>,
     #[command(flatten)]
     pub(crate) hops: Hops,
+    /// Go through the proxy that the environment asks for (ALL_PROXY, HTTPS_PROXY, NO_PROXY, … as curl
+    /// has them), if it does
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
+    pub(crate) proxy_from_env: bool,
     #[command(flatten)]
     pub(crate) policy: Policies,
 }

@@ -17,8 +17,19 @@ pub(crate) struct Routed {
 /// What `uri` and the options say. `default_port` is that of `uri` if it has none. An option that the way has
 /// no use for is an error.
 pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) -> Result<Routed, Failure> {
-    let Connecting { ipv4, ipv6, connect_timeout, resolve, hops, policy } = options;
+    let Connecting {
+        ipv4,
+        ipv6,
+        connect_timeout,
+        resolve,
+        hops,
+        #[cfg(any(feature = "socks5", feature = "http"))]
+        proxy_from_env,
+        policy,
+    } = options;
     let uri = hops.0.iter().cloned().fold(typed(uri)?, Uri::via);
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
     let mut ctx = tuyau::context();
     if let Some(timeout) = connect_timeout {
         ctx = ctx.with(&DEADLINE, *timeout);
@@ -43,6 +54,23 @@ pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) 
         ctx = with_pinned(ctx, resolve.clone(), family);
     }
     Ok(Routed { uri, ctx })
+}
+
+/// `uri`, through the proxy that the environment asks for.
+#[cfg(any(feature = "socks5", feature = "http"))]
+fn through_environment(uri: Uri) -> Result<Uri, Failure> {
+    if !uri.scheme().network {
+        return Err(Failure::Usage(format!(
+            "--proxy-from-env has no use with {uri}, which no proxy leads to"
+        )));
+    }
+    // What is not Unicode is an error, not nothing.
+    let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    match tuyau::Via::from_env(&uri, get) {
+        Ok(Some(hop)) => Ok(uri.via(hop)),
+        Ok(None) => Ok(uri),
+        Err(error) => Err(Failure::Usage(format!("--proxy-from-env: {}", crate::exit::Chain(&error)))),
+    }
 }
 
 fn unused(option: &str, uri: &Uri) -> Failure {

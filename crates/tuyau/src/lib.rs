@@ -65,6 +65,8 @@ pub use tuyau_tokio::serve;
 
 pub use allow::Allow;
 pub use error::{Error, ListenError};
+#[cfg(any(feature = "socks5", feature = "http"))]
+pub use hops::env::EnvError;
 pub use open::{connect, context, listen};
 pub use schemes::{Scheme, SchemeKind, hops, schemes};
 pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};

@@ -5,7 +5,7 @@ use tuyau_core::{AnyEndpoint, ConnectError, Context, KeyRef, SharedLayer, Shared
 use tuyau_tokio::{EXEC, FIFO, UNIX};
 use tuyau_tokio::{MEM, STDIO, TCP};
 
-use crate::hops::exec;
+use crate::hops::{exec, http, socks5};
 use crate::uri::{OptionInfo, TCP_OPTIONS};
 use crate::{Allow, Uri, UriError};
 
@@ -79,7 +79,7 @@ pub(crate) struct LayerWiring {
 /// How a hop comes into a context.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HopWiring {
-    pub(crate) default_port: u16,
+    pub(crate) default_port: fn(&Uri) -> u16,
     /// The net beyond the hop, given the context that dials it.
     pub(crate) net: fn(&Uri, Context) -> Result<SharedNet, UriError>,
 }
@@ -241,7 +241,7 @@ static SCHEMES: [Scheme; 8] = [
     },
 ];
 
-static HOPS: [Scheme; 1] = [exec::HOP];
+static HOPS: [Scheme; 4] = [socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, exec::HOP];
 
 /// Schemes that people have reason to try, but no version has yet, or none ever will; and what to
 /// do in their place.
@@ -252,8 +252,8 @@ pub(crate) static ABSENT: [(&str, &str); 14] = [
     ("http", "HTTP is a protocol, not a transport: connect to tcp://host:80 and speak it"),
     ("ws", "this version has no WebSocket"),
     ("ssh", "this version has no SSH of its own: exec:ssh host command runs OpenSSH's"),
-    ("socks5", "this version has no SOCKS"),
-    ("socks5h", "this version has no SOCKS"),
+    ("socks4", "SOCKS4 is not spoken here: socks5:// and socks5h:// are"),
+    ("socks", "write which: socks5:// looks names up here, socks5h:// leaves that to the proxy"),
     ("noise", "this version has no Noise"),
     ("quic", "this version has no QUIC"),
     ("vsock", "this version has no vsock"),

@@ -16,7 +16,12 @@ use crate::{Allow, Scheme, Uri, UriError, UriErrorKind};
 /// A hop is dialled in the context that it is [applied](Self::apply) to, by its own host, port and
 /// options. What the destination is asked for (its SNI, its certificates) is not the hop's.
 #[derive(Clone)]
-pub struct Via(Box<Uri>);
+pub struct Via {
+    uri: Box<Uri>,
+    /// The variable of the environment that it comes from, with what that says.
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    env: Option<tuyau_proxy::EnvProxy>,
+}
 
 /// Parses a hop. Nothing but the network is allowed to it until [`Via::allow`] says so.
 ///
@@ -32,34 +37,47 @@ pub struct Via(Box<Uri>);
 /// # Errors
 /// If it is no URI, or of no hop that this build has.
 pub fn via(text: &str) -> Result<Via, UriError> {
-    Ok(Via(Box::new(parse(text, UriRole::Hop)?)))
+    Ok(Via::of(parse(text, UriRole::Hop)?))
 }
 
 impl Via {
+    fn of(uri: Uri) -> Self {
+        Self {
+            uri: Box::new(uri),
+            #[cfg(any(feature = "socks5", feature = "http"))]
+            env: None,
+        }
+    }
+
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    pub(crate) fn set_by(self, env: tuyau_proxy::EnvProxy) -> Self {
+        Self { env: Some(env), ..self }
+    }
+
     /// Allows `what`, besides what was allowed before: see [`Uri::allow`].
     pub fn allow(self, what: Allow) -> Self {
-        Self(Box::new(self.0.allow(what)))
+        Self { uri: Box::new(self.uri.allow(what)), ..self }
     }
 
     /// What one goes through.
     pub fn scheme(&self) -> &'static Scheme {
-        self.0.stack.hop.as_ref().map_or(self.0.base(), |hop| hop.scheme)
+        self.uri.stack.hop.as_ref().map_or(self.uri.base(), |hop| hop.scheme)
     }
 
     /// The host of the hop, if it has one.
     pub fn host(&self) -> Option<String> {
-        self.0.host()
+        self.uri.host()
     }
 
     /// The port of the hop, if it has one: what its URI says, or the usual one.
     pub fn port(&self) -> Option<u16> {
         let default = self.wiring_port();
-        self.0.host().and_then(|_| self.0.port().or(default))
+        self.uri.host().and_then(|_| self.uri.port().or(default))
     }
 
     /// See [`Uri::option_spellings`].
     pub fn option_spellings(&self, name: &str) -> Vec<String> {
-        self.0.option_spellings(name)
+        self.uri.option_spellings(name)
     }
 
     /// See [`Uri::with_option`].
@@ -67,7 +85,7 @@ impl Via {
     /// # Errors
     /// If it is given already.
     pub fn with_option(self, name: &str, value: &str) -> Result<Self, UriError> {
-        Ok(Self(Box::new(self.0.with_option(name, value)?)))
+        Ok(Self { uri: Box::new(self.uri.with_option(name, value)?), ..self })
     }
 
     /// Goes through this hop: replaces the net of `ctx` by the one beyond this hop,
@@ -83,7 +101,7 @@ impl Via {
 
     #[track_caller]
     fn net(&self, ctx: &Context) -> Result<SharedNet, UriError> {
-        let uri = &*self.0;
+        let uri = &*self.uri;
         uri.check_allowed()?;
         uri.check_port()?;
         let Wiring::Hop(wiring) = self.scheme().wiring else {
@@ -97,31 +115,36 @@ impl Via {
         }
         let mut outer = ctx.clone().without(&SERVER_NAME).without(&ALPN);
         if uri.port().is_none() && uri.host().is_some() {
-            outer = outer.with(&PORT, wiring.default_port);
+            outer = outer.with(&PORT, (wiring.default_port)(uri));
         }
         let (outer, endpoint) = uri.bind(outer)?;
-        (wiring.net)(uri, outer.offer(endpoint).only(endpoint))
+        let outer = outer.offer(endpoint).only(endpoint);
+        #[cfg(any(feature = "socks5", feature = "http"))]
+        if let Some(env) = &self.env {
+            return Ok(env.hop().over(outer));
+        }
+        (wiring.net)(uri, outer)
     }
 
     /// Whether it lies on no transport.
     fn stands_alone(&self) -> bool {
-        self.0.base().kind == SchemeKind::Hop
+        self.uri.base().kind == SchemeKind::Hop
     }
 
     /// A hop that dials nothing by the context's net would not use the one before it.
     pub(crate) fn check_after(&self, before: &Self) -> Result<(), UriError> {
-        let base = self.0.base();
+        let base = self.uri.base();
         if base.routed {
             return Ok(());
         }
         let message = format!("`{}` goes its own way: {before} would not be used", base.name);
-        Err(UriError::new(UriErrorKind::Route, self.0.text(), self.0.scheme_span(), message)
+        Err(UriError::new(UriErrorKind::Route, self.uri.text(), self.uri.scheme_span(), message)
             .with_hint("it can only be the first hop, the nearest"))
     }
 
     fn wiring_port(&self) -> Option<u16> {
         match self.scheme().wiring {
-            Wiring::Hop(wiring) => Some(wiring.default_port),
+            Wiring::Hop(wiring) => Some((wiring.default_port)(&self.uri)),
             _ => None,
         }
     }
@@ -138,7 +161,7 @@ impl FromStr for Via {
 /// As a [`Uri`] is shown: in one spelling, without secrets.
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.uri.fmt(f)
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) const HOP: Scheme = Scheme {
     listens: false,
     wants: Allow::EXEC,
     form: Form::Argv,
-    wiring: Wiring::Hop(HopWiring { default_port: 0, net }),
+    wiring: Wiring::Hop(HopWiring { default_port: |_| 0, net }),
     ..BASE
 };
 
