@@ -67,8 +67,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             None => signals.end(listen::one(app, &uri)).await,
         },
         Command::Plan { uri, connecting, format } => explain::plan(app, &uri, &connecting, format).await,
-        Command::Explain { uri, connecting, format } => {
-            signals.end(explain::explain(app, &uri, &connecting, format)).await
+        Command::Explain { uri, connecting, format, html } => {
+            signals.end(explain::explain(app, &uri, &connecting, format, html.as_deref())).await
         }
         Command::Schemes => schemes::run(app),
         Command::Completions { shell } => {

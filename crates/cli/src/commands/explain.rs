@@ -1,5 +1,8 @@
 //! `tuyau plan` and `tuyau explain`.
 
+use std::fs;
+use std::path::Path;
+
 use tuyau::Report;
 use tuyau::report::{Candidate, Outcome};
 
@@ -7,6 +10,7 @@ use crate::app::App;
 use crate::cli::{Connecting, Format};
 use crate::exit::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD};
+use crate::page::page;
 use crate::route::{Routed, route};
 
 pub(crate) async fn plan(
@@ -28,6 +32,7 @@ pub(crate) async fn explain(
     uri: &str,
     connecting: &Connecting,
     format: Format,
+    html: Option<&Path>,
 ) -> Result<(), Failure> {
     let Routed { uri, ctx } = route(uri, connecting, None)?;
     let report = match uri.connect_in(&ctx).await {
@@ -40,6 +45,10 @@ pub(crate) async fn explain(
         Err(tuyau::Error::Connect(error)) => error.report(),
         Err(error) => return Err(error.into()),
     };
+    if let Some(file) = html {
+        fs::write(file, page(&uri.to_string(), &report))
+            .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
+    }
     print(app, &report, format)?;
     if report.winner.is_some() { Ok(()) } else { Err(Failure::Told) }
 }

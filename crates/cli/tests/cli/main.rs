@@ -3,6 +3,7 @@
 mod bridge;
 mod demo;
 mod options;
+mod page;
 mod peers;
 mod signals;
 mod text;
