@@ -48,7 +48,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let app = &app;
     match cli.command {
         Command::Tour { json } => signals.end(tour::run(app, json)).await,
-        Command::Demo(Demo::Server { uri, seen }) => demo::server(app, &uri, seen, &mut signals).await,
+        Command::Demo(Demo::Server { uri, seen, tls }) => {
+            demo::server(app, &uri, seen, &tls, &mut signals).await
+        }
         Command::Demo(Demo::Client { uri, count, connecting }) => {
             signals.end(demo::client(app, &uri, &connecting, count)).await
         }
@@ -59,12 +61,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bridge { listen, connect, max, connecting } => {
             bridge::run(app, &listen, &connect, &connecting, max, &mut signals).await
         }
-        Command::Listen { uri, echo, exec, once, max } => match listen::Service::of(echo, exec) {
-            Some(service) => listen::serve(app, &uri, service, once, max, &mut signals).await,
+        Command::Listen { uri, echo, exec, once, max, tls } => match listen::Service::of(echo, exec) {
+            Some(service) => listen::serve(app, &uri, service, once, max, &tls, &mut signals).await,
             None if max.is_some() => Err(Failure::Usage(
                 "--max has no use without --echo or --exec: the first connection is the only one".into(),
             )),
-            None => signals.end(listen::one(app, &uri)).await,
+            None => signals.end(listen::one(app, &uri, &tls)).await,
         },
         Command::Plan { uri, connecting, format } => explain::plan(app, &uri, &connecting, format).await,
         Command::Explain { uri, connecting, format, html } => {

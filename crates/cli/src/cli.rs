@@ -96,8 +96,62 @@ pub(crate) struct Connecting {
     #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
     #[command(flatten)]
     pub(crate) policy: Policies,
+}
+
+/// How to do TLS where something is connected: each is an option of the one layer that it fits.
+#[cfg(feature = "tls")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct ClientTls {
+    /// The library that does it
+    #[arg(long, value_name = "LIBRARY", value_parser = ["rustls", "openssl"])]
+    pub(crate) tls: Option<String>,
+    /// Trust the authorities in FILE (PEM), not those of the system
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<String>,
+    /// Show the certificate in FILE (PEM), with its chain
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<String>,
+    /// The private key of the certificate (PEM), if it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<String>,
+    /// The name that the server's certificate must have, if it is not the host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// Offer these protocols (ALPN): h2,http/1.1
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) alpn: Option<String>,
+}
+
+/// How to do TLS where something is listened on.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct ServerTls {
+    /// The library that does it
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "LIBRARY", value_parser = ["rustls", "openssl"])]
+    pub(crate) tls: Option<String>,
+    /// Show the certificate in FILE (PEM), with its chain
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<String>,
+    /// The private key of the certificate (PEM), if it is not in the same file
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<String>,
+    /// Clients must show a certificate of the authorities in FILE (PEM)
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<String>,
+    /// Speak these protocols (ALPN): h2,http/1.1
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) alpn: Option<String>,
 }
 
 /// What is forbidden on the way.
@@ -233,6 +287,8 @@ pub(crate) enum Command {
         /// Serve at most so many connections at a time; with --echo or --exec
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "once")]
         max: Option<u32>,
+        #[command(flatten)]
+        tls: ServerTls,
     },
     /// Say what connecting would try and what decides it, without doing anything
     Plan {
@@ -280,6 +336,8 @@ pub(crate) enum Demo {
         /// Append to FILE what each connection looks like from here, as a line of JSON
         #[arg(long, value_name = "FILE")]
         seen: Option<PathBuf>,
+        #[command(flatten)]
+        tls: ServerTls,
     },
     /// Send the lines of standard input and print each answer; or, with -n, pings
     Client {

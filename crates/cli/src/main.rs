@@ -10,6 +10,8 @@ mod app;
 mod cli;
 mod commands;
 mod exit;
+#[cfg(feature = "tls")]
+mod flags;
 mod output;
 mod overrides;
 mod page;

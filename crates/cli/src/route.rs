@@ -3,8 +3,12 @@
 use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
 
-use crate::cli::{Connecting, Policies, Require};
+#[cfg(feature = "tls")]
+use crate::cli::ClientTls;
+use crate::cli::{Connecting, Policies, Require, ServerTls};
 use crate::exit::Failure;
+#[cfg(feature = "tls")]
+use crate::flags::Way;
 use crate::overrides::{Family, Pinned, with_family, with_pinned};
 
 /// Where to, with its hops, and the context to connect in.
@@ -17,6 +21,16 @@ pub(crate) struct Routed {
 /// What `uri` and the options say. `default_port` is that of `uri` if it has none. An option that the way has
 /// no use for is an error.
 pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) -> Result<Routed, Failure> {
+    route_from(None, uri, options, default_port)
+}
+
+/// The same, from what is listened on, which may take some of the options.
+pub(crate) fn route_from(
+    listen: Option<&mut Uri>,
+    uri: &str,
+    options: &Connecting,
+    default_port: Option<u16>,
+) -> Result<Routed, Failure> {
     let Connecting {
         ipv4,
         ipv6,
@@ -25,9 +39,14 @@ pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) 
         hops,
         #[cfg(any(feature = "socks5", feature = "http"))]
         proxy_from_env,
+        #[cfg(feature = "tls")]
+        tls,
         policy,
     } = options;
-    let uri = hops.0.iter().cloned().fold(typed(uri)?, Uri::via);
+    let (mut uri, mut hops) = (typed(uri)?, hops.0.clone());
+    #[cfg(feature = "tls")]
+    give(tls, &mut Way { listen, hops: &mut hops, connect: Some(&mut uri) })?;
+    let uri = hops.into_iter().fold(uri, Uri::via);
     #[cfg(any(feature = "socks5", feature = "http"))]
     let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
     let mut ctx = tuyau::context();
@@ -54,6 +73,17 @@ pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) 
         ctx = with_pinned(ctx, resolve.clone(), family);
     }
     Ok(Routed { uri, ctx })
+}
+
+#[cfg(feature = "tls")]
+fn give(options: &ClientTls, way: &mut Way<'_>) -> Result<(), Failure> {
+    let ClientTls { tls, cacert, cert, key, sni, alpn } = options;
+    way.give_each("--tls", "backend", tls.as_deref())?;
+    way.give("--cacert", "cacert", cacert.as_deref())?;
+    way.give("--cert", "cert", cert.as_deref())?;
+    way.give("--key", "key", key.as_deref())?;
+    way.give("--sni", "sni", sni.as_deref())?;
+    way.give("--alpn", "alpn", alpn.as_deref())
 }
 
 /// `uri`, through the proxy that the environment asks for.
@@ -150,8 +180,20 @@ pub(crate) fn typed(uri: &str) -> Result<Uri, Failure> {
 }
 
 /// The same, to listen on for others.
-pub(crate) fn to_listen(uri: &str) -> Result<Uri, Failure> {
-    let uri = typed(uri)?;
+#[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "what takes options is left out"))]
+pub(crate) fn to_listen(uri: &str, options: Option<&ServerTls>) -> Result<Uri, Failure> {
+    let mut uri = typed(uri)?;
+    #[cfg(feature = "tls")]
+    if let Some(ServerTls { tls, cert, key, client_ca, alpn }) = options {
+        let mut way = Way { listen: Some(&mut uri), hops: &mut [], connect: None };
+        way.give("--tls", "backend", tls.as_deref())?;
+        way.give("--cert", "cert", cert.as_deref())?;
+        way.give("--key", "key", key.as_deref())?;
+        way.give("--client-ca", "client-ca", client_ca.as_deref())?;
+        way.give("--alpn", "alpn", alpn.as_deref())?;
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = options;
     if uri.scheme().name == "mem" {
         return Err(Failure::Usage(format!(
             "{uri} is inside this process, where nobody else can connect to it: unix:@{} is for all on this machine",

@@ -6,6 +6,9 @@ use tuyau_tokio::{EXEC, FIFO, UNIX};
 use tuyau_tokio::{MEM, STDIO, TCP};
 
 use crate::hops::{exec, http, socks5};
+#[cfg(feature = "tls")]
+use crate::layers::NESTED;
+use crate::layers::tls;
 use crate::uri::{OptionInfo, TCP_OPTIONS};
 use crate::{Allow, Uri, UriError};
 
@@ -59,11 +62,10 @@ pub enum SchemeKind {
 pub(crate) enum Wiring {
     /// By its address: see `uri/apply.rs`.
     Transport,
-    #[expect(dead_code, reason = "no layer yet")]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "this build has no layer"))]
     Layer(LayerWiring),
     Hop(HopWiring),
     /// It stands for these, outermost first.
-    #[expect(dead_code, reason = "no layer yet")]
     Short(&'static [&'static str]),
 }
 
@@ -136,6 +138,8 @@ impl Scheme {
             (SchemeKind::Transport, "exec" | "sh") => vec![EXEC.erase()],
             #[cfg(unix)]
             (SchemeKind::Transport, "fifo") => vec![FIFO.erase()],
+            #[cfg(feature = "tls")]
+            (SchemeKind::Layer, "tls") => vec![tuyau_tls::TLS.erase(), NESTED.erase()],
             _ => Vec::new(),
         }
     }
@@ -163,7 +167,7 @@ pub(crate) const BASE: Scheme = Scheme {
     wiring: Wiring::Transport,
 };
 
-static SCHEMES: [Scheme; 8] = [
+static SCHEMES: [Scheme; 9] = [
     Scheme {
         name: "tcp",
         what: "TCP, to a name or address and a port",
@@ -174,6 +178,7 @@ static SCHEMES: [Scheme; 8] = [
         own_options: TCP_OPTIONS,
         ..BASE
     },
+    tls::TLS,
     Scheme {
         name: "unix",
         available: cfg!(unix),
@@ -241,14 +246,13 @@ static SCHEMES: [Scheme; 8] = [
     },
 ];
 
-static HOPS: [Scheme; 4] = [socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, exec::HOP];
+static HOPS: [Scheme; 5] = [socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, http::HTTPS, exec::HOP];
 
 /// Schemes that people have reason to try, but no version has yet, or none ever will; and what to
 /// do in their place.
-pub(crate) static ABSENT: [(&str, &str); 14] = [
-    ("tls", "this version has no TLS"),
-    ("https", "this version has no TLS"),
-    ("wss", "this version has no TLS and no WebSocket"),
+pub(crate) static ABSENT: [(&str, &str); 13] = [
+    ("https", "HTTP is a protocol, not a transport: connect to tls://host:443 and speak it"),
+    ("wss", "this version has no WebSocket"),
     ("http", "HTTP is a protocol, not a transport: connect to tcp://host:80 and speak it"),
     ("ws", "this version has no WebSocket"),
     ("ssh", "this version has no SSH of its own: exec:ssh host command runs OpenSSH's"),

@@ -8,7 +8,7 @@ use crate::cli::Connecting;
 use crate::exit::{Failure, in_a_line};
 use crate::output::{Output, Visible};
 use crate::relay::{AtEnd, Buffers, relay, reset};
-use crate::route::{Routed, route, to_listen};
+use crate::route::{Routed, route_from, to_listen};
 use crate::signals::Signals;
 
 pub(crate) async fn run(
@@ -19,8 +19,8 @@ pub(crate) async fn run(
     max: u32,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let near = to_listen(listen_on)?;
-    let Routed { uri: far, ctx } = route(connect_to, connecting, None)?;
+    let mut near = to_listen(listen_on, None)?;
+    let Routed { uri: far, ctx } = route_from(Some(&mut near), connect_to, connecting, None)?;
     far.require_port(&ctx).await?;
     let there = There { ctx: far.apply(ctx)?, shown: Visible(&far.to_string()).to_string() };
     raise_open_files();

@@ -12,7 +12,7 @@ use tuyau::{Context, Flow, Uri};
 use super::connect::stdio;
 use super::listen::{listen, peer, until_signal};
 use crate::app::App;
-use crate::cli::Connecting;
+use crate::cli::{Connecting, ServerTls};
 use crate::exit::{Chain, Failure};
 use crate::output::{Count, Took, Visible};
 use crate::pingpong::{self, Client, Lines, PingPongError};
@@ -43,9 +43,10 @@ pub(crate) async fn server(
     app: &App,
     uri: &str,
     seen: Option<PathBuf>,
+    tls: &ServerTls,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let uri = to_listen(uri)?;
+    let uri = to_listen(uri, Some(tls))?;
     let ctx = tuyau::context().under(pingpong::defaults());
     let listener = listen(app, &uri, &ctx).await?;
     let local: Arc<str> = listener.local().to_string().into();

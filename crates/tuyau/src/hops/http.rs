@@ -17,6 +17,15 @@ pub(crate) const HTTP: Scheme = Scheme {
     ..BASE
 };
 
+pub(crate) const HTTPS: Scheme = Scheme {
+    name: "https",
+    what: "an HTTP proxy, reached over TLS",
+    example: "https://proxy.example",
+    available: cfg!(all(feature = "http", feature = "tls")),
+    wiring: Wiring::Short(&["http", "tls"]),
+    ..HTTP
+};
+
 /// As curl has them: by TLS 443, else 1080.
 fn default_port(uri: &crate::Uri) -> u16 {
     if uri.layers().any(|layer| layer.name == "tls") { 443 } else { 1080 }

@@ -25,6 +25,8 @@ use parse::{Role, Stack, UriOption};
 #[cfg(unix)]
 pub(crate) use apply::to_path;
 pub(crate) use host::Host;
+#[cfg(feature = "tls")]
+pub(crate) use options::{OPTION, boolean, file};
 pub(crate) use options::{TCP_OPTIONS, Use, assign};
 pub(crate) use parse::{Address, Role as UriRole, parse};
 

@@ -1,6 +1,7 @@
 //! Options: what stands after the question mark, and what consumes it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tuyau_core::names::{ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE};
@@ -43,26 +44,26 @@ pub(crate) static ATTEMPTS: &[OptionInfo] = &[
         what: "how long connecting may take in all; unlimited by default. Only ever shortens",
         example: "5s",
         bind: |ctx, value| shorten(ctx, &DEADLINE, value),
-        ..BASE
+        ..OPTION
     },
     OptionInfo {
         name: "attempt-timeout",
         what: "how long the attempt on one address may take; unlimited by default. Only ever shortens",
         example: "2s",
         bind: |ctx, value| shorten(ctx, &ATTEMPT_TIMEOUT, value),
-        ..BASE
+        ..OPTION
     },
     OptionInfo {
         name: "attempt-delay",
         what: "how long until the next address joins the race; 250ms by default",
         example: "100ms",
         bind: |ctx, value| Ok(ctx.with(&ATTEMPT_DELAY, duration(value)?)),
-        ..BASE
+        ..OPTION
     },
 ];
 
 /// What most options are.
-pub(crate) const BASE: OptionInfo = OptionInfo {
+pub(crate) const OPTION: OptionInfo = OptionInfo {
     name: "",
     layer: None,
     what: "",
@@ -74,7 +75,7 @@ pub(crate) const BASE: OptionInfo = OptionInfo {
     bind: |ctx, _| Ok(ctx),
 };
 
-const TCP: OptionInfo = OptionInfo { layer: Some("tcp"), listens: true, ..BASE };
+const TCP: OptionInfo = OptionInfo { layer: Some("tcp"), listens: true, ..OPTION };
 
 /// Of TCP.
 pub(crate) static TCP_OPTIONS: &[OptionInfo] = &[
@@ -293,6 +294,11 @@ impl Uri {
         self.spellings(name, Use::Connect)
     }
 
+    /// The same, when listening.
+    pub fn listen_option_spellings(&self, name: &str) -> Vec<String> {
+        self.spellings(name, Use::Listen)
+    }
+
     fn spellings(&self, name: &str, to: Use) -> Vec<String> {
         let parts: Vec<_> = self.stack.parts().collect();
         let found = consumers(self, &UriOption::added(name, ""), to);
@@ -374,12 +380,16 @@ fn shorten(ctx: Context, key: &'static Key<Duration>, text: &str) -> Result<Cont
     Ok(ctx.with(key, bound.map_or(wanted, |bound| bound.min(wanted))))
 }
 
-fn boolean(text: &str) -> Result<bool, &'static str> {
+pub(crate) fn boolean(text: &str) -> Result<bool, &'static str> {
     match text {
         "" | "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("true or false"),
     }
+}
+
+pub(crate) fn file(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("the path of a file") } else { Ok(text.into()) }
 }
 
 fn keepalive(ctx: Context, text: &str) -> Result<Context, &'static str> {
