@@ -198,6 +198,11 @@ impl HttpConnect {
                 (Authentication, hint)
             }
             400 => (Protocol, "the proxy could not make sense of the request: is it an HTTP proxy?"),
+            // What tinyproxy says to a wrong password.
+            401 if self.credentials.is_some() => {
+                what = format!("{proxy} does not accept the user name or password");
+                (Authentication, "check user name and password of the proxy, and that it is one")
+            }
             401 => (Authentication, "that is what a web server says, not a proxy: is it the right port?"),
             403 => (Refused, "the proxy's rules forbid this name or port: ask who runs it, or take another"),
             404 => (NotFound, "the proxy does not know the name; or it's a web server, not a proxy"),
