@@ -6,7 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -83,6 +83,8 @@ fn curl(proxy: u16, target: u16, pages: usize, at_once: usize) -> f64 {
         curl.args(["-Z", "--parallel-immediate", "--parallel-max", &at_once.to_string()]);
     }
     curl.args(["-o", "/dev/null", &format!("http://127.0.0.1:{target}/[1-{pages}]")]);
+    // -Z shows its progress whatever it is told.
+    curl.stderr(Stdio::null());
     let began = Instant::now();
     assert!(curl.status().expect("it runs").success());
     began.elapsed().as_secs_f64()

@@ -218,8 +218,8 @@ impl HttpConnect {
             300..=399 => {
                 (Protocol, "a proxy redirects nobody: that looks like a web server, or a login page")
             }
-            400..=499 => (Refused, "the proxy refuses the request"),
-            500..=599 => (Unreachable, "the proxy could not do it: its log may say why"),
+            _ if head.status / 100 == 4 => (Refused, "the proxy refuses the request"),
+            _ if head.status / 100 == 5 => (Unreachable, "the proxy could not do it: its log may say why"),
             _ => (Other, "the answer is not one of RFC 9110"),
         };
         if !body.is_empty() {
