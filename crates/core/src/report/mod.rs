@@ -45,7 +45,7 @@ mod text;
 mod trail;
 mod words;
 
-pub(crate) use words::safe;
+pub use words::{safe, took};
 
 use alloc::string::String;
 use alloc::vec::Vec;
