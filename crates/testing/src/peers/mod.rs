@@ -10,7 +10,7 @@ mod redis;
 mod server;
 
 pub use install::{command, require};
-pub use postgres::postgres;
+pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
 pub use redis::redis;
 pub use server::Server;
