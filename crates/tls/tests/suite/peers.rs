@@ -1,6 +1,7 @@
 //! Against other programs: OpenSSL's own, nginx and curl.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use tuyau_core::names::{ALPN, NEGOTIATED_ALPN, SECURITY};
@@ -146,10 +147,16 @@ async fn openssl_as_client() {
             let mut command = peers::command("openssl", "openssl");
             command.args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "a.test"]);
             command.args(["-verify_hostname", "a.test", "-verify_return_error", "-CAfile", &cacert]);
-            command.args(["-cert", &chain, "-key", &key, "-alpn", "x,y", "-quiet", "-no_ign_eof", version]);
-            let said =
-                tokio::task::spawn_blocking(move || peers::run(command, b"hello\n")).await.expect("it ran");
-            assert_eq!(said.code(0).text(), "hello\n", "{backend} {version}");
+            command.args(["-cert", &chain, "-key", &key, "-alpn", "x,y", "-quiet", version]);
+            let said = move || {
+                let mut peer = Peer::spawn(&mut command);
+                // It ends with its input.
+                let mut stdin = peer.stdin();
+                stdin.write_all(b"hello\n").expect("it reads");
+                peer.line("hello")
+            };
+            let said = tokio::task::spawn_blocking(said).await.expect("it ran");
+            assert_eq!(said, "hello", "{backend} {version}");
         }
         task.abort();
     }
@@ -169,6 +176,7 @@ fn nginx(place: &Place, ca: &Ca, lines: &str) -> (Peer, u16) {
              client_body_temp_path {dir}/1; proxy_temp_path {dir}/2; fastcgi_temp_path {dir}/3;\n\
              uwsgi_temp_path {dir}/4; scgi_temp_path {dir}/5;\n\
              server {{ listen 127.0.0.1:{port} ssl http2; ssl_certificate {chain}; ssl_certificate_key {key};\n\
+             ssl_protocols TLSv1.2 TLSv1.3;\n\
              {lines}\n\
              location / {{ return 200 \"$ssl_protocol $ssl_alpn_protocol $ssl_client_s_dn\\n\"; }} }} }}\n"
         ),
@@ -177,8 +185,8 @@ fn nginx(place: &Place, ca: &Ca, lines: &str) -> (Peer, u16) {
     let mut command = peers::command("nginx", "nginx-light");
     command.args(["-c", &config, "-p", &dir.to_string(), "-e", "stderr"]);
     let mut peer = Peer::spawn(&mut command);
-    peer.error_line("start");
-    // It listens before it says that much.
+    // It listens before it says this.
+    peer.error_line("getrlimit");
     (peer, port)
 }
 
@@ -265,7 +273,10 @@ async fn http(backend: Backend, ca: &Ca) -> (tokio::task::JoinHandle<()>, u16) {
         flow.shutdown().await.expect("shutdown");
         let _ = flow.read(&mut [0]).await;
     });
-    (tokio::spawn(async move { drop(served.await) }), address.port())
+    let task = tokio::spawn(async move {
+        served.await;
+    });
+    (task, address.port())
 }
 
 #[tokio::test]
@@ -274,7 +285,6 @@ async fn a_plain_server_is_shown() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("listen");
     let port = listener.local_addr().expect("bound").port();
     let task = std::thread::spawn(move || {
-        use std::io::Write;
         for _ in BOTH {
             let (mut client, _) = listener.accept().expect("accept");
             client.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").expect("write");

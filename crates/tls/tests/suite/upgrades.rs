@@ -32,7 +32,7 @@ async fn starttls() {
     command.args(["-n", "-l", &format!("127.0.0.1:{port}"), "--tlscert", &chain, "--tlskey", &key, "-d"]);
     command.env("PYTHONUNBUFFERED", "1");
     let mut peer = Peer::spawn(&mut command);
-    peer.error_line("Starting asyncio loop");
+    peer.error_line("Server is listening");
     for backend in BOTH {
         let ctx = upgrading(backend, &ca);
         let mut flow = dial(port).await;
