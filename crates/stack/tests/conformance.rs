@@ -20,7 +20,7 @@ async fn clean_v6() -> Pair {
 async fn small_buffers() -> Pair {
     let runtime = tuyau_tokio::runtime();
     let (here, there) = Link::new(runtime.clone(), Conditions::new(), 1).ends();
-    let config = |last| Config::new().address([10, 0, 0, last], 24).buffers(4 << 10, 4 << 10).seed(3);
+    let config = |last| Config::new().address([10, 0, 0, last], 24).buffers(16 << 10, 16 << 10).seed(3);
     let client = Stack::new(config(1), here, runtime.clone()).expect("a stack");
     let server = Stack::new(config(2), there, runtime).expect("a stack");
     pair_of(&[client, server], "10.0.0.2:0").await
@@ -66,7 +66,7 @@ async fn one() -> NetCase {
         listen: || Target::Addr(([10, 0, 0, 1], 0).into()),
         ctx: tuyau_tokio::derivations(Context::new()),
         name: Some("localhost"),
-        no_name: Some("nobody.example"),
+        no_name: None,
         unsupported: Target::path("/tmp/s"),
         keep: Box::new(other),
     }

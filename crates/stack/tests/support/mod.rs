@@ -8,17 +8,17 @@ use tuyau_stack::{Conditions, Config, Link, Stack};
 use tuyau_testing::Pair;
 
 /// What configures a connect: nothing but time.
-pub fn cx() -> ConnectCx<'static> {
+pub(crate) fn cx() -> ConnectCx<'static> {
     ConnectCx::new(&tuyau_tokio::derivations(Context::new())).expect("a context")
 }
 
 /// Two stacks on one wire: 10.0.0.1 and fd00::1, 10.0.0.2 and fd00::2.
-pub fn stacks(conditions: Conditions, seed: u64) -> [Stack; 2] {
+pub(crate) fn stacks(conditions: Conditions, seed: u64) -> [Stack; 2] {
     linked(conditions, seed).1
 }
 
 /// Likewise, with the wire.
-pub fn linked(conditions: Conditions, seed: u64) -> (Link, [Stack; 2]) {
+pub(crate) fn linked(conditions: Conditions, seed: u64) -> (Link, [Stack; 2]) {
     let runtime = tuyau_tokio::runtime();
     let link = Link::new(runtime.clone(), conditions, seed);
     let (here, there) = link.ends();
@@ -28,13 +28,13 @@ pub fn linked(conditions: Conditions, seed: u64) -> (Link, [Stack; 2]) {
     (link, [stack(1, here), stack(2, there)])
 }
 
-pub fn config(last: u8) -> Config {
+pub(crate) fn config(last: u8) -> Config {
     let v6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
     Config::new().address([10, 0, 0, last], 24).address(v6, 64)
 }
 
 /// A flow from the first stack to the second, which listens on `on`.
-pub async fn pair_of(stacks: &[Stack], on: &str) -> Pair {
+pub(crate) async fn pair_of(stacks: &[Stack], on: &str) -> Pair {
     let cx = cx();
     let mut listener = stacks[1].listen(&addr(on), &cx).await.expect("listen");
     let target = listener.local();
@@ -42,10 +42,10 @@ pub async fn pair_of(stacks: &[Stack], on: &str) -> Pair {
     Pair::new(client.expect("connect"), server).keep(listener).keep(stacks.to_vec())
 }
 
-pub async fn accept(listener: &mut Listener) -> Flow {
+pub(crate) async fn accept(listener: &mut Listener) -> Flow {
     listener.accept().await.expect("accept").finish().await.expect("no handshake")
 }
 
-pub fn addr(text: &str) -> Target {
+pub(crate) fn addr(text: &str) -> Target {
     Target::Addr(text.parse::<SocketAddr>().expect("an address"))
 }
