@@ -22,6 +22,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         false
     }
 
+    /// How far the connection to the proxy must be protected, at least.
+    fn wants(&self) -> Protection {
+        Protection::Clear
+    }
+
     /// The request for `target`, before anything is dialled: what can't be asked for costs no packet.
     fn request(&self, target: &Target) -> Result<Vec<u8>, ConnectError>;
 
@@ -137,6 +142,11 @@ impl<D: Dialect> Beyond<D> {
         let request = dialect.request(target)?;
         let flow = cx.resolve(outer).await?.into_flow();
         let security = flow.fact(&SECURITY).unwrap_or_default();
+        if security < dialect.wants() {
+            let what = format!("{shown} is to be reached over TLS, and the context reaches it in clear text");
+            return Err(ConnectError::new(ConnectErrorKind::Misuse, what)
+                .with_hint("offer TLS in the context that the proxy is dialled in; nothing was sent"));
+        }
         let asked = Asked { proxy: shown, target, cx };
         let who_looks_up = match target {
             Target::Name { .. } => " (looked up by the proxy)",

@@ -52,7 +52,7 @@ pub struct EnvProxy {
 pub enum EnvScheme {
     /// [`HttpConnect`]; this is what a value without a scheme means.
     Http,
-    /// [`HttpConnect`], reached over TLS.
+    /// [`HttpConnect`], [over TLS](HttpConnect::over_tls).
     Https,
     /// [`Socks5`], names looked up here.
     Socks5,
@@ -231,7 +231,8 @@ impl EnvProxy {
         &self.variable
     }
 
-    /// How one talks to it. For [`EnvScheme::Https`] the context that reaches it must offer TLS.
+    /// How one talks to it. For [`EnvScheme::Https`] the context that reaches it must offer TLS: the hop
+    /// refuses clear text.
     pub fn scheme(&self) -> EnvScheme {
         self.scheme
     }
@@ -253,6 +254,7 @@ impl EnvProxy {
         match scheme {
             EnvScheme::Http | EnvScheme::Https => {
                 let hop = HttpConnect::new().set_by(variable);
+                let hop = if *scheme == EnvScheme::Https { hop.over_tls() } else { hop };
                 Box::new(match credentials {
                     Some(credentials) => hop.with_credentials(credentials.clone()),
                     None => hop,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tuyau_core::names::{ALPN, NET, PORT, SERVER_NAME};
+use tuyau_core::names::{ALPN, NET, POLICY, PORT, SERVER_NAME};
 use tuyau_core::{Context, SharedNet};
 
 use crate::schemes::{SchemeKind, Wiring};
@@ -111,9 +111,10 @@ impl Via {
             return Err(uri.user_is_unused());
         }
         if self.stands_alone() {
-            return (wiring.net)(uri, ctx.clone());
+            return (wiring.net)(uri, ctx.clone().without(&POLICY));
         }
-        let mut outer = ctx.clone().without(&SERVER_NAME).without(&ALPN);
+        // The policy comes to each hop with the resolution, as far as it is for hops.
+        let mut outer = ctx.clone().without(&SERVER_NAME).without(&ALPN).without(&POLICY);
         if uri.port().is_none() && uri.host().is_some() {
             outer = outer.with(&PORT, (wiring.default_port)(uri));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Hop, SharedNet, Target};
+use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Hop, Protection, SharedNet, Target};
 
 use crate::Credentials;
 use crate::beyond::{Asked, Beyond, Dialect, cant, without_zone};
@@ -25,10 +25,11 @@ const MAX_BODY: usize = 4096;
 /// An HTTP proxy that one goes through by CONNECT, with no authentication or with user name and password
 /// (Basic, RFC 7617). Names are looked up by the proxy.
 ///
-/// Where the context reaches the proxy by TLS, this is an `https://` proxy. With clear text in between,
-/// the password goes over the wire as it is.
+/// Where the context reaches the proxy by TLS, this is an `https://` proxy: [`over_tls`](Self::over_tls)
+/// insists on it. With clear text in between, the password goes over the wire as it is.
 #[derive(Clone, Debug, Default)]
 pub struct HttpConnect {
+    tls: bool,
     credentials: Option<Credentials>,
     set_by: Option<Arc<str>>,
 }
@@ -43,6 +44,12 @@ impl HttpConnect {
     /// colon in it (RFC 7617 section 2).
     pub fn with_credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
+        self
+    }
+
+    /// Sends nothing to a proxy that the context does not reach by something encrypted.
+    pub fn over_tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -62,24 +69,31 @@ impl Hop for HttpConnect {
 
 impl Dialect for HttpConnect {
     fn scheme(&self) -> &'static str {
-        "http"
+        if self.tls { "https" } else { "http" }
+    }
+
+    fn wants(&self) -> Protection {
+        if self.tls { Protection::Encrypted } else { Protection::Clear }
     }
 
     fn request(&self, target: &Target) -> Result<Vec<u8>, ConnectError> {
         let authority = match target {
-            Target::Addr(address) => without_zone("http", *address)?.to_string(),
+            Target::Addr(address) => without_zone(self.scheme(), *address)?.to_string(),
             Target::Name { host, port } => {
                 // The characters of a name (RFC 3986 section 3.2.2), without escapes.
                 let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
                 if host.is_empty() || host.len() > 255 || !host.bytes().all(is_plain) {
-                    let what =
-                        format!("http can't pass on `{}` as the name of a host", line(host.as_bytes()));
+                    let what = format!(
+                        "{} can't pass on `{}` as the name of a host",
+                        self.scheme(),
+                        line(host.as_bytes())
+                    );
                     return Err(ConnectError::new(ConnectErrorKind::Misuse, what)
                         .with_hint("write international names in their ASCII form (xn--…)"));
                 }
                 format!("{host}:{port}")
             }
-            other => return Err(cant("http", other)),
+            other => return Err(cant(self.scheme(), other)),
         };
         let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
         if let Some(credentials) = &self.credentials {
@@ -198,6 +212,11 @@ impl HttpConnect {
                 (Authentication, hint)
             }
             400 => (Protocol, "the proxy could not make sense of the request: is it an HTTP proxy?"),
+            // What tinyproxy says to a wrong password.
+            401 if self.credentials.is_some() => {
+                what = format!("{proxy} does not accept the user name or password");
+                (Authentication, "check user name and password of the proxy, and that it is one")
+            }
             401 => (Authentication, "that is what a web server says, not a proxy: is it the right port?"),
             403 => (Refused, "the proxy's rules forbid this name or port: ask who runs it, or take another"),
             404 => (NotFound, "the proxy does not know the name; or it's a web server, not a proxy"),
@@ -213,8 +232,8 @@ impl HttpConnect {
             300..=399 => {
                 (Protocol, "a proxy redirects nobody: that looks like a web server, or a login page")
             }
-            400..=499 => (Refused, "the proxy refuses the request"),
-            500..=599 => (Unreachable, "the proxy could not do it: its log may say why"),
+            _ if head.status / 100 == 4 => (Refused, "the proxy refuses the request"),
+            _ if head.status / 100 == 5 => (Unreachable, "the proxy could not do it: its log may say why"),
             _ => (Other, "the answer is not one of RFC 9110"),
         };
         if !body.is_empty() {

@@ -151,6 +151,11 @@ impl Header {
         self
     }
 
+    /// Whether it has a checksum; one that was read is right.
+    pub fn has_checksum(&self) -> bool {
+        self.checksummed
+    }
+
     /// The version.
     pub fn version(&self) -> Version {
         self.version

@@ -97,7 +97,7 @@ impl Dialect for Socks5 {
             Ok(bound) => Ok((handshake.into_flow(), bound)),
             Err(Trouble::Told(error)) => Err(error),
             Err(Trouble::Broken(broken, when)) => {
-                let hint = "the proxy closed instead of answering: its log may say why";
+                let hint = "the proxy gives no reason (`ssh -D` never does): its log may tell why";
                 Err(broken.explain(asked.proxy, when, &handshake, hint))
             }
         }

@@ -12,19 +12,24 @@ fn by_proxy() -> Socks5 {
     Socks5::new().lookup_by_proxy()
 }
 
+/// A report, its lines in one.
+fn words(report: tuyau_core::Report) -> String {
+    format!("{report:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[tokio::test]
 async fn explain_says_who_looked_the_name_up() {
     let proxy = microsocks(None);
     let (_listener, port) = listening().await;
     let far = to(local(proxy.port()).via(Box::new(by_proxy())), "localhost", port);
-    let report = format!("{:#}", far.explain().await);
+    let report = words(far.explain().await);
     assert!(report.contains(&format!("socks5h localhost:{port} (looked up by the proxy)")), "{report}");
     assert!(
         report.contains(&format!("socks5h://127.0.0.1:{} looks names up itself", proxy.port())),
         "{report}"
     );
     let here = to(local(proxy.port()).via(Box::new(Socks5::new())), "localhost", port);
-    let report = format!("{:#}", here.explain().await);
+    let report = words(here.explain().await);
     assert!(report.contains(&format!("socks5 127.0.0.1:{port}")), "{report}");
     assert!(!report.contains("looked up by the proxy"), "{report}");
     // Where the net is asked for a name itself.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tuyau_core::names::{DEADLINE, LOCAL, NEGOTIATED_ALPN, PEER, SECURITY};
 use tuyau_core::{Ask, ConnectCx, ConnectErrorKind, Context, Flow, Hop, Protection, Target};
-use tuyau_proxy::{Answer, Credentials, HttpConnect, Socks5, Tunnel};
+use tuyau_proxy::{Answer, Credentials, HttpConnect, Socks5, Socks5Server, Tunnel};
+use tuyau_tokio::{derivations, duplex};
 
 use crate::support::{listening, local, played, script, text, through, to};
 
@@ -420,4 +423,63 @@ async fn dropping_it_closes_the_connection_to_the_proxy() {
     };
     drop(connecting);
     assert_eq!(flow.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// What a peer says, that may look right for a while.
+fn anything() -> impl Strategy<Value = Vec<u8>> {
+    let starts = [
+        &b""[..],
+        b"\x05",
+        b"\x05\x00",
+        b"\x05\x00\x05\x00\x00",
+        b"\x05\x00\x05\x00\x00\x03",
+        b"\x05\x02\x01\x00",
+        b"\x05\x01\x00\x05\x01\x00",
+        b"\x05\x01\x00\x05\x01\x00\x03",
+        b"HTTP/1.1 ",
+        b"HTTP/1.1 100 x\r\n",
+        b"HTTP/1.1 407 x\r\nProxy-Authenticate: ",
+        b"HTTP/1.1 200 x\r\n\r\n",
+        b"HTTP/1.1 500 x\r\nContent-Length: ",
+    ];
+    (0..starts.len(), vec(any::<u8>(), 0..600)).prop_map(move |(start, rest)| [starts[start], &rest].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn arbitrary_answers_and_requests_never_panic_or_hang(says in anything(), with_password: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let (said, me) = (says.clone(), Credentials::new("me", "secret"));
+            let ctx = played(move |mut flow| {
+                let said = said.clone();
+                async move {
+                    let _ = flow.write_all(&said).await;
+                    let _ = flow.shutdown().await;
+                    while flow.read(&mut [0; 512]).await.is_ok_and(|n| n > 0) {}
+                }
+            });
+            let (socks, http) = (by_proxy(), HttpConnect::new());
+            let (socks, http) = match with_password {
+                true => (socks.with_credentials(me.clone()), http.with_credentials(me)),
+                false => (socks, http),
+            };
+            for result in [through(&ctx, socks, &name()).await, through(&ctx, http, &name()).await] {
+                if let Err(error) = result {
+                    assert!(error.hint().is_some() && !text(&error).contains('\x1b'), "{error:?}");
+                }
+            }
+            let nobody = Socks5Server::new(derivations(Context::new())).unwrap();
+            let (mut client, theirs) = duplex();
+            let saying = async {
+                let _ = client.write_all(&says).await;
+                let _ = client.shutdown().await;
+                while client.read(&mut [0; 512]).await.is_ok_and(|n| n > 0) {}
+            };
+            let (served, ()) = tokio::join!(nobody.serve(theirs), saying);
+            assert!(served.is_err());
+        });
+    }
 }

@@ -134,7 +134,7 @@ async fn it_lets_in_only_whom_it_knows() {
         let (got, kind, text) = answers(server().with_user(me()), says).await;
         assert_eq!(got.escape_ascii().to_string(), answer.escape_ascii().to_string(), "{text}");
         assert_eq!(kind, ConnectErrorKind::Authentication);
-        assert!(!text.contains("secret") && !text.contains("wrong\u{20}"), "{text}");
+        assert!(!text.to_lowercase().contains("secret"), "{text}");
     }
     assert!(!format!("{:?}", server().with_user(me())).contains("secret"));
 }

@@ -75,7 +75,7 @@ pub fn dante(method: &str) -> Proxy {
     Proxy::start(place, port, &mut command)
 }
 
-/// `ssh -D`: SOCKS5 by OpenSSH's client, through `sshd`. It says yes before it has connected.
+/// `ssh -D`: SOCKS5 by OpenSSH's client, through `sshd`. It hangs up on what it can't connect.
 ///
 /// # Panics
 /// If it is not installed.
