@@ -25,12 +25,14 @@ pub(crate) struct Channel {
     half: Arc<ChannelWriteHalf<Msg>>,
     inbox: Arc<Inbox>,
     session: Arc<Session>,
+    /// We have sent the end.
+    ended: bool,
 }
 
 impl Channel {
     pub(crate) fn new(half: ChannelWriteHalf<Msg>, session: Arc<Session>) -> Self {
-        let inbox = session.inboxes().take(half.id());
-        Self { half: Arc::new(half), inbox, session }
+        let inbox = session.inboxes().open(half.id());
+        Self { half: Arc::new(half), inbox, session, ended: false }
     }
 
     pub(crate) fn half(&self) -> &ChannelWriteHalf<Msg> {
@@ -68,7 +70,11 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         self.inbox.abandon();
-        self.session.close(self.half.clone());
+        // Once both sides have sent the end the server closes the channel, when it has passed everything
+        // on; what is still with it would be lost if we did.
+        if !(self.ended && self.inbox.has_ended()) {
+            self.session.close(self.half.clone());
+        }
     }
 }
 
@@ -209,7 +215,10 @@ impl RawFlow for ChannelFlow {
                     self.sending = Some(Box::pin(async move { half.eof().await }));
                     self.write = WriteSide::Ending;
                 }
-                WriteSide::Ending => self.write = WriteSide::Ended,
+                WriteSide::Ending => {
+                    self.write = WriteSide::Ended;
+                    self.channel.ended = true;
+                }
                 WriteSide::Ended => return Poll::Ready(Ok(())),
             }
         }

@@ -13,7 +13,7 @@ use tuyau_core::{ConnectError, Target};
 
 use crate::channel::Channel;
 use crate::exec::Exit;
-use crate::inbox::Inboxes;
+use crate::inbox::{Inbox, Inboxes};
 use crate::known_hosts::{KnownHost, describe};
 use crate::listen::Forwards;
 use crate::session::Session;
@@ -120,6 +120,12 @@ impl Drop for Client {
 }
 
 impl Client {
+    fn inbox(&self, id: ChannelId, put: impl FnOnce(&Inbox)) {
+        if let Some(inbox) = self.shared.inboxes.of(id) {
+            put(&inbox);
+        }
+    }
+
     fn accept(&self, channel: RusshChannel<Msg>) -> Option<Channel> {
         let session = self.shared.session.get()?.upgrade()?;
         Some(Channel::new(channel.split().1, session))
@@ -158,7 +164,7 @@ impl Handler for Client {
         data: &[u8],
         _: &mut russh::client::Session,
     ) -> Result<(), Fault> {
-        let inbox = self.shared.inboxes.of(id);
+        let Some(inbox) = self.shared.inboxes.of(id) else { return Ok(()) };
         if inbox.put(data) {
             self.shared.stalled.store(true, Ordering::SeqCst);
             inbox.room().await;
@@ -175,14 +181,14 @@ impl Handler for Client {
         _: &mut russh::client::Session,
     ) -> Result<(), Fault> {
         // SSH_EXTENDED_DATA_STDERR; there are no others.
-        if kind == 1 {
-            self.shared.inboxes.of(id).put_error(data);
+        if let (1, Some(inbox)) = (kind, self.shared.inboxes.of(id)) {
+            inbox.put_error(data);
         }
         Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut russh::client::Session) -> Result<(), Fault> {
-        self.shared.inboxes.of(id).end();
+        self.inbox(id, |inbox| inbox.end());
         Ok(())
     }
 
@@ -192,12 +198,23 @@ impl Handler for Client {
     }
 
     async fn channel_success(&mut self, id: ChannelId, _: &mut russh::client::Session) -> Result<(), Fault> {
-        self.shared.inboxes.of(id).reply(true);
+        self.inbox(id, |inbox| inbox.reply(true));
         Ok(())
     }
 
     async fn channel_failure(&mut self, id: ChannelId, _: &mut russh::client::Session) -> Result<(), Fault> {
-        self.shared.inboxes.of(id).reply(false);
+        self.inbox(id, |inbox| inbox.reply(false));
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut russh::client::Session,
+    ) -> Result<(), Fault> {
+        self.shared.inboxes.open(id);
         Ok(())
     }
 
@@ -219,7 +236,7 @@ impl Handler for Client {
         status: u32,
         _: &mut russh::client::Session,
     ) -> Result<(), Fault> {
-        self.shared.inboxes.of(id).exit(Exit::Status(status));
+        self.inbox(id, |inbox| inbox.exit(Exit::Status(status)));
         Ok(())
     }
 
@@ -236,7 +253,7 @@ impl Handler for Client {
             Sig::Custom(name) => name,
             known => format!("{known:?}"),
         };
-        self.shared.inboxes.of(id).exit(Exit::Signal(name.into()));
+        self.inbox(id, |inbox| inbox.exit(Exit::Signal(name.into())));
         Ok(())
     }
 

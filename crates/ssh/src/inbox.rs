@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use russh::ChannelId;
+use tokio::sync::Notify;
 
 use crate::exec::Exit;
 
@@ -115,8 +116,9 @@ impl Inbox {
         self.change(|state| state.end = true);
     }
 
-    pub(crate) fn close(&self) {
-        self.change(|state| state.closed = true);
+    /// Whether the server has sent the end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().end
     }
 
     fn die(&self, why: &Arc<str>) {
@@ -208,35 +210,28 @@ impl Inbox {
 
 /// The inboxes of all channels of a connection.
 #[derive(Default)]
-pub(crate) struct Inboxes(Mutex<Boxes>);
+pub(crate) struct Inboxes {
+    boxes: Mutex<Boxes>,
+    /// Told when the last channel is closed.
+    empty: Notify,
+}
 
 #[derive(Default)]
 struct Boxes {
-    /// Those that have no flow yet, or whose channel is open.
-    of: HashMap<ChannelId, (Arc<Inbox>, bool)>,
+    of: HashMap<ChannelId, Arc<Inbox>>,
     died: Option<Arc<str>>,
 }
 
 impl Inboxes {
     fn boxes(&self) -> MutexGuard<'_, Boxes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For what arrives on a channel.
-    pub(crate) fn of(&self, id: ChannelId) -> Arc<Inbox> {
-        self.boxes().of.entry(id).or_default().0.clone()
-    }
-
-    /// For the flow of a channel that was opened.
-    pub(crate) fn take(&self, id: ChannelId) -> Arc<Inbox> {
+    /// For a channel that is open now. Both who opened it and what it sends may come first.
+    pub(crate) fn open(&self, id: ChannelId) -> Arc<Inbox> {
         let mut boxes = self.boxes();
+        let inbox = boxes.of.entry(id).or_default().clone();
         let died = boxes.died.clone();
-        let (inbox, taken) = boxes.of.entry(id).or_default();
-        *taken = true;
-        let inbox = inbox.clone();
-        if inbox.state().closed || died.is_some() {
-            boxes.of.remove(&id);
-        }
         drop(boxes);
         if let Some(why) = died {
             inbox.die(&why);
@@ -244,16 +239,34 @@ impl Inboxes {
         inbox
     }
 
-    /// Nothing more arrives on a channel.
+    /// For what arrives on a channel; none if it is for nobody any more.
+    pub(crate) fn of(&self, id: ChannelId) -> Option<Arc<Inbox>> {
+        self.boxes().of.get(&id).cloned()
+    }
+
+    /// The server closed a channel, or we do.
     pub(crate) fn close(&self, id: ChannelId) {
         let mut boxes = self.boxes();
-        let (inbox, taken) = boxes.of.entry(id).or_default();
-        let (inbox, taken) = (inbox.clone(), *taken);
-        if taken {
-            boxes.of.remove(&id);
-        }
+        let inbox = boxes.of.remove(&id);
+        let empty = boxes.of.is_empty();
         drop(boxes);
-        inbox.close();
+        if let Some(inbox) = inbox {
+            inbox.change(|state| state.closed = true);
+        }
+        if empty {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Waits until no channel is open.
+    pub(crate) async fn all_closed(&self) {
+        loop {
+            let empty = self.empty.notified();
+            if self.boxes().of.is_empty() {
+                return;
+            }
+            empty.await;
+        }
     }
 
     /// Nothing more arrives at all. The first reason counts.
@@ -266,7 +279,8 @@ impl Inboxes {
         boxes.died = Some(why.clone());
         let all = std::mem::take(&mut boxes.of);
         drop(boxes);
-        all.values().for_each(|(inbox, _)| inbox.die(&why));
+        all.values().for_each(|inbox| inbox.die(&why));
+        self.empty.notify_waiters();
     }
 
     /// Why nothing arrives any more, if so.

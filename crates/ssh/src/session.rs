@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use russh::client::{Config, Handle, Msg, connect_stream};
@@ -31,8 +31,13 @@ use crate::listen::{Forwards, SshListener};
 const WINDOW: u32 = 2 * 1024 * 1024;
 /// The largest packet that every implementation takes (RFC 4253 section 6.1).
 const PACKET: u32 = 32 * 1024;
-/// How long the server may take to read what was written last, once nobody needs the connection.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the server may take to pass on what was written last, once nobody needs the connection.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// How long it has for channels that were closed before their end.
+const LINGER: Duration = Duration::from_millis(500);
+/// After so many channels that were closed before the server did, new ones go over a new connection:
+/// russh keeps a little of each.
+const WORN: usize = 4096;
 
 const HOST_KEYS: [Algorithm; 6] = [
     Algorithm::Ed25519,
@@ -72,7 +77,8 @@ impl fmt::Display for Open {
 }
 
 pub(crate) struct Session {
-    handle: Handle<Client>,
+    /// There until it is dropped.
+    handle: Option<Handle<Client>>,
     shared: Arc<Shared>,
     /// `user@host:port`.
     server: Arc<str>,
@@ -82,6 +88,8 @@ pub(crate) struct Session {
     closer: mpsc::UnboundedSender<Arc<ChannelWriteHalf<Msg>>>,
     /// Dropped, it ends the connection whatever it is doing.
     guard: Option<oneshot::Sender<()>>,
+    /// How many channels we closed before the server did.
+    cut_short: AtomicUsize,
 }
 
 /// Who is connected to, in words.
@@ -138,13 +146,14 @@ pub(crate) async fn connect(
     let (closer, closing) = mpsc::unbounded_channel();
     runtime.spawn(Box::pin(close_channels(closing)));
     let session = Arc::new(Session {
-        handle,
+        handle: Some(handle),
         shared: shared.clone(),
         server,
         protection: hop.protection(),
         runtime,
         closer,
         guard: Some(guard),
+        cut_short: AtomicUsize::new(0),
     });
     let _ = shared.session.set(Arc::downgrade(&session));
     Ok(session)
@@ -240,12 +249,22 @@ impl Session {
 
     /// Whether more flows may go over it.
     pub(crate) fn is_well(&self) -> bool {
-        !self.handle.is_closed()
+        !self.handle().is_closed()
             && self.inboxes().died().is_none()
             && !self.shared.stalled.load(Ordering::SeqCst)
+            && self.cut_short.load(Ordering::Relaxed) < WORN
+    }
+
+    fn handle(&self) -> &Handle<Client> {
+        match &self.handle {
+            Some(handle) => handle,
+            None => unreachable!("it is taken on drop"),
+        }
     }
 
     pub(crate) fn close(&self, half: Arc<ChannelWriteHalf<Msg>>) {
+        self.inboxes().close(half.id());
+        self.cut_short.fetch_add(1, Ordering::Relaxed);
         // If the connection has ended, so has the channel.
         let _ = self.closer.send(half);
     }
@@ -266,10 +285,10 @@ impl Session {
         let opened = match &what {
             Open::Tcp { host, port } => {
                 // Who asks is nobody's business but ours (RFC 4254 section 7.2 wants something there).
-                self.handle.channel_open_direct_tcpip(host.as_str(), u32::from(*port), "127.0.0.1", 0).await
+                self.handle().channel_open_direct_tcpip(host.as_str(), u32::from(*port), "127.0.0.1", 0).await
             }
-            Open::Socket(path) => self.handle.channel_open_direct_streamlocal(path.as_str()).await,
-            Open::Command => self.handle.channel_open_session().await,
+            Open::Socket(path) => self.handle().channel_open_direct_streamlocal(path.as_str()).await,
+            Open::Command => self.handle().channel_open_session().await,
         };
         match opened {
             Ok(channel) => Ok(Channel::new(channel.split().1, self.clone())),
@@ -299,10 +318,10 @@ impl Session {
     async fn listen_now(self: &Arc<Self>, at: Target, target: Target) -> Result<SshListener, ConnectError> {
         let asking = self.forwards().ask();
         let result = match &at {
-            Target::Name { host, port } => self.handle.tcpip_forward(&**host, u32::from(*port)).await,
+            Target::Name { host, port } => self.handle().tcpip_forward(&**host, u32::from(*port)).await,
             Target::Path(path) => {
                 let path = String::from_utf8_lossy(path);
-                self.handle.streamlocal_forward(path).await.map(|()| 0)
+                self.handle().streamlocal_forward(path).await.map(|()| 0)
             }
             _ => unreachable!("the net asks for names and paths only"),
         };
@@ -330,10 +349,10 @@ impl Session {
             // Whether it does is its business: what still comes in is refused.
             let _ = match &at {
                 Target::Name { host, port } => {
-                    session.handle.cancel_tcpip_forward(&**host, u32::from(*port)).await
+                    session.handle().cancel_tcpip_forward(&**host, u32::from(*port)).await
                 }
                 Target::Path(path) => {
-                    session.handle.cancel_streamlocal_forward(String::from_utf8_lossy(path)).await
+                    session.handle().cancel_streamlocal_forward(String::from_utf8_lossy(path)).await
                 }
                 _ => Ok(()),
             };
@@ -352,15 +371,28 @@ impl Session {
 }
 
 impl Drop for Session {
+    /// What was written last is still on its way, here and in the server, which forgets it when the
+    /// connection ends.
     fn drop(&mut self) {
-        // What was written last is still on its way; but not for ever.
-        let Some(guard) = self.guard.take() else { return };
-        let mut over = self.shared.over.subscribe();
-        let late = self.runtime.sleep_until(self.runtime.now() + FAREWELL);
+        let (handle, guard, shared) = (self.handle.take(), self.guard.take(), self.shared.clone());
+        let runtime = self.runtime.clone();
+        let cut_short = self.cut_short.load(Ordering::Relaxed) > 0;
         self.runtime.spawn(Box::pin(async move {
+            let mut over = shared.over.subscribe();
+            let over = over.wait_for(|over| *over);
+            let farewell = async {
+                shared.inboxes.all_closed().await;
+                // Of those that we closed the server does not tell when it is done.
+                if cut_short {
+                    runtime.sleep_until(runtime.now() + LINGER).await;
+                }
+                drop(handle);
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
-                _ = over.wait_for(|over| *over) => {}
-                () = late => {}
+                _ = over => {}
+                () = farewell => {}
+                () = runtime.sleep_until(runtime.now() + FAREWELL) => {}
             }
             drop(guard);
         }));

@@ -53,7 +53,7 @@ async fn server() -> NetCase {
         name: None,
         no_name: None,
         unsupported: Target::Context { cid: 1, port: 1 },
-        keep: Box::new(sshd),
+        keep: Box::new(std::sync::Mutex::new(sshd)),
     }
 }
 
