@@ -74,6 +74,8 @@ pub(crate) fn channel(
     words: Option<String>,
 ) -> ConnectError {
     let said = words.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let no_commands =
+        "the server allows no commands, or no more of them: see MaxSessions in its configuration";
     let (kind, why, hint) = match reason {
         ChannelOpenFailure::AdministrativelyProhibited => (
             ConnectErrorKind::Refused,
@@ -104,6 +106,15 @@ pub(crate) fn channel(
             ConnectErrorKind::Unreachable,
             "the server has no way there",
             "is that reachable from the SSH server?",
+        ),
+        ChannelOpenFailure::ConnectFailed if matches!(what, Open::Command) => {
+            (ConnectErrorKind::Refused, "the server refused", no_commands)
+        }
+        // OpenSSH says no more than that, also where it does not forward to sockets at all.
+        ChannelOpenFailure::ConnectFailed if matches!(what, Open::Socket(_)) => (
+            ConnectErrorKind::Refused,
+            "the server could not connect",
+            "is somebody listening on that socket there, may this user connect to it, and does the server's configuration allow it (AllowStreamLocalForwarding)?",
         ),
         ChannelOpenFailure::ConnectFailed => (
             ConnectErrorKind::Refused,

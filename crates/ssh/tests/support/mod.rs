@@ -15,43 +15,43 @@ use tuyau_testing::peers::Sshd;
 use tuyau_tokio::{TCP, derivations, host, runtime};
 
 /// The user whom the server lets in, who knows the server's key, and nothing else.
-pub fn known(sshd: &Sshd) -> SshHop {
+pub(crate) fn known(sshd: &Sshd) -> SshHop {
     SshHop::new(sshd.user()).host_keys(HostKeys::files([sshd.known_hosts()]))
 }
 
 /// With the key that opens it.
-pub fn hop(sshd: &Sshd) -> SshHop {
+pub(crate) fn hop(sshd: &Sshd) -> SshHop {
     known(sshd).identity(Identity::file(sshd.identity()))
 }
 
 /// A context that reaches `port` of this machine.
-pub fn to_port(port: u16) -> Context {
+pub(crate) fn to_port(port: u16) -> Context {
     derivations(Context::new().with(&HOST, "127.0.0.1".into()).with(&PORT, port)).offer(&TCP)
 }
 
-pub fn outer(sshd: &Sshd) -> Context {
+pub(crate) fn outer(sshd: &Sshd) -> Context {
     to_port(sshd.port())
 }
 
-pub fn ssh(sshd: &Sshd) -> Ssh {
+pub(crate) fn ssh(sshd: &Sshd) -> Ssh {
     Ssh::new(hop(sshd), outer(sshd))
 }
 
-pub fn cx() -> ConnectCx<'static> {
+pub(crate) fn cx() -> ConnectCx<'static> {
     ConnectCx::new(&Context::new().with(&RUNTIME, runtime())).expect("a context")
 }
 
 /// A listener of this machine's on a port of its own.
-pub async fn listener() -> Listener {
+pub(crate) async fn listener() -> Listener {
     host().listen(&Target::Addr("127.0.0.1:0".parse().expect("an address")), &cx()).await.expect("listen")
 }
 
-pub async fn accept(listener: &mut Listener) -> Flow {
+pub(crate) async fn accept(listener: &mut Listener) -> Flow {
     listener.accept().await.expect("accept").finish().await.expect("no handshake")
 }
 
 /// An error and its causes and hint, as people see them.
-pub fn told(error: &ConnectError) -> String {
+pub(crate) fn told(error: &ConnectError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -64,20 +64,20 @@ pub fn told(error: &ConnectError) -> String {
     }
 }
 
-/// This machine's net, which counts the connections that it makes and that are still open.
+/// This machine's net, which counts the connections that it makes.
 #[derive(Clone, Default)]
-pub struct Counting(Arc<AtomicUsize>);
+pub(crate) struct Counting(Arc<AtomicUsize>);
 
 impl Counting {
-    pub fn made(&self) -> usize {
+    pub(crate) fn made(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 
-    pub fn net(&self) -> SharedNet {
+    pub(crate) fn net(&self) -> SharedNet {
         Arc::new(self.clone())
     }
 
-    pub fn under(&self, ctx: Context) -> Context {
+    pub(crate) fn under(&self, ctx: Context) -> Context {
         ctx.replace(&NET, self.net())
     }
 }
@@ -92,8 +92,11 @@ impl Net for Counting {
         target: &'a Target,
         cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move { host().connect(target, cx).await })
+        Box::pin(async move {
+            let connected = host().connect(target, cx).await;
+            self.0.fetch_add(usize::from(connected.is_ok()), Ordering::SeqCst);
+            connected
+        })
     }
 
     fn listen<'a>(
