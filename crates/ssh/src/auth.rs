@@ -133,8 +133,15 @@ impl<'a> Authentication<'a> {
         .with_hint(hint)
     }
 
+    /// Whether the server accepts `method`, and we may try it.
     fn accepts(&self, method: MethodKind) -> bool {
-        self.accepted.contains(&method)
+        let allowed = match method {
+            MethodKind::PublicKey => self.hop.methods.public_key,
+            MethodKind::KeyboardInteractive => self.hop.methods.keyboard_interactive,
+            MethodKind::Password => self.hop.methods.password,
+            _ => false,
+        };
+        allowed && self.accepted.contains(&method)
     }
 
     async fn public_keys(&mut self) -> Step {

@@ -21,7 +21,7 @@ pub static HOST_KEY: Key<Arc<str>> = Key::new("ssh-host-key").shown();
 /// whatever reaches it.
 ///
 /// By default no host key is known, and nothing is there to authenticate with: no file is read and no
-/// agent asked that was not named here. [`crate::openssh`] reads what OpenSSH's configuration says.
+/// agent asked that was not named here. [`OpenSsh`](crate::OpenSsh) reads what OpenSSH's configuration says.
 #[derive(Clone, Debug)]
 pub struct SshHop {
     pub(crate) user: Arc<str>,
@@ -31,6 +31,7 @@ pub struct SshHop {
     pub(crate) identities: Vec<Identity>,
     pub(crate) identities_only: bool,
     pub(crate) asker: Option<Asker>,
+    pub(crate) methods: Methods,
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) connect_timeout: Option<Duration>,
 }
@@ -46,6 +47,7 @@ impl SshHop {
             identities: Vec::new(),
             identities_only: false,
             asker: None,
+            methods: Methods { public_key: true, keyboard_interactive: true, password: true },
             keepalive: None,
             connect_timeout: None,
         }
@@ -115,6 +117,14 @@ impl Hop for SshHop {
     fn over(self: Box<Self>, outer: Context) -> SharedNet {
         Arc::new(Ssh::new(*self, outer))
     }
+}
+
+/// Which ways to authenticate are tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Methods {
+    pub(crate) public_key: bool,
+    pub(crate) keyboard_interactive: bool,
+    pub(crate) password: bool,
 }
 
 /// Which host keys are trusted.

@@ -27,21 +27,23 @@ pub(crate) struct LoadedKey {
 enum Private {
     Open(Arc<PrivateKey>),
     Encrypted(Arc<Zeroizing<String>>),
+    /// Only the public part is here; the agent has the rest.
+    InAgent,
 }
 
 /// Reads all identities, before anything is dialled.
-pub(crate) fn load_all(identities: &[Identity]) -> Result<Vec<LoadedKey>, ConnectError> {
+pub(crate) fn load_all(identities: &[Identity], agent: bool) -> Result<Vec<LoadedKey>, ConnectError> {
     let mut keys = Vec::new();
     for identity in identities {
         if identity.optional && !identity.file.exists() {
             continue;
         }
-        keys.push(load(identity)?);
+        keys.push(load(identity, agent)?);
     }
     Ok(keys)
 }
 
-fn load(identity: &Identity) -> Result<LoadedKey, ConnectError> {
+fn load(identity: &Identity, agent: bool) -> Result<LoadedKey, ConnectError> {
     let file = &identity.file;
     let failed = |why: String| {
         ConnectError::new(
@@ -69,9 +71,11 @@ fn load(identity: &Identity) -> Result<LoadedKey, ConnectError> {
                 }
                 _ => None,
             };
-            match encrypted {
-                Some(public) => (public, Private::Encrypted(Arc::new(text))),
-                None => {
+            let public_part = PublicKey::from_openssh(text.trim()).ok().filter(|_| agent);
+            match (encrypted, public_part) {
+                (Some(public), _) => (public, Private::Encrypted(Arc::new(text))),
+                (None, Some(public)) => (public, Private::InAgent),
+                (None, None) => {
                     let hint = if text.trim_start().starts_with("ssh-") {
                         "that is a public key: name the file without .pub"
                     } else {
@@ -123,6 +127,8 @@ fn unreadable(what: &str, file: &Path, error: io::Error) -> ConnectError {
 pub(crate) enum NoSignature {
     /// The connection ended.
     Gone,
+    /// Only the public part of the key is here.
+    NotInAgent,
     /// Its passphrase is not known, and nobody could be asked.
     NobodyToAsk,
     /// Nobody answered.
@@ -141,6 +147,7 @@ impl std::fmt::Display for NoSignature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Gone => "the connection ended",
+            Self::NotInAgent => "only its public part is in the file, and the agent does not have it",
             Self::NobodyToAsk => "it is encrypted, and there is nobody to ask for its passphrase",
             Self::NoAnswer => "it is encrypted, and no passphrase was given",
             Self::WrongPassphrase => "the passphrase is wrong",
@@ -159,6 +166,7 @@ impl LoadedKey {
         let text = match private {
             Private::Open(key) => return Ok(key),
             Private::Encrypted(text) => text,
+            Private::InAgent => return Err(NoSignature::NotInAgent),
         };
         let asker = asker.ok_or(NoSignature::NobodyToAsk)?;
         for _ in 0..ASK {

@@ -3,7 +3,8 @@
 //! [`SshHop`] is a hop: `ctx.via(Box::new(hop))` dials, and listens, on the server's side. [`SSH_EXEC`]
 //! runs commands there. One connection carries all flows of a hop; see [`Ssh`].
 //!
-//! It reads no file, asks no agent and trusts no key that it was not told to. It is no shell, and
+//! It reads no file, asks no agent and trusts no key that it was not told to; [`OpenSsh`] is what reads
+//! `~/.ssh/config`. It is no shell, and
 //! forwards neither agents nor X11.
 //!
 //! ```no_run
@@ -35,6 +36,7 @@ mod keys;
 mod known_hosts;
 mod listen;
 mod net;
+mod openssh;
 mod session;
 
 pub use auth::AuthenticationFailed;
@@ -44,3 +46,4 @@ pub use exec::{
     CommandFailed, EXIT, Exit, SSH_COMMAND, SSH_EXEC, SSH_SERVER, SshCommand, SshExec, SshExecEndpoint, exec,
 };
 pub use net::Ssh;
+pub use openssh::{ConfigError, OpenSsh, Step};

@@ -167,6 +167,7 @@ async fn read_files(
 ) -> Result<(KnownHost, Vec<LoadedKey>), ConnectError> {
     let name = hop.host_key_alias.clone();
     let (keys, identities) = (hop.host_keys.clone(), hop.identities.clone());
+    let agent = hop.agent.is_some();
     let host: Arc<str> = host.into();
     // OpenSSH looks an alias up without the port.
     let reading = tokio::task::spawn_blocking(move || {
@@ -174,7 +175,7 @@ async fn read_files(
             Some(alias) => KnownHost::read(&alias, 22, &keys)?,
             None => KnownHost::read(&host, port, &keys)?,
         };
-        Ok((known, load_all(&identities)?))
+        Ok((known, load_all(&identities, agent)?))
     });
     reading.await.unwrap_or_else(|error| {
         Err(ConnectError::new(ConnectErrorKind::Environment, "read keys").with_source(error))
