@@ -37,6 +37,8 @@ mod known_hosts;
 mod listen;
 mod net;
 mod openssh;
+#[cfg(feature = "server")]
+mod server;
 mod session;
 
 pub use auth::AuthenticationFailed;
@@ -47,3 +49,5 @@ pub use exec::{
 };
 pub use net::Ssh;
 pub use openssh::{ConfigError, OpenSsh, Step};
+#[cfg(feature = "server")]
+pub use server::SshServer;
