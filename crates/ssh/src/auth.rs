@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tuyau_core::{ConnectError, ConnectErrorKind};
 
 use crate::config::{Question, SshHop};
-use crate::handler::Client;
+use crate::handler::{Client, Shared};
 use crate::keys::{FileSigner, LoadedKey};
 use crate::known_hosts::describe;
 
@@ -28,6 +28,8 @@ const ROUNDS: usize = 16;
 pub struct AuthenticationFailed {
     tried: Vec<String>,
     accepted: Vec<&'static str>,
+    /// What the server has to say about it: its banner, or why it hung up.
+    said: Option<String>,
 }
 
 impl fmt::Display for AuthenticationFailed {
@@ -36,9 +38,12 @@ impl fmt::Display for AuthenticationFailed {
             [] => f.write_str("there was nothing to try")?,
             tried => write!(f, "tried {}", tried.join("; "))?,
         }
-        match self.accepted.as_slice() {
-            [] => Ok(()),
-            accepted => write!(f, "; the server accepts {}", accepted.join(", ")),
+        if !self.accepted.is_empty() {
+            write!(f, "; the server accepts {}", self.accepted.join(", "))?;
+        }
+        match &self.said {
+            Some(said) => write!(f, "; it says: {said}"),
+            None => Ok(()),
         }
     }
 }
@@ -49,6 +54,7 @@ pub(crate) struct Authentication<'a> {
     hop: &'a SshHop,
     keys: &'a [LoadedKey],
     handle: &'a mut Handle<Client>,
+    shared: &'a Shared,
     server: &'a str,
     tried: Vec<String>,
     accepted: MethodSet,
@@ -62,15 +68,16 @@ impl<'a> Authentication<'a> {
         hop: &'a SshHop,
         keys: &'a [LoadedKey],
         handle: &'a mut Handle<Client>,
+        shared: &'a Shared,
         server: &'a str,
     ) -> Self {
-        Self { hop, keys, handle, server, tried: Vec::new(), accepted: MethodSet::empty() }
+        Self { hop, keys, handle, shared, server, tried: Vec::new(), accepted: MethodSet::empty() }
     }
 
     pub(crate) async fn run(mut self) -> Result<(), ConnectError> {
         // Tells what the server accepts, and is enough for some.
         let result = self.handle.authenticate_none(&*self.hop.user).await;
-        if self.judge(result, None)? || self.public_keys().await? {
+        if self.judge(result, None).await? || self.public_keys().await? {
             return Ok(());
         }
         if self.hop.asker.is_some() && (self.keyboard_interactive().await? || self.password().await?) {
@@ -91,14 +98,15 @@ impl<'a> Authentication<'a> {
             (false, true) => "the server wants a password, and none was right or given",
             (false, false) => "the server accepts nothing that can be done here",
         };
-        let source = AuthenticationFailed { tried: self.tried.clone(), accepted };
+        let said = self.shared.banner.get().cloned();
+        let source = AuthenticationFailed { tried: self.tried.clone(), accepted, said };
         ConnectError::new(ConnectErrorKind::Authentication, format!("authenticate as {}", self.server))
             .with_source(source)
             .with_hint(hint)
     }
 
     /// Takes note of the outcome of an attempt, which `what` names.
-    fn judge(&mut self, result: Result<AuthResult, impl fmt::Display>, what: Option<&str>) -> Step {
+    async fn judge(&mut self, result: Result<AuthResult, impl fmt::Display>, what: Option<&str>) -> Step {
         let outcome = match result {
             Ok(AuthResult::Success) => return Ok(true),
             Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
@@ -113,18 +121,21 @@ impl<'a> Authentication<'a> {
             self.tried.push(format!("{what}: {outcome}"));
         }
         if self.handle.is_closed() {
-            return Err(self.hung_up());
+            return Err(self.hung_up().await);
         }
         Ok(false)
     }
 
-    fn hung_up(&self) -> ConnectError {
+    async fn hung_up(&self) -> ConnectError {
+        // Then it is known why.
+        let _ = self.shared.over.subscribe().wait_for(|over| *over).await;
+        let said = self.shared.inboxes.died().map(|why| why.to_string());
         let hint = if self.tried.len() > 1 {
             "a server has enough after some keys: name the right one, and use identities only"
         } else {
             "the server's log says why"
         };
-        let source = AuthenticationFailed { tried: self.tried.clone(), accepted: Vec::new() };
+        let source = AuthenticationFailed { tried: self.tried.clone(), accepted: Vec::new(), said };
         ConnectError::new(
             ConnectErrorKind::Authentication,
             format!("authenticate as {}: the server hung up", self.server),
@@ -227,7 +238,7 @@ impl<'a> Authentication<'a> {
                 (what, self.handle.authenticate_certificate_with(user, certificate, hash, agent).await)
             }
         };
-        self.judge(result, Some(&what))
+        self.judge(result, Some(&what)).await
     }
 
     async fn with_file(&mut self, key: &LoadedKey, certificate: Option<&Certificate>) -> Step {
@@ -252,7 +263,7 @@ impl<'a> Authentication<'a> {
                 (what, self.handle.authenticate_publickey_with(user, public, hash, &mut signer).await)
             }
         };
-        self.judge(result, Some(&what))
+        self.judge(result, Some(&what)).await
     }
 
     /// The hash to sign with: for RSA the best that the server can (RFC 8332), but not SHA-1: `None`.
@@ -311,7 +322,7 @@ impl<'a> Authentication<'a> {
                 Err(error) => Err(error.to_string()),
             };
             let more = matches!(result, Ok(AuthResult::Failure { partial_success: false, .. })) && asked;
-            if self.judge(result, Some("keyboard-interactive"))? {
+            if self.judge(result, Some("keyboard-interactive")).await? {
                 return Ok(true);
             }
             if !more {
@@ -333,7 +344,7 @@ impl<'a> Authentication<'a> {
             };
             let user = self.hop.user.to_string();
             let result = self.handle.authenticate_password(user, password.0.as_str()).await;
-            if self.judge(result, Some("password"))? {
+            if self.judge(result, Some("password")).await? {
                 return Ok(true);
             }
         }

@@ -16,8 +16,10 @@ use crate::session::Open;
 /// Half-close closes the command's input. When its output has ended, its exit status decides: success is
 /// the end of the flow, anything else an error with a [`CommandFailed`] as source. Dropping the flow
 /// closes the channel; what the server does to the command then is up to it.
+///
+/// That it is authenticated as well is a fact of the flow: of the server's host key, that depends on the hop.
 pub static SSH_EXEC: Endpoint<SshExec> =
-    Endpoint::new("ssh-exec", &SshExec).protection(Protection::Authenticated);
+    Endpoint::new("ssh-exec", &SshExec).protection(Protection::Encrypted);
 /// The server that [`SSH_EXEC`] runs commands on.
 pub static SSH_SERVER: Key<Ssh> = Key::new("ssh-server");
 /// The command that [`SSH_EXEC`] runs.
@@ -162,7 +164,7 @@ impl Protocol for SshExec {
                 ConnectErrorKind::Refused,
                 format!("run `{command}` on {}: {why}", session.server()),
             )
-            .with_hint("the server may allow this user to forward only: see ForceCommand, restrict and no-pty in its configuration and authorized_keys")
+            .with_hint("the server may let this user forward only: see its configuration, and the options of the key in authorized_keys")
         };
         if channel.half().exec(true, command.line.as_bytes()).await.is_err() {
             return Err(refused("the connection ended"));

@@ -18,6 +18,9 @@ use crate::known_hosts::{KnownHost, describe};
 use crate::listen::Forwards;
 use crate::session::Session;
 
+/// How much of a banner is shown, in characters.
+const BANNER: usize = 500;
+
 /// What the task of a connection and its flows share.
 #[derive(Default)]
 pub(crate) struct Shared {
@@ -25,6 +28,8 @@ pub(crate) struct Shared {
     /// The connection waits for somebody to read.
     pub(crate) stalled: AtomicBool,
     pub(crate) host_key: OnceLock<Arc<str>>,
+    /// What the server wants to be told to whoever authenticates (RFC 4252 section 5.4), safe to be shown.
+    pub(crate) banner: OnceLock<String>,
     pub(crate) session: OnceLock<Weak<Session>>,
     pub(crate) forwards: Forwards,
     pub(crate) refusals: Refusals,
@@ -156,6 +161,13 @@ impl Handler for Client {
         self.known.check(shown).map_err(Fault::HostKey)?;
         let _ = self.shared.host_key.set(describe(&shown.public_key()).into());
         Ok(true)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut russh::client::Session) -> Result<(), Fault> {
+        let shown: String =
+            banner.trim().chars().take(BANNER).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let _ = self.shared.banner.set(shown);
+        Ok(())
     }
 
     async fn data(

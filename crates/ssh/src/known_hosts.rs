@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::hmac;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::ssh_key::public::KeyData;
@@ -278,8 +279,6 @@ fn matches(patterns: &HostPatterns, name: &str) -> bool {
         }
     }
 }
-
-use aws_lc_rs::hmac;
 
 /// Whether `text` matches `pattern`, in which `*` and `?` stand for anything and any one byte
 /// (ssh_config(5), "PATTERNS"). In time of the product of their lengths.

@@ -141,7 +141,7 @@ pub(crate) async fn connect(
         }
     };
     let mut handle = handle;
-    let authenticating = Authentication::new(hop, &keys, &mut handle, &server).run();
+    let authenticating = Authentication::new(hop, &keys, &mut handle, &shared, &server).run();
     cx.hop("ssh authentication", &hop.user, authenticating).await?;
     let (closer, closing) = mpsc::unbounded_channel();
     runtime.spawn(Box::pin(close_channels(closing)));

@@ -43,7 +43,7 @@ async fn says_it_back(flow: &mut Flow, word: &[u8]) {
     flow.write_all(word).await.expect("write");
     let mut got = vec![0; word.len()];
     flow.read_exact(&mut got).await.expect("read");
-    assert_eq!(got, word);
+    assert!(got == word, "the bytes differ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -343,6 +343,16 @@ async fn why_a_channel_is_not_opened() {
     let ctx = ctx.with(&SSH_COMMAND, SshCommand::line("true")).offer(&SSH_EXEC);
     let text = format!("{:#}", ctx.resolve().await.map(drop).expect_err("ran"));
     assert!(text.contains("MaxSessions"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_exchanged_anew_in_mid_transfer() {
+    let sshd = sshd_with(|_| "RekeyLimit 1M".into());
+    let (target, _echo) = echo_server().await;
+    let mut flow = ssh(&sshd).connect(&target, &cx()).await.expect("connect");
+    for round in 0..16u8 {
+        says_it_back(&mut flow, &vec![round; 512 * 1024]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -250,10 +250,18 @@ async fn passphrases_are_asked_for_when_the_server_wants_the_key_and_shown_nowhe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_tried_and_what_the_server_accepts_is_told() {
-    let sshd = sshd();
+    let sshd = sshd_with(|place| {
+        fs::write(place.path("banner"), "Staff only.\nAsk \x1b[31mOps.\n").expect("write");
+        format!("Banner {}", place.path("banner"))
+    });
     let (kind, text) = try_it(known(&sshd), &sshd).await.expect_err("let in");
     assert_eq!(kind, ConnectErrorKind::Authentication);
-    assert!(text.contains("there was nothing to try; the server accepts publickey"), "{text}");
+    assert!(
+        text.contains(
+            "there was nothing to try; the server accepts publickey; it says: Staff only. Ask  [31mOps. ["
+        ),
+        "{text}"
+    );
     other_key(sshd.place(), "other");
     let hop = known(&sshd).identity(Identity::file(sshd.place().path("other"))).agent("/no/such/agent");
     let (_, text) = try_it(hop, &sshd).await.expect_err("let in");
@@ -267,7 +275,8 @@ async fn what_was_tried_and_what_the_server_accepts_is_told() {
     }
     let (kind, text) = try_it(hop, &sshd).await.expect_err("let in");
     assert_eq!(kind, ConnectErrorKind::Authentication);
-    assert!(text.contains("the server hung up") && text.contains("use identities only"), "{text}");
+    assert!(text.contains("it says: the server ended it: Too many authentication failures"), "{text}");
+    assert!(text.contains("use identities only"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
