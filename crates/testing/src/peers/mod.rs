@@ -4,12 +4,14 @@
 //! A program that is not installed fails the test, and the failure says what to install.
 
 mod install;
+mod nsd;
 mod postgres;
 mod process;
 mod redis;
 mod server;
 
 pub use install::{command, require};
+pub use nsd::{Nsd, nsd};
 pub use postgres::postgres;
 pub use process::{Ended, LIMIT, Peer, run};
 pub use redis::redis;
