@@ -42,7 +42,8 @@ impl Cache {
             entries.retain(|_, entry| now < entry.until);
         }
         if entries.len() >= CAPACITY {
-            let soonest = entries.iter().min_by_key(|(_, entry)| entry.until).map(|(question, _)| question.clone());
+            let soonest =
+                entries.iter().min_by_key(|(_, entry)| entry.until).map(|(question, _)| question.clone());
             soonest.and_then(|question| entries.remove(&question));
         }
         let until = now + Duration::from_secs(ttl.into());

@@ -95,9 +95,7 @@ impl Config {
 /// Port 53 of an address that may have a zone (RFC 4007).
 fn scoped(ip: &ScopedIp) -> Result<SocketAddr, ConnectError> {
     match ip {
-        ScopedIp::V6(ip, Some(zone)) => {
-            Ok(std::net::SocketAddrV6::new(*ip, 53, 0, zone_index(zone)?).into())
-        }
+        ScopedIp::V6(ip, Some(zone)) => Ok(std::net::SocketAddrV6::new(*ip, 53, 0, zone_index(zone)?).into()),
         ScopedIp::V6(ip, None) => Ok((IpAddr::V6(*ip), 53).into()),
         ScopedIp::V4(ip) => Ok((IpAddr::V4(*ip), 53).into()),
     }

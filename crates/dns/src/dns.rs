@@ -41,7 +41,8 @@ impl Dns {
             return Err(ConnectError::new(ConnectErrorKind::Misuse, "lookups without a name server")
                 .with_hint("name one, or use the system's resolver"));
         }
-        let search = config.search.iter().map(|domain| error::parse_name(domain)).collect::<Result<_, _>>()?;
+        let search =
+            config.search.iter().map(|domain| error::parse_name(domain)).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Inner { config, search, runtime, random, cache: Cache::default() })))
     }
 
@@ -112,7 +113,9 @@ impl Dns {
                         return Ok(answer);
                     }
                     // What the policy forbids, no other server makes right.
-                    Err(Trouble::Connect(error)) if error.kind() == ConnectErrorKind::Policy => return Err(error),
+                    Err(Trouble::Connect(error)) if error.kind() == ConnectErrorKind::Policy => {
+                        return Err(error);
+                    }
                     Err(trouble) => troubles.push((server, trouble)),
                 }
             }
@@ -134,7 +137,9 @@ impl Dns {
         let asking = async {
             if let (Reach::At(address), true) = (&server.0, udp) {
                 policy.check_address(Some(address.ip())).map_err(|error| {
-                    Trouble::Connect(error.with_hint("the name servers must be in the allowed networks as well"))
+                    Trouble::Connect(
+                        error.with_hint("the name servers must be in the allowed networks as well"),
+                    )
                 })?;
                 let message = exchange::udp(*address, question, random.id(), &mut strays).await?;
                 if !message.metadata.truncation {
@@ -178,7 +183,7 @@ mod tests {
     }
 
     fn names(dns: &Dns, name: &str) -> Vec<String> {
-        dns.candidates(name).unwrap().iter().map(Name::to_string).collect()
+        dns.candidates(name).unwrap().iter().map(Name::to_ascii).collect()
     }
 
     #[tokio::test]

@@ -34,7 +34,9 @@ pub(crate) fn forbidden(question: impl Display) -> ConnectError {
 pub(crate) fn special(name: &Name) -> Option<ConnectError> {
     let top = name.iter().next_back()?.to_ascii_lowercase();
     let hint = match top.as_slice() {
-        b"onion" => "`.onion` names are never looked up by DNS (RFC 7686): go through Tor's SOCKS proxy, which takes names",
+        b"onion" => {
+            "`.onion` names are never looked up by DNS (RFC 7686): go through Tor's SOCKS proxy, which takes names"
+        }
         b"invalid" => "`.invalid` names never exist (RFC 6761)",
         _ => return None,
     };
@@ -63,7 +65,11 @@ pub(crate) fn no_address(name: &Name, alias: Option<&Name>) -> ConnectError {
 }
 
 /// No server gave an answer: what each said instead.
-pub(crate) fn no_answer(question: &Question, config: &Config, troubles: Vec<(&Server, Trouble)>) -> ConnectError {
+pub(crate) fn no_answer(
+    question: &Question,
+    config: &Config,
+    troubles: Vec<(&Server, Trouble)>,
+) -> ConnectError {
     let mut told: Vec<(String, usize)> = Vec::new();
     for (server, trouble) in &troubles {
         let text = format!("{server} {}", tell(trouble, config));
@@ -106,9 +112,10 @@ fn tell(trouble: &Trouble, config: &Config) -> String {
 
 fn judge(trouble: &Trouble) -> (ConnectErrorKind, &'static str) {
     match trouble {
-        Trouble::TimedOut { .. } => {
-            (ConnectErrorKind::TimedOut, "is the name server's address right, and does a firewall let DNS pass?")
-        }
+        Trouble::TimedOut { .. } => (
+            ConnectErrorKind::TimedOut,
+            "is the name server's address right, and does a firewall let DNS pass?",
+        ),
         Trouble::Connect(error) => (error.kind(), "is that a name server, and does it take DNS over TCP?"),
         Trouble::Flow(_) => (ConnectErrorKind::Closed, "does the name server take DNS over TCP?"),
         Trouble::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -120,9 +127,10 @@ fn judge(trouble: &Trouble) -> (ConnectErrorKind, &'static str) {
             ConnectErrorKind::Unreachable,
             "the name's own servers are down, or its DNSSEC signatures are wrong: ask another server",
         ),
-        Trouble::Code(ResponseCode::Refused) => {
-            (ConnectErrorKind::Refused, "the name server does not serve us, or not that name: ask another one")
-        }
+        Trouble::Code(ResponseCode::Refused) => (
+            ConnectErrorKind::Refused,
+            "the name server does not serve us, or not that name: ask another one",
+        ),
         Trouble::Code(_) => (ConnectErrorKind::Protocol, "ask another name server"),
     }
 }

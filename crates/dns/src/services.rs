@@ -6,7 +6,9 @@ use std::sync::Arc;
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tuyau_core::names::{HOST, NET, POLICY, PORT};
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, Many, Policy, Stop, Target, decline, opt, or, req};
+use tuyau_core::{
+    ConnectError, ConnectErrorKind, Context, Key, Many, Policy, Stop, Target, decline, opt, or, req,
+};
 use tuyau_tokio::{IP, TCP, TcpEndpoint};
 
 use crate::config::Random;
@@ -60,13 +62,17 @@ pub struct HttpsRecord {
 /// and [`DNS`], and the endpoint's address and port from [`SRV`]. A host without such records is
 /// connected as it is without this; one that says that it has no such service, is an error.
 pub fn srv(ctx: Context) -> Context {
-    ctx.derive_many(&SRV, (req(&DNS), req(&SERVICE), req(&HOST), opt(&POLICY)), |(dns, service, host, policy)| async move {
-        let found = dns.srv(&service, &host, &policy.unwrap_or_default()).await?;
-        if found.is_empty() {
-            return Err(decline(format!("`{service}.{host}` has no SRV records")));
-        }
-        Ok::<_, Stop>(found)
-    })
+    ctx.derive_many(
+        &SRV,
+        (req(&DNS), req(&SERVICE), req(&HOST), opt(&POLICY)),
+        |(dns, service, host, policy)| async move {
+            let found = dns.srv(&service, &host, &policy.unwrap_or_default()).await?;
+            if found.is_empty() {
+                return Err(decline(format!("`{service}.{host}` has no SRV records")));
+            }
+            Ok::<_, Stop>(found)
+        },
+    )
     .derive_many(&IP, (req(&DNS), req(&SRV), opt(&POLICY)), |(dns, srv, policy)| async move {
         Ok::<_, Stop>(tuyau_core::Net::lookup(&dns, &srv.target, &policy.unwrap_or_default()).await?)
     })
@@ -79,13 +85,17 @@ pub fn srv(ctx: Context) -> Context {
 /// (443 if absent) and [`DNS`], and the endpoint's address and port from [`HTTPS`]. A host without such
 /// records is connected as it is without this.
 pub fn https(ctx: Context) -> Context {
-    ctx.derive_many(&HTTPS, (req(&DNS), req(&HOST), or(&PORT, 443), opt(&POLICY)), |(dns, host, port, policy)| async move {
-        let found = dns.https(&host, port, &policy.unwrap_or_default()).await?;
-        if found.is_empty() {
-            return Err(decline(format!("`{host}` has no HTTPS records")));
-        }
-        Ok::<_, Stop>(found)
-    })
+    ctx.derive_many(
+        &HTTPS,
+        (req(&DNS), req(&HOST), or(&PORT, 443), opt(&POLICY)),
+        |(dns, host, port, policy)| async move {
+            let found = dns.https(&host, port, &policy.unwrap_or_default()).await?;
+            if found.is_empty() {
+                return Err(decline(format!("`{host}` has no HTTPS records")));
+            }
+            Ok::<_, Stop>(found)
+        },
+    )
     .derive_many(&IP, (req(&DNS), req(&HTTPS), opt(&POLICY)), |(dns, record, policy)| async move {
         let hints = record.hints();
         if !hints.is_empty() {
@@ -93,10 +103,14 @@ pub fn https(ctx: Context) -> Context {
         }
         Ok(tuyau_core::Net::lookup(&dns, &record.target, &policy.unwrap_or_default()).await?)
     })
-    .derive(&TCP, (req(&NET), req(&HTTPS), req(&IP), or(&PORT, 443)), |(net, record, ip, port)| async move {
-        let port = record.port.unwrap_or(port);
-        Ok(TcpEndpoint { net, target: Target::Addr(SocketAddr::new(ip, port)) })
-    })
+    .derive(
+        &TCP,
+        (req(&NET), req(&HTTPS), req(&IP), or(&PORT, 443)),
+        |(net, record, ip, port)| async move {
+            let port = record.port.unwrap_or(port);
+            Ok(TcpEndpoint { net, target: Target::Addr(SocketAddr::new(ip, port)) })
+        },
+    )
 }
 
 impl HttpsRecord {
@@ -110,7 +124,7 @@ impl HttpsRecord {
         let target = if record.target_name.is_root() { owner } else { &record.target_name };
         let mut this = Self {
             priority: record.svc_priority,
-            target: target.to_string().into(),
+            target: target.to_ascii().into(),
             port: None,
             alpn: Vec::new(),
             ipv4hint: Vec::new(),
@@ -122,7 +136,9 @@ impl HttpsRecord {
             match value {
                 SvcParamValue::Mandatory(keys) if !keys.0.iter().all(understood) => return None,
                 SvcParamValue::Mandatory(_) => {}
-                SvcParamValue::Alpn(alpn) => this.alpn = alpn.0.iter().map(|id| id.clone().into_bytes()).collect(),
+                SvcParamValue::Alpn(alpn) => {
+                    this.alpn = alpn.0.iter().map(|id| id.clone().into_bytes()).collect()
+                }
                 SvcParamValue::NoDefaultAlpn => default_alpn = false,
                 SvcParamValue::Port(port) => this.port = Some(*port),
                 SvcParamValue::Ipv4Hint(hint) => this.ipv4hint = hint.0.iter().map(|a| a.0).collect(),
@@ -156,7 +172,12 @@ impl DnsNet {
     ///
     /// # Errors
     /// If no server answers, or the domain says that it has no such service.
-    pub async fn srv(&self, service: &str, domain: &str, policy: &Policy) -> Result<Vec<SrvRecord>, ConnectError> {
+    pub async fn srv(
+        &self,
+        service: &str,
+        domain: &str,
+        policy: &Policy,
+    ) -> Result<Vec<SrvRecord>, ConnectError> {
         let name = parse_name(&format!("{service}.{domain}"))?;
         let records = self.records(&name, RecordType::SRV, policy).await?;
         let found: Vec<SrvRecord> = records
@@ -166,7 +187,7 @@ impl DnsNet {
                     priority: srv.priority,
                     weight: srv.weight,
                     port: srv.port,
-                    target: srv.target.to_string().into(),
+                    target: srv.target.to_ascii().into(),
                 }),
                 _ => None,
             })
@@ -186,7 +207,12 @@ impl DnsNet {
     ///
     /// # Errors
     /// If no server answers, or aliases go round in circles.
-    pub async fn https(&self, host: &str, port: u16, policy: &Policy) -> Result<Vec<HttpsRecord>, ConnectError> {
+    pub async fn https(
+        &self,
+        host: &str,
+        port: u16,
+        policy: &Policy,
+    ) -> Result<Vec<HttpsRecord>, ConnectError> {
         let host_name = parse_name(host)?;
         // RFC 9460 section 9.1.
         let mut name = match port {
@@ -226,11 +252,19 @@ impl DnsNet {
                 }
             }
         }
-        Err(ConnectError::new(ConnectErrorKind::Protocol, format!("HTTPS records of `{host}`: too many aliases"))
-            .with_hint("whoever runs the zone must end the chain"))
+        Err(ConnectError::new(
+            ConnectErrorKind::Protocol,
+            format!("HTTPS records of `{host}`: too many aliases"),
+        )
+        .with_hint("whoever runs the zone must end the chain"))
     }
 
-    async fn records(&self, name: &Name, kind: RecordType, policy: &Policy) -> Result<Vec<RData>, ConnectError> {
+    async fn records(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        policy: &Policy,
+    ) -> Result<Vec<RData>, ConnectError> {
         let question = Question { name: name.clone(), kind };
         match self.answer(&question, policy).await? {
             Answer::Records(records) => Ok(records),

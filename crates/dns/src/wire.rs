@@ -64,8 +64,12 @@ pub(crate) fn read(question: &Question, message: Message) -> Result<(Answer, Opt
     let mut ttl = u32::MAX;
     for _ in 0..MAX_ALIASES {
         let of_name = |record: &&Record| record.name == *name;
-        let found: Vec<&Record> =
-            message.answers.iter().filter(of_name).filter(|record| record.record_type() == question.kind).collect();
+        let found: Vec<&Record> = message
+            .answers
+            .iter()
+            .filter(of_name)
+            .filter(|record| record.record_type() == question.kind)
+            .collect();
         if !found.is_empty() {
             ttl = found.iter().fold(ttl, |ttl, record| ttl.min(record.ttl));
             let data = found.into_iter().map(|record| record.data.clone()).collect();
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn aliases_are_followed_and_strangers_are_not_believed() {
-        let answers = vec![a("evil.example.", 9, 66), a("C.example.", 90, 1), alias("b.example.", 30, "c.example.")];
+        let answers =
+            vec![a("evil.example.", 9, 66), a("C.example.", 90, 1), alias("b.example.", 30, "c.example.")];
         let answers = [answers, vec![alias("A.example.", 60, "b.example.")]].concat();
         let (found, ttl) = read(&question(), answer(ResponseCode::NoError, answers, false)).unwrap();
         assert_eq!(found, Answer::Records(vec![RData::A(A::new(192, 0, 2, 1))]));

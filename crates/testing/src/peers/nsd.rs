@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
-use super::process::Peer;
 use super::install::command;
+use super::process::Peer;
 use crate::Place;
 
 /// NSD, authoritative for zones that a test makes, on UDP and TCP. Dropped, it ends.
 #[derive(Debug)]
 pub struct Nsd {
     address: SocketAddr,
-    _peer: Peer,
+    /// Shared by threads, as a case of the net suite is.
+    _peer: Mutex<Peer>,
     _place: Place,
 }
 
@@ -49,5 +51,5 @@ pub fn nsd(address: SocketAddr, zones: &[(&str, &str)]) -> Nsd {
     fs::write(&file, config).expect("the directory is ours");
     let mut peer = Peer::spawn(command("nsd", "nsd").args(["-d", "-c", &file]));
     peer.error_line("nsd started");
-    Nsd { address, _peer: peer, _place: place }
+    Nsd { address, _peer: Mutex::new(peer), _place: place }
 }
