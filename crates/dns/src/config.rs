@@ -186,7 +186,7 @@ impl Random {
 
     /// A number from 0 up to and with `max`.
     pub(crate) fn up_to(&self, max: u32) -> u32 {
-        (u64::from((self.0)()) * (u64::from(max) + 1) >> 32) as u32
+        ((u64::from((self.0)()) * (u64::from(max) + 1)) >> 32) as u32
     }
 }
 
