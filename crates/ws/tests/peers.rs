@@ -1,11 +1,12 @@
 //! Other implementations.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tuyau_core::names::{HOST, PORT};
-use tuyau_core::{Accepted, Context, Flow, Role};
+use tuyau_core::names::{HOST, LAYER, PORT};
+use tuyau_core::{Context, Flow, Role};
 use tuyau_testing::free_port;
 use tuyau_testing::peers::{self, Peer};
 use tuyau_tokio::{TCP, derivations};
@@ -63,36 +64,6 @@ async fn websockify_carries_what_we_send_to_a_tcp_server_and_back() {
     echo.await.expect("echo");
 }
 
-/// Accepts one client that `script` is, and echoes what it sends.
-async fn echo_to(module: &str, package: &str, script: &str) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    let SocketAddr::V4(at) = listener.local_addr().expect("bound") else { panic!("IPv4") };
-    let mut client =
-        Peer::spawn(&mut peers::python(module, package, &script.replace("PORT", &at.port().to_string())));
-    let (stream, _) = listener.accept().await.expect("accept");
-    let mut settings = Settings::default();
-    settings.subprotocol = Some("binary".into());
-    let accepted = Accepted::Flow(Flow::from_tokio(stream)).finish().await.expect("a flow");
-    let ctx =
-        Context::new().with(&tuyau_core::names::LAYER, std::sync::Arc::new(WsLayer::new(settings)) as _);
-    let mut flow = ctx.upgrade(accepted, Role::Server).await.expect("handshake");
-    let mut part = vec![0; 10_000];
-    loop {
-        match flow.read(&mut part).await {
-            Ok(0) => break flow.shutdown().await.expect("shutdown"),
-            Ok(n) => flow.write_all(&part[..n]).await.expect("write"),
-            // What the client says shows why.
-            Err(error) => break eprintln!("{error:?}"),
-        }
-    }
-    tokio::task::spawn_blocking(move || {
-        client.line("all is well");
-        client.end().code(0);
-    })
-    .await
-    .expect("the client");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pythons_websockets_is_a_client_of_ours() {
     const SCRIPT: &str = r#"
@@ -112,25 +83,28 @@ async def main():
     print("all is well")
 asyncio.run(main())
 "#;
-    echo_to("websockets", "python3-websockets", SCRIPT).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn websockifys_client_is_a_client_of_ours() {
-    const SCRIPT: &str = r#"
-import os
-from websockify.websocket import WebSocket
-ws = WebSocket()
-ws.connect("ws://127.0.0.1:PORT/", protocols=["binary"])
-sent = os.urandom(5000)
-ws.sendmsg(sent)
-got = b""
-while len(got) < len(sent):
-    got += ws.recvmsg()
-assert got == sent
-ws.shutdown(2)
-assert ws.recvmsg() is None
-print("all is well")
-"#;
-    echo_to("websockify", "python3-websockify", SCRIPT).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let script = SCRIPT.replace("PORT", &port);
+    let mut client = Peer::spawn(&mut peers::python("websockets", "python3-websockets", &script));
+    let (stream, _) = listener.accept().await.expect("accept");
+    let mut settings = Settings::default();
+    settings.subprotocol = Some("binary".into());
+    let ctx = Context::new().with(&LAYER, Arc::new(WsLayer::new(settings)));
+    let mut flow = ctx.upgrade(Flow::from_tokio(stream), Role::Server).await.expect("handshake");
+    let mut part = vec![0; 10_000];
+    loop {
+        match flow.read(&mut part).await {
+            Ok(0) => break flow.shutdown().await.expect("shutdown"),
+            Ok(n) => flow.write_all(&part[..n]).await.expect("write"),
+            // What the client says shows why.
+            Err(error) => break eprintln!("{error:?}"),
+        }
+    }
+    tokio::task::spawn_blocking(move || {
+        client.line("all is well");
+        client.end().code(0);
+    })
+    .await
+    .expect("the client");
 }
