@@ -46,7 +46,8 @@ impl Dns {
         Ok(Self(Arc::new(Inner { config, search, runtime, random, cache: Cache::default() })))
     }
 
-    /// A net that looks names up by DNS through `net`, by TCP, and passes all else on to `net`.
+    /// A net that looks names up by DNS through `net`, by TCP, each query over a flow of its own, and passes
+    /// all else on to `net`.
     pub fn over(&self, net: SharedNet) -> DnsNet {
         DnsNet::new(self.clone(), net, false)
     }

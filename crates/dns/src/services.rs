@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tuyau_core::names::{HOST, NET, POLICY, PORT};
 use tuyau_core::{
-    ConnectError, ConnectErrorKind, Context, Key, Many, Policy, Stop, Target, decline, opt, or, req,
+    BoxFuture, ConnectError, ConnectErrorKind, Context, Key, Many, Net, Policy, Stop, Target, decline, opt,
+    or, req,
 };
 use tuyau_tokio::{IP, TCP, TcpEndpoint};
 
@@ -74,7 +76,7 @@ pub fn srv(ctx: Context) -> Context {
         },
     )
     .derive_many(&IP, (req(&DNS), req(&SRV), opt(&POLICY)), |(dns, srv, policy)| async move {
-        Ok::<_, Stop>(tuyau_core::Net::lookup(&dns, &srv.target, &policy.unwrap_or_default()).await?)
+        Ok::<_, Stop>(dns.lookup(&srv.target, &policy.unwrap_or_default()).await?)
     })
     .derive(&TCP, (req(&NET), req(&SRV), req(&IP)), |(net, srv, ip)| async move {
         Ok(TcpEndpoint { net, target: Target::Addr(SocketAddr::new(ip, srv.port)) })
@@ -97,11 +99,7 @@ pub fn https(ctx: Context) -> Context {
         },
     )
     .derive_many(&IP, (req(&DNS), req(&HTTPS), opt(&POLICY)), |(dns, record, policy)| async move {
-        let hints = record.hints();
-        if !hints.is_empty() {
-            return Ok::<_, Stop>(Many::All(hints));
-        }
-        Ok(tuyau_core::Net::lookup(&dns, &record.target, &policy.unwrap_or_default()).await?)
+        Ok::<_, Stop>(hints_and_more(dns, record, policy.unwrap_or_default()))
     })
     .derive(
         &TCP,
@@ -111,6 +109,44 @@ pub fn https(ctx: Context) -> Context {
             Ok(TcpEndpoint { net, target: Target::Addr(SocketAddr::new(ip, port)) })
         },
     )
+}
+
+/// The addresses that `record` hints at, and behind them what its target turns out to have besides (RFC 9460
+/// section 7.3): that is looked up once the hints did not do, or there are none.
+fn hints_and_more(dns: DnsNet, record: HttpsRecord, policy: Policy) -> Many<IpAddr> {
+    let hints = record.hints();
+    let mut hinted = hints.clone().into_iter();
+    let mut looking: BoxFuture<'static, _> =
+        Box::pin(async move { dns.lookup(&record.target, &policy).await });
+    let mut found: Option<Many<IpAddr>> = None;
+    let mut failed = false;
+    Many::poll_fn(move |cx| {
+        loop {
+            if let Some(ip) = hinted.next() {
+                return Poll::Ready(Some(Ok(ip)));
+            }
+            let next = match &mut found {
+                _ if failed => None,
+                None => match ready!(looking.as_mut().poll(cx)) {
+                    Ok(many) => {
+                        found = Some(many);
+                        continue;
+                    }
+                    Err(error) => {
+                        failed = true;
+                        Some(Err(Stop::from(error)))
+                    }
+                },
+                Some(Many::All(all)) if all.is_empty() => None,
+                Some(Many::All(all)) => Some(Ok(all.remove(0))),
+                Some(Many::Stream(stream)) => ready!(stream.as_mut().poll_next(cx)),
+            };
+            match next {
+                Some(Ok(ip)) if hints.contains(&ip) => {}
+                next => return Poll::Ready(next),
+            }
+        }
+    })
 }
 
 impl HttpsRecord {

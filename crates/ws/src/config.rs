@@ -162,7 +162,9 @@ fn is_header_value(text: &str) -> bool {
 /// Where random bytes come from. Masks must not be guessed by whoever chooses what is sent (RFC 6455
 /// section 10.3): outside of tests, use [`system`](Self::system).
 #[derive(Clone)]
-pub struct Random(Arc<dyn Fn(&mut [u8]) + Send + Sync>);
+pub struct Random(Arc<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
 impl Random {
     /// The operating system's.

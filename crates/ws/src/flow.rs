@@ -46,6 +46,8 @@ pub(crate) struct WsFlow {
     /// Frames that are on their way: `output[sent..]`.
     output: Vec<u8>,
     sent: usize,
+    /// What the peer's latest ping is to be answered with.
+    pong: Option<Vec<u8>>,
     /// Whether what the lower flow took is yet to be flushed.
     unflushed: bool,
     close_sent: bool,
@@ -107,6 +109,7 @@ impl WsFlow {
             failed: None,
             output: Vec::new(),
             sent: 0,
+            pong: None,
             unflushed: false,
             close_sent: false,
         }
@@ -147,11 +150,9 @@ impl WsFlow {
         }
         self.start = end;
         match opcode {
-            // One that waits is enough: it may answer the latest only (RFC 6455 section 5.5.3).
-            Control::Ping if !self.close_sent && self.output.len() - self.sent <= INPUT => {
-                self.put(OpCode::Control(Control::Pong), &[&content]);
-            }
-            Control::Ping | Control::Pong => {}
+            // The latest is enough (RFC 6455 section 5.5.3).
+            Control::Ping => self.pong = Some(content),
+            Control::Pong => {}
             Control::Close => self.closed_by_peer(&content)?,
             Control::Reserved(code) => {
                 return Err(WsError::Protocol(format!("a frame of the unknown type {code}")));
@@ -227,15 +228,20 @@ impl WsFlow {
     fn poll_drain(&mut self) -> Poll<Result<(), FlowError>> {
         let waker = Waker::from(self.wakers.clone());
         let mut cx = Context::from_waker(&waker);
-        while self.sent < self.output.len() {
-            match ready!(self.lower.poll_write(&mut cx, &[&self.output[self.sent..]]))? {
-                0 => return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into())),
-                n => self.sent += n,
+        loop {
+            while self.sent < self.output.len() {
+                match ready!(self.lower.poll_write(&mut cx, &[&self.output[self.sent..]]))? {
+                    0 => return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into())),
+                    n => self.sent += n,
+                }
+            }
+            self.output.clear();
+            self.sent = 0;
+            match self.pong.take() {
+                Some(pong) if !self.close_sent => self.put(OpCode::Control(Control::Pong), &[&pong]),
+                _ => return Poll::Ready(Ok(())),
             }
         }
-        self.output.clear();
-        self.sent = 0;
-        Poll::Ready(Ok(()))
     }
 
     fn poll_flush_all(&mut self) -> Poll<Result<(), FlowError>> {
@@ -251,7 +257,7 @@ impl WsFlow {
     /// Sends what a reader owes the peer, as far as that goes now; a write that fails shows when somebody
     /// writes, or when the peer has nothing more to say.
     fn answer(&mut self, cx: &mut Context<'_>) {
-        if self.unflushed {
+        if self.unflushed || self.pong.is_some() {
             self.wakers.reads(cx.waker());
             let _ = self.poll_flush_all();
         }

@@ -58,14 +58,7 @@ async fn server(settings: Settings, request: &str) -> (String, Result<Flow, Conn
         String::from_utf8_lossy(&response[..n]).into_owned()
     };
     let cx = cx();
-    let result = async {
-        let result = layer.wrap(ours, Role::Server, &cx).await;
-        match result {
-            Ok(flow) => Ok(flow),
-            Err(error) => Err(error),
-        }
-    };
-    let (result, response) = tokio::join!(result, client);
+    let (result, response) = tokio::join!(layer.wrap(ours, Role::Server, &cx), client);
     (response, result)
 }
 
@@ -318,6 +311,64 @@ async fn pings_are_answered_and_several_slices_are_one_frame_in_one_write() {
     let mut frame = [0; 30];
     let n = theirs.read(&mut frame).await.expect("read");
     assert_eq!(frame[..n], [0x82, 0x84, 7, 7, 7, 7, b'a' ^ 7, b'b' ^ 7, b'c' ^ 7, b'd' ^ 7]);
+}
+
+/// A reader that answers pings waits for the same as a writer of another task: neither may be forgotten.
+#[tokio::test]
+async fn a_pong_that_waits_does_not_take_the_writers_turn() {
+    let (ours, mut theirs) = duplex();
+    let layer = WsLayer::new(settings());
+    let cx = cx();
+    let peer = async {
+        read_head(&mut theirs).await;
+        theirs.write_all(&good("")).await.expect("write");
+        theirs
+    };
+    let (flow, mut theirs) = tokio::join!(layer.wrap(ours, Role::Client, &cx), peer);
+    let (mut read, mut write) = tokio::io::split(flow.expect("handshake"));
+    const N: usize = 2_000_000;
+    let writer = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        write.write_all(&vec![1; N]).await.expect("write");
+        write.flush().await.expect("flush");
+    });
+    // Nobody reads: the writer is stuck soon.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!writer.is_finished());
+    let reader = tokio::spawn(async move {
+        use tokio::io::AsyncReadExt;
+        read.read_u8().await.expect("read")
+    });
+    theirs.write_all(&[0x89, 1, b'a', 0x89, 1, b'b']).await.expect("write");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let drain = async {
+        let (mut payload, mut pongs) = (0, Vec::new());
+        while payload < N || pongs.last() != Some(&(b'b' ^ 7)) {
+            let mut header = [0; 2];
+            theirs.read_exact(&mut header).await.expect("read");
+            let mut length = usize::from(header[1] & 0x7f);
+            if length >= 126 {
+                let mut longer = vec![0; if length == 126 { 2 } else { 8 }];
+                theirs.read_exact(&mut longer).await.expect("read");
+                length = longer.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            }
+            let mut rest = vec![0; 4 + length];
+            theirs.read_exact(&mut rest).await.expect("read");
+            match header[0] {
+                0x82 => payload += length,
+                0x8a => pongs.extend_from_slice(&rest[4..]),
+                other => panic!("{other:x}"),
+            }
+        }
+        theirs.write_all(&[0x82, 1, 9]).await.expect("write");
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), drain).await.expect("somebody was forgotten");
+    writer.await.expect("writer");
+    assert_eq!(reader.await.expect("reader"), 9);
 }
 
 #[tokio::test(start_paused = true)]
