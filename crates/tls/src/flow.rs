@@ -35,7 +35,10 @@ enum ReadSide {
 #[derive(PartialEq)]
 enum WriteSide {
     Open,
+    /// `close_notify` is on its way.
     Closing,
+    /// It has been sent.
+    Ended,
     Closed,
 }
 
@@ -69,7 +72,7 @@ impl<E: Engine> TlsFlow<E> {
 
     /// Whoever refuses us says so in an alert before hanging up, and we may learn of the latter first.
     fn reason(&mut self, cx: &mut Context<'_>, error: FlowError) -> FlowError {
-        if !matches!(error.kind(), FlowErrorKind::Reset | FlowErrorKind::BrokenPipe) {
+        if !is_gone(&error) {
             return error;
         }
         loop {
@@ -155,8 +158,15 @@ impl<E: Engine> RawFlow for TlsFlow<E> {
             self.write = WriteSide::Closing;
         }
         if self.write == WriteSide::Closing {
-            ready!(self.poll_send(cx))?;
-            ready!(self.lower.flow.poll_shutdown(cx))?;
+            ready!(self.poll_flush(cx))?;
+            self.write = WriteSide::Ended;
+        }
+        if self.write == WriteSide::Ended {
+            match ready!(self.lower.flow.poll_shutdown(cx)) {
+                // The peer has read the end, and may well have gone.
+                Err(error) if is_gone(&error) => {}
+                result => result?,
+            }
             self.write = WriteSide::Closed;
         }
         Poll::Ready(Ok(()))
@@ -215,4 +225,8 @@ impl<E: Engine> RawFlow for TlsFlow<E> {
     fn consume(&mut self, n: usize) {
         self.engine.consume(n);
     }
+}
+
+fn is_gone(error: &FlowError) -> bool {
+    matches!(error.kind(), FlowErrorKind::Reset | FlowErrorKind::BrokenPipe)
 }

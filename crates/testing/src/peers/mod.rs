@@ -12,7 +12,7 @@ mod server;
 mod sshd;
 
 pub use install::{command, require};
-pub use postgres::postgres;
+pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
 pub use proxies::{Proxy, dante, haproxy, microsocks, ssh_dynamic, tinyproxy};
 pub use redis::redis;

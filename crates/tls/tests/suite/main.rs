@@ -2,7 +2,6 @@
 
 mod conformance;
 mod errors;
-mod facts;
 mod files;
 mod peers;
 mod servers;

@@ -1,9 +1,7 @@
 //! What the tests share: both backends, crosswise, over memory or TCP.
 
-use std::sync::Arc;
-
 use tuyau_core::names::{DEADLINE, HOST};
-use tuyau_core::{ConnectCx, ConnectError, Context, Flow, Layer, Role, SharedLayer};
+use tuyau_core::{ConnectCx, ConnectError, Context, Flow, Layer, Role};
 use tuyau_testing::certs::{Ca, Leaf};
 use tuyau_tls::{Backend, Identity, Roots, ServerSettings, Settings, TlsClient, TlsServer};
 
@@ -92,11 +90,7 @@ pub(crate) fn dialling(settings: &Settings, name: &str, port: u16) -> Context {
         .offer(&tuyau_tls::TLS)
 }
 
-pub(crate) fn shared(layer: impl Layer) -> SharedLayer {
-    Arc::new(layer)
-}
-
-/// Writes, and reads back what an echo says.
+/// The next line, with its end.
 pub(crate) async fn read_line(flow: &mut Flow) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
