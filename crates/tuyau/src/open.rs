@@ -83,7 +83,8 @@ impl Uri {
     /// # Errors
     /// That the port is missing, or why the port of `ctx` could not be had.
     pub async fn require_port(&self, ctx: &Context) -> Result<(), Error> {
-        if matches!(self.address, Address::Host { port: None, .. }) && ctx.get(&PORT).await?.is_none() {
+        let none = matches!(self.address, Address::Host { port: None, .. }) && self.default_port().is_none();
+        if none && ctx.get(&PORT).await?.is_none() {
             return Err(self.port_is_missing().into());
         }
         Ok(())
@@ -113,8 +114,8 @@ impl Uri {
         let cx = ConnectCx::new(ctx).map_err(failed)?;
         let listener = match &self.address {
             Address::Host { host, port } => {
-                let port = match port {
-                    Some(port) => *port,
+                let port = match port.or(self.default_port()) {
+                    Some(port) => port,
                     None => ctx.get(&PORT).await?.ok_or_else(|| self.port_is_missing())?,
                 };
                 let target = match host {
@@ -137,8 +138,11 @@ impl Uri {
             Address::Path(path) => listen_fifo(FifoPair::server(to_path(path))),
             _ => Err(ConnectError::new(ConnectErrorKind::Unsupported, "nothing can be listened on there")),
         };
-        let layers = self.stack.layers.iter().enumerate().rev();
-        layers.into_iter().try_fold(listener.map_err(failed)?, |listener, (index, layer)| {
+        let listener = listener.map_err(failed)?;
+        #[cfg(feature = "proxy-protocol")]
+        let listener = crate::layers::proxy_protocol::accepting(listener, ctx).map_err(failed)?;
+        let mut layers = self.stack.layers.iter().enumerate().rev();
+        layers.try_fold(listener, |listener, (index, layer)| {
             let Wiring::Layer(wiring) = layer.scheme.wiring else { return Ok(listener) };
             let ctx = options.bind_part(routed.clone(), index)?;
             Ok(listener.layered((wiring.layer)(&ctx).map_err(failed)?, &ctx))

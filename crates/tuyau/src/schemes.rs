@@ -5,11 +5,11 @@ use tuyau_core::{AnyEndpoint, ConnectError, Context, KeyRef, SharedLayer, Shared
 use tuyau_tokio::{EXEC, FIFO, UNIX};
 use tuyau_tokio::{MEM, STDIO, TCP};
 
-use crate::hops::{exec, http, socks5};
-#[cfg(feature = "tls")]
+use crate::hops::{exec, http, socks5, ssh};
+#[cfg(any(feature = "tls", feature = "ws"))]
 use crate::layers::NESTED;
-use crate::layers::tls;
-use crate::uri::{OptionInfo, TCP_OPTIONS};
+use crate::layers::{tls, ws};
+use crate::uri::{OptionInfo, TCP_OPTIONS, UNIX_OPTIONS};
 use crate::{Allow, Uri, UriError};
 
 /// One scheme: what it is and what it can do.
@@ -62,7 +62,10 @@ pub enum SchemeKind {
 pub(crate) enum Wiring {
     /// By its address: see `uri/apply.rs`.
     Transport,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "this build has no layer"))]
+    #[cfg_attr(
+        not(any(feature = "tls", feature = "ws")),
+        expect(dead_code, reason = "this build has no layer")
+    )]
     Layer(LayerWiring),
     Hop(HopWiring),
     /// It stands for these, outermost first.
@@ -82,8 +85,8 @@ pub(crate) struct LayerWiring {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HopWiring {
     pub(crate) default_port: fn(&Uri) -> u16,
-    /// The net beyond the hop, given the context that dials it.
-    pub(crate) net: fn(&Uri, Context) -> Result<SharedNet, UriError>,
+    /// The net beyond the hop, given the context that dials it, and whether it is the first hop.
+    pub(crate) net: fn(&Uri, Context, bool) -> Result<SharedNet, UriError>,
 }
 
 /// What stands behind the scheme.
@@ -140,6 +143,10 @@ impl Scheme {
             (SchemeKind::Transport, "fifo") => vec![FIFO.erase()],
             #[cfg(feature = "tls")]
             (SchemeKind::Layer, "tls") => vec![tuyau_tls::TLS.erase(), NESTED.erase()],
+            #[cfg(feature = "ws")]
+            (SchemeKind::Layer, "ws") => vec![tuyau_ws::WS.erase(), tuyau_ws::WSS.erase(), NESTED.erase()],
+            #[cfg(feature = "ssh")]
+            (SchemeKind::Transport, "ssh") => vec![tuyau_ssh::SSH_EXEC.erase()],
             _ => Vec::new(),
         }
     }
@@ -167,7 +174,7 @@ pub(crate) const BASE: Scheme = Scheme {
     wiring: Wiring::Transport,
 };
 
-static SCHEMES: [Scheme; 9] = [
+static SCHEMES: [Scheme; 12] = [
     Scheme {
         name: "tcp",
         what: "TCP, to a name or address and a port",
@@ -179,6 +186,8 @@ static SCHEMES: [Scheme; 9] = [
         ..BASE
     },
     tls::TLS,
+    ws::WS,
+    ws::WSS,
     Scheme {
         name: "unix",
         available: cfg!(unix),
@@ -187,8 +196,10 @@ static SCHEMES: [Scheme; 9] = [
         wants: Allow::LOCAL,
         form: Form::Socket,
         routed: true,
+        own_options: UNIX_OPTIONS,
         ..BASE
     },
+    ssh::TARGET,
     Scheme {
         name: "mem",
         what: "a name in memory, inside this process",
@@ -246,16 +257,13 @@ static SCHEMES: [Scheme; 9] = [
     },
 ];
 
-static HOPS: [Scheme; 5] = [socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, http::HTTPS, exec::HOP];
+static HOPS: [Scheme; 6] = [ssh::HOP, socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, http::HTTPS, exec::HOP];
 
 /// Schemes that people have reason to try, but no version has yet, or none ever will; and what to
 /// do in their place.
-pub(crate) static ABSENT: [(&str, &str); 13] = [
+pub(crate) static ABSENT: [(&str, &str); 10] = [
     ("https", "HTTP is a protocol, not a transport: connect to tls://host:443 and speak it"),
-    ("wss", "this version has no WebSocket"),
     ("http", "HTTP is a protocol, not a transport: connect to tcp://host:80 and speak it"),
-    ("ws", "this version has no WebSocket"),
-    ("ssh", "this version has no SSH of its own: exec:ssh host command runs OpenSSH's"),
     ("socks4", "SOCKS4 is not spoken here: socks5:// and socks5h:// are"),
     ("socks", "write which: socks5:// looks names up here, socks5h:// leaves that to the proxy"),
     ("noise", "this version has no Noise"),

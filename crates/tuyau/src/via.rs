@@ -95,12 +95,18 @@ impl Via {
     /// If the hop was not [allowed](Self::allow), or has an option that nothing consumes.
     #[track_caller]
     pub fn apply(&self, ctx: Context) -> Result<Context, UriError> {
-        let net = self.net(&ctx)?;
+        self.apply_at(ctx, true)
+    }
+
+    /// The same, of one that comes after others, or not.
+    #[track_caller]
+    pub(crate) fn apply_at(&self, ctx: Context, first: bool) -> Result<Context, UriError> {
+        let net = self.net(&ctx, first)?;
         Ok(ctx.replace(&NET, net))
     }
 
     #[track_caller]
-    fn net(&self, ctx: &Context) -> Result<SharedNet, UriError> {
+    fn net(&self, ctx: &Context, first: bool) -> Result<SharedNet, UriError> {
         let uri = &*self.uri;
         uri.check_allowed()?;
         uri.check_port()?;
@@ -111,7 +117,7 @@ impl Via {
             return Err(uri.user_is_unused());
         }
         if self.stands_alone() {
-            return (wiring.net)(uri, ctx.clone().without(&POLICY));
+            return (wiring.net)(uri, ctx.clone().without(&POLICY), first);
         }
         // The policy comes to each hop with the resolution, as far as it is for hops.
         let mut outer = ctx.clone().without(&SERVER_NAME).without(&ALPN).without(&POLICY);
@@ -124,7 +130,7 @@ impl Via {
         if let Some(env) = &self.env {
             return Ok(env.hop().over(outer));
         }
-        (wiring.net)(uri, outer)
+        (wiring.net)(uri, outer, first)
     }
 
     /// Whether it lies on no transport.

@@ -20,12 +20,12 @@ pub(crate) const HOP: Scheme = Scheme {
 };
 
 #[cfg(not(unix))]
-fn net(_: &Uri, _: Context) -> Result<SharedNet, UriError> {
+fn net(_: &Uri, _: Context, _: bool) -> Result<SharedNet, UriError> {
     unreachable!("a scheme that is not available is not parsed")
 }
 
 #[cfg(unix)]
-fn net(uri: &Uri, outer: Context) -> Result<SharedNet, UriError> {
+fn net(uri: &Uri, outer: Context, _: bool) -> Result<SharedNet, UriError> {
     proxy_command::net(uri, outer)
 }
 

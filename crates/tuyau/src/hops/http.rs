@@ -32,10 +32,17 @@ fn default_port(uri: &crate::Uri) -> u16 {
 }
 
 #[cfg(feature = "http")]
-fn net(uri: &crate::Uri, outer: tuyau_core::Context) -> Result<tuyau_core::SharedNet, crate::UriError> {
+fn net(
+    uri: &crate::Uri,
+    outer: tuyau_core::Context,
+    _: bool,
+) -> Result<tuyau_core::SharedNet, crate::UriError> {
     use tuyau_core::Hop;
 
     let mut hop = tuyau_proxy::HttpConnect::new();
+    if uri.layers().any(|layer| layer.name == "tls") {
+        hop = hop.over_tls();
+    }
     if let Some(credentials) = super::credentials(uri) {
         hop = hop.with_credentials(credentials);
     }

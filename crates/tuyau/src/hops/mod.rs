@@ -5,6 +5,7 @@ pub(crate) mod env;
 pub(crate) mod exec;
 pub(crate) mod http;
 pub(crate) mod socks5;
+pub(crate) mod ssh;
 
 /// Who to be, as the URI of a proxy says it.
 #[cfg(any(feature = "socks5", feature = "http"))]
@@ -19,6 +20,7 @@ fn credentials(uri: &crate::Uri) -> Option<tuyau_proxy::Credentials> {
 pub(crate) fn absent(
     uri: &crate::Uri,
     _: tuyau_core::Context,
+    _: bool,
 ) -> Result<tuyau_core::SharedNet, crate::UriError> {
     Err(uri.unusable("this build lacks it"))
 }

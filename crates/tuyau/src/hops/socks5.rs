@@ -37,11 +37,11 @@ mod net {
     use crate::hops::credentials;
     use crate::{Uri, UriError};
 
-    pub(super) fn here(uri: &Uri, outer: Context) -> Result<SharedNet, UriError> {
+    pub(super) fn here(uri: &Uri, outer: Context, _: bool) -> Result<SharedNet, UriError> {
         over(Socks5::new(), uri, outer)
     }
 
-    pub(super) fn there(uri: &Uri, outer: Context) -> Result<SharedNet, UriError> {
+    pub(super) fn there(uri: &Uri, outer: Context, _: bool) -> Result<SharedNet, UriError> {
         over(Socks5::new().lookup_by_proxy(), uri, outer)
     }
 

@@ -54,7 +54,7 @@ impl Uri {
             if let Some(before) = before {
                 hop.check_after(before)?;
             }
-            hop.apply(ctx)
+            hop.apply_at(ctx, before.is_none())
         })
     }
 
@@ -86,15 +86,31 @@ impl Uri {
     fn bind_host(&self, ctx: Context) -> Context {
         let Address::Host { host, port } = &self.address else { return ctx };
         let ctx = ctx.with(&HOST, host.to_plain().into());
-        match port {
-            Some(port) => ctx.with(&PORT, *port),
+        match port.or(self.default_port()) {
+            Some(port) => ctx.with(&PORT, port),
             None => ctx,
+        }
+    }
+
+    /// The port of the stack where the URI has none; most have none, and leave it to the protocol.
+    pub(crate) fn default_port(&self) -> Option<u16> {
+        let mut layers = self.stack.layers.iter().map(|layer| layer.scheme.name);
+        match (self.base().name, layers.next(), layers.next()) {
+            // RFC 6455 section 3.
+            ("tcp", Some("ws"), Some("tls")) => Some(443),
+            ("tcp", Some("ws"), _) => Some(80),
+            ("ssh", ..) => Some(22),
+            _ => None,
         }
     }
 
     #[track_caller]
     fn bind_base(&self, ctx: Context) -> Result<(Context, &'static dyn AnyEndpoint), UriError> {
-        Ok(match &self.address {
+        let (ctx, endpoint): (_, &'static dyn AnyEndpoint) = match &self.address {
+            #[cfg(feature = "ssh")]
+            Address::Host { .. } if self.base().name == "ssh" => {
+                return crate::hops::ssh::wired::target(self, ctx, self.hops.is_empty());
+            }
             Address::Host { .. } => (ctx, &TCP),
             Address::Name(name) => (ctx.with(&MEM_NAME, name.as_str().into()), &MEM),
             Address::Nothing => (ctx, &STDIO),
@@ -108,7 +124,11 @@ impl Uri {
             Address::Line(line) => (ctx.with(&EXEC, Command::shell(line)), &EXEC),
             #[cfg(not(unix))]
             _ => return Err(self.direction("this platform can't connect to it")),
-        })
+        };
+        #[cfg(feature = "proxy-protocol")]
+        let (ctx, endpoint) =
+            crate::layers::proxy_protocol::sending(ctx, endpoint).map_err(|why| self.unusable(why))?;
+        Ok((ctx, endpoint))
     }
 
     fn check_connect(&self) -> Result<(), UriError> {
@@ -185,6 +205,18 @@ impl Uri {
     /// Where the base transport is named, or where it would be.
     pub(crate) fn scheme_span(&self) -> std::ops::Range<usize> {
         self.stack.base.span.clone()
+    }
+
+    /// That it can't be used, and why.
+    #[cfg(feature = "ssh")]
+    pub(crate) fn refused(&self, error: &dyn std::error::Error) -> UriError {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            why.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        self.unusable(&why)
     }
 
     /// That its address can't be used as it is.

@@ -25,9 +25,15 @@ use parse::{Role, Stack, UriOption};
 #[cfg(unix)]
 pub(crate) use apply::to_path;
 pub(crate) use host::Host;
+#[cfg(any(feature = "proxy-protocol", feature = "ssh", feature = "tls", feature = "ws"))]
+pub(crate) use options::OPTION;
 #[cfg(feature = "tls")]
-pub(crate) use options::{OPTION, boolean, file};
-pub(crate) use options::{TCP_OPTIONS, Use, assign};
+pub(crate) use options::boolean;
+#[cfg(any(feature = "ssh", feature = "ws"))]
+pub(crate) use options::duration;
+#[cfg(any(feature = "ssh", feature = "tls"))]
+pub(crate) use options::file;
+pub(crate) use options::{TCP_OPTIONS, UNIX_OPTIONS, Use, assign};
 pub(crate) use parse::{Address, Role as UriRole, parse};
 
 pub use error::{UriError, UriErrorKind};
@@ -208,6 +214,10 @@ impl fmt::Display for Uri {
                 }
                 write!(f, "{host}")?;
                 port.map_or(Ok(()), |port| write!(f, ":{port}"))?;
+                if let Some(path) = self.options.iter().find(|option| option.is_path()) {
+                    let path = path.value.as_deref().unwrap_or_default();
+                    write!(f, "{}", percent_encode(path.as_bytes(), PATH))?;
+                }
             }
             Address::Socket(path) | Address::Path(path) => match path.as_slice() {
                 [0, socket @ ..] => write!(f, "{name}:@{}", percent_encode(socket, PATH))?,
@@ -221,7 +231,7 @@ impl fmt::Display for Uri {
             Address::Line(line) => write!(f, "{name}:{line}")?,
             Address::Nothing => f.write_str(&name)?,
         }
-        for (i, option) in self.options.iter().enumerate() {
+        for (i, option) in self.options.iter().filter(|option| !option.is_path()).enumerate() {
             let UriOption { name, value, .. } = option;
             let mark = if i == 0 { '?' } else { '&' };
             write!(f, "{mark}{}", percent_encode(name.as_bytes(), PLAIN))?;

@@ -32,8 +32,8 @@ pub struct OptionInfo {
     pub listens: bool,
     /// Whether connecting consumes it.
     pub connects: bool,
-    /// Whether its value is a secret, which is never shown.
-    pub secret: bool,
+    /// Whether it is of a socket that this machine opens: where there are hops, the first opens it.
+    pub(crate) socket: bool,
     pub(crate) bind: fn(Context, &str) -> Result<Context, &'static str>,
 }
 
@@ -71,11 +71,17 @@ pub(crate) const OPTION: OptionInfo = OptionInfo {
     wants: Allow::NOTHING,
     listens: false,
     connects: true,
-    secret: false,
+    socket: false,
     bind: |ctx, _| Ok(ctx),
 };
 
-const TCP: OptionInfo = OptionInfo { layer: Some("tcp"), listens: true, ..OPTION };
+const TCP: OptionInfo = OptionInfo { layer: Some("tcp"), listens: true, socket: true, ..OPTION };
+
+/// Of Unix sockets.
+pub(crate) static UNIX_OPTIONS: &[OptionInfo] = &[
+    #[cfg(feature = "proxy-protocol")]
+    OptionInfo { layer: Some("unix"), ..crate::layers::proxy_protocol::OPTION_INFO },
+];
 
 /// Of TCP.
 pub(crate) static TCP_OPTIONS: &[OptionInfo] = &[
@@ -129,6 +135,8 @@ pub(crate) static TCP_OPTIONS: &[OptionInfo] = &[
         bind: |ctx, value| Ok(ctx.with(&FAST_OPEN, boolean(value)?)),
         ..TCP
     },
+    #[cfg(feature = "proxy-protocol")]
+    OptionInfo { layer: Some("tcp"), ..crate::layers::proxy_protocol::OPTION_INFO },
 ];
 
 /// Where a URI is put to use.
@@ -162,7 +170,7 @@ pub(crate) fn assign(uri: &Uri, to: Use) -> Result<Assigned<'_>, UriError> {
             return Err(error_at(uri, option, UriErrorKind::NotAllowed, option.span.clone(), message)
                 .with_hint(format!("if the URI is to be trusted: .allow({})", known.wants)));
         }
-        if to == Use::Connect && known.layer == Some("tcp") && !uri.hops.is_empty() {
+        if to == Use::Connect && known.socket && !uri.hops.is_empty() {
             let message =
                 format!("the option {} is of a socket that {} opens", quote(known.name), uri.hops[0]);
             return Err(error_at(uri, option, UriErrorKind::Route, option.span.clone(), message)
@@ -368,7 +376,7 @@ impl Scheme {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "a time has a unit")
 }
 

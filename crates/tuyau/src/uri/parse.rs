@@ -6,6 +6,7 @@ use super::encode::{decode, decode_text};
 use super::error::{quote, shown};
 use super::options::did_you_mean;
 use super::{Uri, UriError, UriErrorKind, host};
+use crate::layers::ws::PATH;
 use crate::schemes::{ABSENT, DEFAULT_TRANSPORT, Form, Scheme, SchemeKind, Wiring, hops, schemes};
 use crate::{Allow, UserInfo};
 
@@ -75,6 +76,11 @@ impl UriOption {
         }
     }
 
+    /// Whether it stands behind the host, and not behind the question mark.
+    pub(crate) fn is_path(&self) -> bool {
+        self.name == PATH
+    }
+
     /// Whether it sets what `other` sets.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let (a, b) = (self.split(), other.split());
@@ -138,11 +144,21 @@ pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
         _ => return Err(no_scheme(text, role)),
     };
     let parts = Parts { text, scheme: stack.base.scheme };
-    let (address_span, options) = match parts.scheme.form {
+    let (mut address_span, mut options) = match parts.scheme.form {
         // A command is taken as it is, question marks and all.
         Form::Argv | Form::Line => (rest, Vec::new()),
         _ => parts.split_options(rest)?,
     };
+    if stack.layers.iter().any(|layer| layer.scheme.name == "ws") {
+        let path = parts.take_path(&mut address_span)?;
+        if let Some(given) =
+            options.iter().find(|option| path.as_ref().is_some_and(|path| path.is_same(option)))
+        {
+            let message = format!("the option {} is given twice", quote(&given.name));
+            return Err(UriError::new(UriErrorKind::Option, text, given.span.clone(), message));
+        }
+        options.extend(path);
+    }
     let (user, address) = parts.address(address_span.clone())?;
     let text = text.into();
     Ok(Uri { text, stack, user, address, address_span, options, allow: Allow::NOTHING, hops: Vec::new() })
@@ -327,6 +343,28 @@ impl Parts<'_> {
             options.push(option);
         }
         Ok((address, options))
+    }
+
+    /// Takes the path from behind the host, if there is one, as an option.
+    fn take_path(&self, address: &mut Range<usize>) -> Result<Option<UriOption>, UriError> {
+        let text = &self.text[address.clone()];
+        let host = if text.starts_with("//") { 2 } else { 0 };
+        let Some(slash) = text[host..].find('/').map(|at| address.start + host + at) else { return Ok(None) };
+        let span = slash..address.end;
+        address.end = slash;
+        let value = decode_text(self.text, span.clone())?;
+        if value == "/" {
+            return Ok(None);
+        }
+        let (name, name_span) = (PATH.to_owned(), span.clone());
+        Ok(Some(UriOption {
+            name,
+            value: Some(value),
+            text: None,
+            span: span.clone(),
+            name_span,
+            value_span: span,
+        }))
     }
 
     fn option(&self, span: Range<usize>) -> Result<UriOption, UriError> {
