@@ -96,6 +96,11 @@ pub(crate) struct Connecting {
     #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
+    /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
+    /// May be several, with commas between them
+    #[cfg(feature = "dns")]
+    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = name_server)]
+    pub(crate) dns: Vec<std::net::SocketAddr>,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: ClientTls,
@@ -264,6 +269,9 @@ pub(crate) enum Command {
         listen: String,
         /// Where to connect
         connect: String,
+        /// Listen beyond URI, an SSH server: like ssh -R. May be several, as --via
+        #[arg(long, value_name = "URI")]
+        listen_via: Vec<String>,
         /// Relay at most so many connections at a time; others wait
         #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
         max: u32,
@@ -360,6 +368,15 @@ pub(crate) struct Format {
     /// As a graph, for Graphviz
     #[arg(long)]
     pub(crate) dot: bool,
+}
+
+#[cfg(feature = "dns")]
+fn name_server(text: &str) -> Result<std::net::SocketAddr, &'static str> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().map(|ip| std::net::SocketAddr::new(ip, 53));
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "an address, with or without a port: 192.0.2.53, [2001:db8::53]:5353")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

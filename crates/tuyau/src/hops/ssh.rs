@@ -81,7 +81,7 @@ pub(crate) mod wired {
         ..FILE
     };
     const KEEPALIVE_OPTION: OptionInfo = OptionInfo {
-        name: "keepalive",
+        name: "alive-interval",
         what: "after how long a silence the server is asked whether it is there; never by default",
         example: "15s",
         wants: Allow::NOTHING,
@@ -170,7 +170,9 @@ pub(crate) mod wired {
                     last = Some(*hop);
                 }
                 _ => {
-                    return Err(uri.unusable("this build can't go the way that the configuration of ssh says"));
+                    return Err(
+                        uri.unusable("this build can't go the way that the configuration of ssh says")
+                    );
                 }
             }
         }
