@@ -67,6 +67,41 @@ async fn what_happens_follows_from_the_seed() {
     assert_ne!(first, transfer_over_a_hostile_link(4).await);
 }
 
+/// How much of a link's bandwidth 20 MB get, with buffers of that size, where the queue in the middle is shorter.
+async fn share_of_bandwidth(buffer: usize, loss: f64) -> f64 {
+    let runtime = tuyau_tokio::runtime();
+    let bandwidth = 10_000_000;
+    let conditions =
+        Conditions::new().bandwidth(bandwidth).queue(100).delay(Duration::from_millis(5)).loss(loss);
+    let (here, there) = Link::new(runtime.clone(), conditions, 5).ends();
+    let stack = |last: u8, port| {
+        Stack::new(config(last).buffers(buffer, buffer).seed(5), port, runtime.clone()).expect("a stack")
+    };
+    let Pair { mut a, mut b, keep: _keep } = pair_of(&[stack(1, here), stack(2, there)], "10.0.0.2:0").await;
+    let began = tokio::time::Instant::now();
+    let total = 20_000_000;
+    let writing = async {
+        a.write_all(&vec![0; total]).await.expect("write");
+        a.shutdown().await.expect("shutdown");
+    };
+    let reading = async {
+        let mut part = vec![0; 64 << 10];
+        while b.read(&mut part).await.expect("read") > 0 {}
+    };
+    tokio::join!(writing, reading);
+    total as f64 / began.elapsed().as_secs_f64() / bandwidth as f64
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_beyond_what_the_link_holds_do_not_stall_it() {
+    for kib in [64, 128, 256, 1024, 4096] {
+        for loss in [0.0, 0.002] {
+            let share = share_of_bandwidth(kib << 10, loss).await;
+            eprintln!("{kib} KiB, loss {loss}: {share:.2}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_thousand_flows_at_once() {
     let runtime = tuyau_tokio::runtime();
@@ -303,8 +338,8 @@ impl tuyau_stack::Device for Watched {
     fn poll_receive(
         &mut self,
         cx: &mut std::task::Context<'_>,
-        packet: &mut Vec<u8>,
-    ) -> std::task::Poll<std::io::Result<()>> {
+        packet: &mut [u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
         self.0.poll_receive(cx, packet)
     }
     fn send(&mut self, packet: &[u8]) -> std::io::Result<()> {
