@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{accept, addr, config, cx, linked, pair_of, stacks};
-use tuyau_core::{ConnectErrorKind, FlowErrorKind, Net};
+use tuyau_core::{ConnectErrorKind, FlowErrorKind, Net, Policy, Target};
 use tuyau_stack::{Conditions, Link, Stack};
 use tuyau_testing::Pair;
 
@@ -305,6 +305,47 @@ async fn an_address_is_in_use_once_and_a_foreign_one_never() {
     stack.listen(&addr("10.0.0.1:80"), &cx).await.expect("it is free again");
     let error = stack.listen(&addr("10.0.0.9:80"), &cx).await.expect_err("not ours");
     assert!(error.hint().is_some_and(|hint| hint.contains("10.0.0.1, fd00::1")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_stack_without_a_name_server_says_so() {
+    let [stack, _other] = stacks(Conditions::new(), 1);
+    let error = stack.lookup("a.example", &Policy::new()).await.expect_err("nobody to ask");
+    assert_eq!(error.to_string(), "lookup of `a.example`");
+    assert!(error.hint().is_some_and(|hint| hint.contains("no name server")), "{error:?}");
+    let error = stack.connect(&Target::name("a..b", 1), &cx()).await.expect_err("no name");
+    assert_eq!(error.kind(), ConnectErrorKind::Misuse);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_server_that_is_silent_is_named() {
+    let runtime = tuyau_tokio::runtime();
+    let (here, _there) = Link::new(runtime.clone(), Conditions::new(), 1).ends();
+    let stack = Stack::new(config(1).name_server([10, 0, 0, 2]), here, runtime).expect("a stack");
+    let error = stack.lookup("a.example", &Policy::new()).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
+    assert!(error.hint().is_some_and(|hint| hint.contains("10.0.0.2")), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_told_from_an_end_and_what_ended_unaccepted_is_accepted() {
+    let [client, server] = stacks(Conditions::new(), 1);
+    let mut listener = server.listen(&addr("10.0.0.2:80"), &cx()).await.expect("listen");
+    let (cx, target) = (cx(), addr("10.0.0.2:80"));
+    let mut flow = client.connect(&target, &cx).await.expect("connect");
+    flow.write_all(b"x").await.expect("write");
+    // A reset is sent where what came was not read: so the server's side must write, and not be read.
+    let mut accepted = accept(&mut listener).await;
+    accepted.write_all(b"unread").await.expect("write");
+    let second = client.connect(&target, &cx).await.expect("connect");
+    tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>())
+        .await
+        .expect_err("time passes");
+    drop(flow);
+    drop(second);
+    assert_eq!(accepted.read(&mut [0; 9]).await.expect("what came before the reset"), 1);
+    assert_eq!(accepted.read(&mut [0; 9]).await.expect_err("reset").kind(), FlowErrorKind::Reset);
+    assert_eq!(accept(&mut listener).await.read(&mut [0]).await.expect("a clean end"), 0);
 }
 
 #[tokio::test]

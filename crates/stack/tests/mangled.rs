@@ -31,10 +31,10 @@ impl Mangling {
 
     /// How long it is now.
     fn mangle(&mut self, mut packet: &mut [u8]) -> usize {
-        if self.next() % 3 == 0 {
+        if self.next().is_multiple_of(3) {
             return packet.len();
         }
-        if self.next() % 20 == 0 {
+        if self.next().is_multiple_of(20) {
             let length = self.next() % (packet.len() + 1);
             packet = &mut packet[..length];
         }
