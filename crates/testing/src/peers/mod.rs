@@ -6,11 +6,15 @@
 mod install;
 mod postgres;
 mod process;
+mod proxies;
 mod redis;
 mod server;
+mod sshd;
 
 pub use install::{command, require};
-pub use postgres::postgres;
+pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
+pub use proxies::{Proxy, dante, haproxy, microsocks, ssh_dynamic, tinyproxy};
 pub use redis::redis;
 pub use server::Server;
+pub use sshd::{SshAgent, Sshd, keygen, ssh_agent, sshd, sshd_with};
