@@ -22,5 +22,5 @@ mod wrap;
 
 pub use flow::{Abilities, Pair, checks, run};
 pub use host::{Place, abstract_target, free_port, rerun};
-pub use net::{NetCase, net_checks, run_net};
+pub use net::{ListenOn, NetCase, net_checks, run_net};
 pub use wrap::{Calls, Counting, PassThrough};

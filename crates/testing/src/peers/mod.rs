@@ -8,14 +8,16 @@ mod nsd;
 mod postgres;
 mod process;
 mod python;
+mod proxies;
 mod redis;
 mod server;
 mod sshd;
 
 pub use install::{command, require};
 pub use nsd::{Nsd, nsd};
-pub use postgres::postgres;
+pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
+pub use proxies::{Proxy, dante, haproxy, microsocks, ssh_dynamic, tinyproxy};
 pub use python::python;
 pub use redis::redis;
 pub use server::Server;

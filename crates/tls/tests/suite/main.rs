@@ -1,0 +1,9 @@
+//! One suite, over both backends and crosswise, and against other programs.
+
+mod conformance;
+mod errors;
+mod files;
+mod peers;
+mod servers;
+mod support;
+mod upgrades;
