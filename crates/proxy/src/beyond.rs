@@ -90,13 +90,14 @@ impl Label for Tunnel {
 pub(crate) struct Beyond<D> {
     dialect: D,
     outer: Context,
+    set_by: Option<Arc<str>>,
     shown: Arc<str>,
 }
 
 impl<D: Dialect> Beyond<D> {
-    pub(crate) fn over(dialect: D, set_by: Option<&str>, outer: Context) -> SharedNet {
-        let shown = shown(dialect.scheme(), set_by, &outer).into();
-        Arc::new(Self { dialect, outer, shown })
+    pub(crate) fn over(dialect: D, set_by: Option<Arc<str>>, outer: Context) -> SharedNet {
+        let shown = shown(dialect.scheme(), set_by.as_deref(), &outer).into();
+        Arc::new(Self { dialect, outer, set_by, shown })
     }
 
     async fn open(&self, target: &Target, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
@@ -137,7 +138,7 @@ impl<D: Dialect> Beyond<D> {
     }
 
     async fn open_one(&self, target: &Target, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
-        let Self { dialect, outer, shown } = self;
+        let Self { dialect, outer, set_by, shown } = self;
         cx.policy().check_address(target.ip())?;
         let request = dialect.request(target)?;
         let flow = cx.resolve(outer).await?.into_flow();
@@ -148,12 +149,15 @@ impl<D: Dialect> Beyond<D> {
                 .with_hint("offer TLS in the context that the proxy is dialled in; nothing was sent"));
         }
         let asked = Asked { proxy: shown, target, cx };
-        let who_looks_up = match target {
-            Target::Name { .. } => " (looked up by the proxy)",
-            _ => "",
-        };
+        let mut hop = target.to_string();
+        if matches!(target, Target::Name { .. }) {
+            hop.push_str(" (looked up by the proxy)");
+        }
+        if let Some(variable) = set_by {
+            let _ = write!(hop, " (proxy set by {variable})");
+        }
         let asking = dialect.ask(flow, &request, &asked);
-        let (flow, bound) = cx.hop(dialect.scheme(), format!("{target}{who_looks_up}"), asking).await?;
+        let (flow, bound) = cx.hop(dialect.scheme(), hop, asking).await?;
         Ok(relabelled(flow, Tunnel { peer: target.clone(), proxy: shown.clone(), security, bound }))
     }
 

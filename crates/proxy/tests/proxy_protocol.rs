@@ -393,6 +393,21 @@ async fn by_default_the_connections_own_addresses_are_sent() {
     assert!(pair.b.fact(&HEADER).is_some());
 }
 
+#[tokio::test]
+async fn a_header_that_cant_be_written_costs_no_packet() {
+    let (mut listener, port) = listening().await;
+    let mixed = Header::new(Version::V2, addr("127.0.0.1:1"), addr("[::1]:2"));
+    let error = sending(port, SendProxy::header(mixed)).resolve().await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Misuse, "{error:#}");
+    assert!(format!("{error:#}").contains("the PROXY protocol header can't be written"), "{error:#}");
+    let untouched = tokio::select! {
+        biased;
+        _ = listener.accept() => false,
+        () = tokio::task::yield_now() => true,
+    };
+    assert!(untouched);
+}
+
 fn balancer(backend: u16) -> (Proxy, [u16; 4]) {
     let ports = [(); 4].map(|()| free_port());
     let [v1, v2, accepts, _] = ports;

@@ -53,6 +53,14 @@ pub(super) enum Parsed {
     },
 }
 
+/// Whether a header may end in `bytes`, of which `before` were looked at already: only then is a long one
+/// worth parsing, else each byte of a slow proxy would cost all bytes before it. A short one is: who is no
+/// proxy at all shows at once.
+pub(super) fn is_worth_parsing(bytes: &[u8], before: usize) -> bool {
+    let from = before.saturating_sub(3).min(bytes.len());
+    bytes.len() < 512 || bytes[from..].windows(2).any(|two| two == b"\n\n" || two == b"\n\r")
+}
+
 /// Parses the header that `bytes` begin with.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, httparse::Error> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];

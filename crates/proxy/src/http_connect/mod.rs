@@ -15,7 +15,7 @@ use crate::beyond::{Asked, Beyond, Dialect, cant, without_zone};
 use crate::error::{Answer, line, said};
 use crate::handshake::{Broken, Handshake};
 use crate::within::within;
-use answer::{Head, MAX_HEAD, Parsed, parse, text_of};
+use answer::{Head, MAX_HEAD, Parsed, is_worth_parsing, parse, text_of};
 
 /// How long the explanation of a refusal is waited for.
 const BODY: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl HttpConnect {
 impl Hop for HttpConnect {
     fn over(self: Box<Self>, outer: Context) -> SharedNet {
         let set_by = self.set_by.clone();
-        Beyond::over(*self, set_by.as_deref(), outer)
+        Beyond::over(*self, set_by, outer)
     }
 }
 
@@ -149,18 +149,24 @@ async fn answered(
         Ok(Err(ConnectError::new(ConnectErrorKind::Protocol, what).with_hint(IS_IT_A_PROXY)))
     };
     handshake.send(request).await?;
-    let mut interim = 0;
+    let (mut interim, mut looked_at) = (0, 0);
     loop {
-        match parse(handshake.unread()) {
+        let unread = handshake.unread();
+        let parsed = match is_worth_parsing(unread, looked_at) {
+            true => parse(unread),
+            false => Ok(Parsed::Partial),
+        };
+        looked_at = unread.len();
+        match parsed {
             Ok(Parsed::Head { head, length }) => {
                 handshake.skip(length);
                 if head.status != 101 && (100..=199).contains(&head.status) {
-                    interim += length;
+                    (interim, looked_at) = (interim + length, 0);
                     continue;
                 }
                 return Ok(Ok(head));
             }
-            Ok(Parsed::Partial) if handshake.unread().len() + interim > MAX_HEAD => {
+            Ok(Parsed::Partial) if looked_at + interim > MAX_HEAD => {
                 return wrong(format!("its answer's header has more than {MAX_HEAD} bytes"));
             }
             Ok(Parsed::Partial) => handshake.more().await?,

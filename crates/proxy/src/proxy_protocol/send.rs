@@ -8,7 +8,7 @@ use tuyau_core::{
     Layer, Protocol, Role, dial, or,
 };
 
-use super::header::{Header, Version};
+use super::header::{Header, HeaderError, Version};
 
 /// What is sent, if something lies over [`PROXY_PROTOCOL`]. If absent: [`SendProxy::new`] of version 2.
 pub static SEND_PROXY: Key<SendProxy> = Key::new("send-proxy");
@@ -56,19 +56,27 @@ impl SendProxy {
         Self { version, header: Some(header.unwrap_or_else(|| Header::local(version))) }
     }
 
+    /// # Errors
+    /// If a header was given that can't be written.
+    fn check(&self) -> Result<(), ConnectError> {
+        self.header.as_ref().map_or(Ok(()), |header| header.encode().map(drop).map_err(unwritable))
+    }
+
     fn bytes(&self, flow: &Flow) -> Result<Vec<u8>, ConnectError> {
         let Self { version, header } = self;
         let encoded = match (header, flow.fact(&LOCAL), flow.fact(&PEER)) {
             (Some(header), ..) => header.encode(),
             (None, Some(local), Some(peer)) => Header::new(*version, local, peer).encode(),
-            (None, ..) => Err(super::HeaderError::Unencodable),
+            (None, ..) => Err(HeaderError::Unencodable),
         };
-        encoded.map_err(|error| {
-            ConnectError::new(ConnectErrorKind::Misuse, "the PROXY protocol header can't be written")
-                .with_source(error)
-                .with_hint("version 2 carries more than 1; both addresses must be of one family")
-        })
+        encoded.map_err(unwritable)
     }
+}
+
+fn unwritable(error: HeaderError) -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Misuse, "the PROXY protocol header can't be written")
+        .with_source(error)
+        .with_hint("version 2 carries more than 1; both addresses must be of one family")
 }
 
 impl Layer for SendProxy {
@@ -115,12 +123,16 @@ impl Protocol for ProxyProtocol {
 }
 
 /// `ctx`, in which `layer` is derived: a header, as [`SEND_PROXY`] says, in front of what `below` connects.
-/// It is not offered.
+/// It is not offered. A header that can't be written is an error before anything is dialled.
+#[track_caller]
 pub fn over(
     ctx: Context,
     layer: &'static Endpoint<ProxyProtocol>,
     below: &'static dyn AnyEndpoint,
 ) -> Context {
     let derive = (or(&SEND_PROXY, SendProxy::new(Version::V2)), dial(below));
-    ctx.derive(layer, derive, |(send, below)| async move { Ok(ProxyEndpoint { below, send }) })
+    ctx.derive(layer, derive, |(send, below)| async move {
+        send.check()?;
+        Ok(ProxyEndpoint { below, send })
+    })
 }

@@ -59,7 +59,7 @@ impl Socks5 {
 impl Hop for Socks5 {
     fn over(self: Box<Self>, outer: Context) -> SharedNet {
         let set_by = self.set_by.clone();
-        Beyond::over(*self, set_by.as_deref(), outer)
+        Beyond::over(*self, set_by, outer)
     }
 }
 

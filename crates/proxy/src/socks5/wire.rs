@@ -31,7 +31,7 @@ pub(super) fn address_length([kind, length]: [u8; 2]) -> Option<usize> {
     }
 }
 
-/// The address that `bytes` are, all of them. `None` if they are none.
+/// The address that `bytes` are, all of them. `None` if they are none: a name must be text.
 pub(super) fn decode_address(bytes: &[u8]) -> Option<Target> {
     let (address, port) = bytes.split_last_chunk()?;
     let port = u16::from_be_bytes(*port);
@@ -42,7 +42,8 @@ pub(super) fn decode_address(bytes: &[u8]) -> Option<Target> {
         NAME => {
             let (length, name) = address.split_first()?;
             let name = std::str::from_utf8(name).ok().filter(|_| name.len() == usize::from(*length))?;
-            return (!name.is_empty()).then(|| Target::name(name, port));
+            // Nor what a terminal would obey, if somebody shows it.
+            return (!name.is_empty() && !name.contains(char::is_control)).then(|| Target::name(name, port));
         }
         _ => return None,
     };

@@ -92,13 +92,10 @@ flow_conformance!(over_two_that_half_close, PROXIED, dante_then_ours);
 /// For proxies that end both directions once one has ended: all but what needs the other.
 macro_rules! without_half_close {
     ($name:ident, $pair:ident) => {
-        mod $name {
-            use super::*;
-            flow_conformance!(@each PROXIED, $pair;
-                tiny_reads_and_writes, the_end_stays, reset_by_peer, writes_to_nobody_fail, vectored_writes,
-                cancelled_reads, cancelled_writes, cancelled_shutdown, a_pending_read_does_not_stop_writes,
-                drop_without_close, lending, empty_reads_and_writes, facts);
-        }
+        flow_conformance!($name, PROXIED, $pair;
+            tiny_reads_and_writes, the_end_stays, reset_by_peer, writes_to_nobody_fail, vectored_writes,
+            cancelled_reads, cancelled_writes, cancelled_shutdown, a_pending_read_does_not_stop_writes,
+            drop_without_close, lending, empty_reads_and_writes, facts);
     };
 }
 without_half_close!(over_microsocks, socks);
@@ -157,21 +154,13 @@ net_conformance!(net_over_dante, dante_case);
 net_conformance!(net_over_the_embedded_server, ours_case);
 net_conformance!(net_over_two, two_case);
 
-/// HTTP tells that a target was not reached, not that it refused.
-mod net_over_tinyproxy {
-    use super::*;
-    net_conformance!(@each tinyproxy_case;
-        what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
-        what_it_cant_do_it_says, policy_is_kept);
-}
-
-/// OpenSSH hangs up on what it can't connect, and does not say why.
-mod net_over_ssh_d {
-    use super::*;
-    net_conformance!(@each ssh_case;
-        what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
-        what_it_cant_do_it_says, policy_is_kept);
-}
+// HTTP tells that a target was not reached, not that it refused; OpenSSH hangs up, and does not say why.
+net_conformance!(net_over_tinyproxy, tinyproxy_case;
+    what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
+    what_it_cant_do_it_says, policy_is_kept);
+net_conformance!(net_over_ssh_d, ssh_case;
+    what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
+    what_it_cant_do_it_says, policy_is_kept);
 
 #[tokio::test]
 async fn a_proxy_says_that_it_cant_listen_or_tell_addresses() {

@@ -32,6 +32,13 @@ async fn explain_says_who_looked_the_name_up() {
     let report = words(here.explain().await);
     assert!(report.contains(&format!("socks5 127.0.0.1:{port}")), "{report}");
     assert!(!report.contains("looked up by the proxy"), "{report}");
+    let by = format!("socks5h://127.0.0.1:{}", proxy.port());
+    let env = ProxyEnv::read(|name| (name == "ALL_PROXY").then(|| by.clone()));
+    let asked = env.proxy_for("tcp", "localhost", port).unwrap().unwrap();
+    let by_env = to(at(asked.host(), asked.port()).via(asked.hop()), "localhost", port);
+    let report = words(by_env.explain().await);
+    let says = format!("socks5h localhost:{port} (looked up by the proxy) (proxy set by ALL_PROXY): ok");
+    assert!(report.contains(&says), "{report}");
     // Where the net is asked for a name itself.
     let target = tuyau_core::Target::name("localhost", port);
     let cx = tuyau_core::ConnectCx::new(&here).unwrap();

@@ -71,6 +71,9 @@ async fn an_answer_may_come_byte_by_byte() {
     let ctx = dribble(b"\x05\x00\x05\x00\x00\x03\x02me\x00\x01!");
     let mut flow = through(&ctx, by_proxy(), &name()).await.unwrap();
     assert_eq!(flow.read(&mut [0; 9]).await.unwrap(), 1);
+    let long: &'static str = format!("HTTP/1.1 200 OK\r\nVia: {}\r\n\r\n!", "x".repeat(2000)).leak();
+    let ctx = dribble(long.as_bytes());
+    through(&ctx, HttpConnect::new(), &name()).await.unwrap();
     let ctx = dribble(b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n!");
     let mut flow = through(&ctx, HttpConnect::new(), &name()).await.unwrap();
     assert_eq!(flow.read(&mut [0; 9]).await.unwrap(), 1);

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tuyau_core::names::POLICY;
-use tuyau_core::{ConnectErrorKind, Context, Flow, Policy};
-use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server};
+use tuyau_core::names::{PEER, POLICY};
+use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Flow, Net, Policy, Target};
+use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server, Tunnel};
 use tuyau_testing::free_port;
 use tuyau_testing::peers::{command, run, tinyproxy};
-use tuyau_tokio::{TCP, derivations, duplex, serve};
+use tuyau_tokio::{Host, TCP, derivations, duplex, serve};
 
 use crate::support::{assert_echoes, echoing, embedded, listening, local, text, to};
 
@@ -76,6 +76,24 @@ async fn it_connects_through_any_net() {
     assert_echoes(&mut ctx.resolve().await.unwrap().into_flow()).await;
 }
 
+#[tokio::test]
+async fn ipv6_goes_through() {
+    let cx = ConnectCx::new(&Context::new()).unwrap();
+    let any = Target::Addr("[::1]:0".parse().unwrap());
+    let listener = Host::new().listen(&any, &cx).await.unwrap();
+    let Target::Addr(target) = listener.local() else { panic!("no address") };
+    tokio::spawn(serve(listener, crate::support::echo).into_future());
+    let proxy = embedded(server()).await;
+    for hop in [Socks5::new(), Socks5::new().lookup_by_proxy()] {
+        let ctx = to(local(proxy).via(Box::new(hop)), "::1", target.port());
+        let mut flow = ctx.resolve().await.unwrap().into_flow();
+        assert_echoes(&mut flow).await;
+        assert_eq!(flow.fact(&PEER), Some(Target::Addr(target)));
+        let bound = flow.find::<Tunnel>().unwrap().bound().unwrap();
+        assert!(bound.ip().is_loopback() && bound.is_ipv6(), "{bound}");
+    }
+}
+
 /// What the server answers to these bytes until it hangs up, and what it tells its program.
 async fn answers(server: Socks5Server, says: &[u8]) -> (Vec<u8>, ConnectErrorKind, String) {
     let (mut client, theirs) = duplex();
@@ -105,6 +123,7 @@ async fn what_it_does_not_do_it_refuses_by_code() {
         (b"\x05\x01\x00\x05\x03\x00\x01\x7f\x00\x00\x01\x00\x50", reply(7), Unsupported),
         (b"\x05\x01\x00\x05\x01\x00\x09\x7f\x00\x00\x01\x00\x50", reply(8), Unsupported),
         (b"\x05\x01\x00\x05\x01\x00\x03\x01\xff\x00\x50", reply(1), Protocol),
+        (b"\x05\x01\x00\x05\x01\x00\x03\x04\x1b[2J\x00\x50", reply(1), Protocol),
         (b"\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50", reply(1), Protocol),
         (b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x02\x00\x50", reply(2), Forbidden),
         (b"\x05\x01\x02", vec![5, 0xff], ConnectErrorKind::Authentication),
