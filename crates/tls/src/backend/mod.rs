@@ -17,6 +17,9 @@ use crate::lower::Lower;
 /// How many bytes one write takes at most: what is encrypted at once, and waits if the flow below is slow.
 pub(crate) const MAX_WRITE: usize = 64 * 1024;
 
+/// How many bytes are received at once, at most.
+pub(crate) const INPUT: usize = 32 * 1024;
+
 /// One connection of a library: it has bytes to send, and is fed bytes that were received.
 pub(crate) trait Engine: Send + Sync + 'static {
     /// Whether decrypted bytes can be lent: see [`lend`](Self::lend).
@@ -40,8 +43,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Counts `n` of the lent bytes as read.
     fn consume(&mut self, n: usize);
 
-    /// Looks for an alert in what was received.
-    fn alert(&mut self) -> Result<(), TlsError>;
+    /// Looks for an alert in what was received. Whether more can be received: not if bytes that are to be read
+    /// come first.
+    fn alert(&mut self) -> Result<bool, TlsError>;
 
     /// Encrypts, up to [`MAX_WRITE`] bytes. How many it took.
     fn write(&mut self, bytes: &[&[u8]]) -> Result<usize, TlsError>;
