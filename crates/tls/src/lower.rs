@@ -48,15 +48,22 @@ impl Lower {
     }
 }
 
-/// The flow below as the standard library's blocking writer, which says `WouldBlock` where it would wait.
+/// The flow below as the standard library's blocking I/O, which says `WouldBlock` where it would wait.
 #[cfg(feature = "rustls")]
-pub(crate) struct Writing<'a, 'b, 'c> {
+pub(crate) struct Sync<'a, 'b, 'c> {
     pub(crate) lower: &'a mut Lower,
     pub(crate) cx: &'b mut Context<'c>,
 }
 
 #[cfg(feature = "rustls")]
-impl io::Write for Writing<'_, '_, '_> {
+impl io::Read for Sync<'_, '_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        blocking(self.lower.poll_read(self.cx, bytes))
+    }
+}
+
+#[cfg(feature = "rustls")]
+impl io::Write for Sync<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         blocking(self.lower.flow.poll_write(self.cx, &[bytes]))
     }

@@ -17,9 +17,6 @@ use crate::lower::Lower;
 /// How many bytes one write takes at most: what is encrypted at once, and waits if the flow below is slow.
 pub(crate) const MAX_WRITE: usize = 64 * 1024;
 
-/// How many bytes are received at once, at most.
-pub(crate) const INPUT: usize = 32 * 1024;
-
 /// One connection of a library: it has bytes to send, and is fed bytes that were received.
 pub(crate) trait Engine: Send + Sync + 'static {
     /// Whether decrypted bytes can be lent: see [`lend`](Self::lend).

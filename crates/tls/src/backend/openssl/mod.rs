@@ -11,13 +11,16 @@ use openssl::ssl::{self, ErrorCode, NameType, ShutdownState, Ssl, SslStream, Ssl
 use openssl::x509::{X509StoreContextRef, X509VerifyResult};
 use tuyau_core::{FlowError, ReadBuf, Role};
 
-use super::{Agreed, Engine, Had, INPUT, MAX_WRITE};
+use super::{Agreed, Engine, Had, MAX_WRITE};
 use crate::certificate;
 use crate::config::Version;
 use crate::error::{About, TlsError};
 use crate::lower::Lower;
 
 pub(crate) use config::{Client, Server};
+
+/// How much is received at once.
+const INPUT: usize = 32 * 1024;
 
 /// A connection, and what its errors are told with.
 pub(crate) struct OpenSsl {

@@ -5,18 +5,18 @@ mod verify;
 
 use std::io::{self, BufRead, IoSlice, Write};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustls::{
     AlertDescription, CertificateError, Connection, Error, HandshakeKind, PeerIncompatible, ProtocolVersion,
 };
 use tuyau_core::{FlowError, ReadBuf, Role};
 
-use super::{Agreed, Engine, Had, INPUT, MAX_WRITE};
+use super::{Agreed, Engine, Had, MAX_WRITE};
 use crate::certificate;
 use crate::config::Version;
 use crate::error::{About, TlsError};
-use crate::lower::{Lower, Writing, polled};
+use crate::lower::{Lower, Sync, polled};
 
 pub(crate) use config::{Client, Server};
 use verify::Failures;
@@ -28,11 +28,7 @@ pub(crate) struct Rustls {
     about: About,
     /// What verification found wrong, which the error alone does not say.
     failures: Arc<Failures>,
-    /// What was received: the library by itself takes 4 KiB at a time, a call to the system each.
-    input: Vec<u8>,
-    fed: usize,
-    received: usize,
-    /// Whether bytes were fed that have not been looked at.
+    /// Whether bytes were received that have not been looked at.
     unprocessed: bool,
     /// A plain alert to be sent in place of the one that the library chose.
     instead: Option<[u8; 7]>,
@@ -44,8 +40,7 @@ impl Rustls {
         // `write` sees to it that no more than its share waits.
         conn.set_buffer_limit(None);
         let failures = failures.clone();
-        let (input, fed, received) = (Vec::new(), 0, 0);
-        Self { conn, role, about, failures, input, fed, received, unprocessed: false, instead: None }
+        Self { conn, role, about, failures, unprocessed: false, instead: None }
     }
 
     fn process(&mut self) -> Result<(), TlsError> {
@@ -112,20 +107,9 @@ impl Engine for Rustls {
     }
 
     fn receive(&mut self, lower: &mut Lower, cx: &mut Context<'_>) -> Poll<Result<usize, FlowError>> {
-        if self.fed == self.received {
-            self.input.resize(INPUT, 0);
-            self.received = ready!(lower.poll_read(cx, &mut self.input))?;
-            self.fed = 0;
-            if self.received == 0 {
-                return Poll::Ready(Ok(0));
-            }
-        }
-        let fed = polled(self.conn.read_tls(&mut &self.input[self.fed..self.received]));
-        if let Poll::Ready(Ok(n)) = fed {
-            self.fed += n;
-            self.unprocessed = true;
-        }
-        fed
+        let received = polled(self.conn.read_tls(&mut Sync { lower, cx }));
+        self.unprocessed |= matches!(received, Poll::Ready(Ok(1..)));
+        received
     }
 
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> Result<Had, TlsError> {
@@ -191,7 +175,7 @@ impl Engine for Rustls {
             let _ = self.conn.write_tls(&mut io::sink());
             return lower.flow.poll_write(cx, &[&alert]);
         }
-        polled(self.conn.write_tls(&mut Writing { lower, cx }))
+        polled(self.conn.write_tls(&mut Sync { lower, cx }))
     }
 
     fn agreed(&self) -> Agreed {
