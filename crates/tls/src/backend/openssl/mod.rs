@@ -199,10 +199,10 @@ impl Engine for OpenSsl {
 
     fn consume(&mut self, _n: usize) {}
 
-    fn alert(&mut self) -> Result<(), TlsError> {
+    fn alert(&mut self) -> Result<bool, TlsError> {
         match self.stream.ssl_peek(&mut [0]) {
-            Err(error) if error.code() != ErrorCode::ZERO_RETURN => self.waits(&error),
-            _ => Ok(()),
+            Err(error) if error.code() != ErrorCode::ZERO_RETURN => self.waits(&error).map(|()| true),
+            _ => Ok(false),
         }
     }
 
