@@ -196,7 +196,10 @@ pub(crate) mod wired {
         if let Some(password) = uri.user.as_ref().and_then(|(user, _)| user.password.clone()) {
             let password = Secret::new(password);
             hop = hop.ask(Asker::new(move |question| {
-                let answer = matches!(question, Question::Password { .. }).then(|| password.clone());
+                // What a server asks without echo is the password, by the other of its two names.
+                let asked =
+                    matches!(question, Question::Password { .. } | Question::Challenge { echo: false, .. });
+                let answer = asked.then(|| password.clone());
                 async move { answer }
             }));
         }

@@ -8,7 +8,7 @@ use tuyau_core::names;
 use tuyau_tokio::{BIND, FAST_OPEN, INTERFACE, KEEPALIVE, MARK, NODELAY};
 
 use super::{Address, Host, Uri, UriError, UriErrorKind, Use, assign, uri};
-use crate::{Allow, SchemeKind, Via, hops, schemes, via};
+use crate::{Allow, OptionInfo, SchemeKind, Via, hops, schemes, via};
 
 fn parsed(text: &str) -> Uri {
     uri(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -67,7 +67,7 @@ fn every_form_is_parsed_and_spelt_in_one_way() {
         ("wss://h", "wss://h"),
         ("ws+tls+tcp://h:1/", "wss://h:1"),
         ("ws+tls+ws+tls://h/a%20b", "wss+wss://h/a%20b"),
-        ("ws://h:1?path=/a&host=b", "ws://h:1?path=%2Fa&host=b"),
+        ("ws://h:1?path=%2Fa&host=b", "ws://h:1?path=/a&host=b"),
         ("tls+unix:/run/x.sock?sni=a.example", "tls+unix:/run/x.sock?sni=a.example"),
         ("tls+exec:cat -u", "tls+exec:cat -u"),
         ("tls+mem:x?tls.1.sni=a", "tls+mem:x?tls.1.sni=a"),
@@ -485,7 +485,8 @@ fn every_hop_of_the_table_does_what_the_table_says() {
         let stranger = parsed.apply(crate::context());
         assert_eq!(stranger.is_ok(), hop.wants == Allow::NOTHING, "{}", hop.name);
         parsed.clone().allow(Allow::ALL).apply(crate::context()).expect("it is allowed");
-        for option in hop.options() {
+        let given = |option: &&OptionInfo| hop.example.contains(&format!("?{}=", option.name));
+        for option in hop.options().filter(|option| !given(option)) {
             let with = parsed.clone().with_option(option.name, option.example).expect("it is given once");
             with.allow(Allow::ALL).apply(crate::context()).unwrap_or_else(|error| panic!("{error}"));
         }
