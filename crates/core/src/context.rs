@@ -199,7 +199,7 @@ impl Context {
         F: Fn(A::Values) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, Stop>> + Send + 'static,
     {
-        let derivation = One { args, f, value: PhantomData, shared: None };
+        let derivation = One { specs: args.specs(), args, f, value: PhantomData, shared: None };
         self.push(key.erase(), Binding::Derivation(Arc::new(derivation)), false, Location::caller())
     }
 
@@ -220,7 +220,7 @@ impl Context {
         H: Fn(&T) -> bool + Send + Sync + 'static,
     {
         let shared = Some(Shared::new(healthy));
-        let derivation = One { args, f, value: PhantomData, shared };
+        let derivation = One { specs: args.specs(), args, f, value: PhantomData, shared };
         self.push(key.erase(), Binding::Derivation(Arc::new(derivation)), false, Location::caller())
     }
 
@@ -236,7 +236,7 @@ impl Context {
         F: Fn(A::Values) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<M, Stop>> + Send + 'static,
     {
-        let derivation = Several { args, f, value: PhantomData::<fn() -> (T, M)> };
+        let derivation = Several { specs: args.specs(), args, f, value: PhantomData::<fn() -> (T, M)> };
         self.push(key.erase(), Binding::Derivation(Arc::new(derivation)), false, Location::caller())
     }
 
@@ -418,6 +418,17 @@ impl Context {
 
     pub(crate) fn entry(&self, id: EntryId) -> &Entry {
         &self.node(id.node).entries[(u32::MAX - id.from_top) as usize]
+    }
+
+    /// The newest binding of `key`.
+    pub(crate) fn newest(&self, key: KeyRef) -> Option<(EntryId, &Entry)> {
+        self.next(key, Cursor::Node(0)).map(|(id, entry, _)| (id, entry))
+    }
+
+    /// The next older binding of the key of `entry`.
+    pub(crate) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
+        let cursor = if entry.cut { Cursor::End } else { Cursor::Below(id) };
+        self.next(entry.key, cursor).map(|(id, entry, _)| (id, entry))
     }
 
     /// The next older binding of `key` from `cursor` on, and where to go on from there.

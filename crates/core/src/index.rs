@@ -29,6 +29,14 @@ impl Index {
         }
     }
 
+    /// What `address`, which is not 0, is mapped to: `value` if it was not mapped before.
+    pub(crate) fn get_or_insert(&mut self, address: usize, value: u32) -> u32 {
+        self.get(address).unwrap_or_else(|| {
+            self.insert(address, value);
+            value
+        })
+    }
+
     /// Maps `address`, which is not 0, to `value`; returns what it was mapped to.
     pub(crate) fn insert(&mut self, address: usize, value: u32) -> Option<u32> {
         if self.len <= SCANNED {

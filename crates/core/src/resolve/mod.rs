@@ -89,8 +89,8 @@ pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
     let Inherited { deadline, runtime, .. } = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
     let mut timer = deadline.zip(runtime.as_ref()).map(|(deadline, runtime)| runtime.sleep_until(deadline));
-    let mut memo = Memo::new(ctx.clone(), runtime, false);
-    let mut walk = Walk::of_key(&mut memo, 0, key);
+    let mut memo = Memo::new(ctx, runtime.as_ref(), false);
+    let mut walk = Walk::of_key(0, key);
     let in_time = poll_fn(|cx| {
         memo.poll(cx);
         if walk.poll(&mut memo, cx).is_ready() {
@@ -107,7 +107,7 @@ pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Err
         return Err(Error::setup(ctx, ConnectError::new(ConnectErrorKind::TimedOut, late)));
     }
     match walk.root.found {
-        Found::Failed(..) => Err(Error::of_get(memo, walk.root)),
+        Found::Failed(..) => Err(Error::of_get(memo.known, &walk.root)),
         found => Ok(memo.known.value(found).cloned()),
     }
 }

@@ -7,7 +7,7 @@ use core::error::Error;
 use core::fmt;
 
 use super::control_keys;
-use super::memo::{Found, Known, Memo, Need};
+use super::memo::{Found, Known, Need};
 use super::reads::{Gathered, Reads};
 use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::why::cause;
@@ -20,7 +20,7 @@ use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report}
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
 pub(super) struct Record {
-    pub(super) memo: Memo,
+    pub(super) known: Known,
     pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
     pub(super) trace: Trace,
@@ -39,9 +39,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(memo: Memo, roots: Vec<Root>, began: Instant) -> Self {
+    pub(super) fn new(known: Known, roots: Vec<Root>, began: Instant) -> Self {
         Self {
-            memo,
+            known,
             roots,
             attempts: Few::new(),
             trace: Trace::default(),
@@ -60,7 +60,7 @@ impl Record {
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
     pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Vec::new(), Instant::default());
+        let mut record = Self::new(Known::new(ctx.clone()), Vec::new(), Instant::default());
         if let Some(root) = roots.get_mut(0) {
             root.turn = Turn::Over;
             if matches!(state, AttemptState::Connected) {
@@ -77,15 +77,15 @@ impl Record {
 
     /// Of a context that can't be resolved at all.
     pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::failed(Memo::new(ctx.clone(), None, false), error)
+        Self::failed(Known::new(ctx.clone()), error)
     }
 
-    pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(memo, Vec::new(), Instant::default()) }
+    pub(super) fn failed(known: Known, error: ConnectError) -> Self {
+        Self { setup: Some(error), ..Self::new(known, Vec::new(), Instant::default()) }
     }
 
     pub(super) fn known(&self) -> &Known {
-        &self.memo.known
+        &self.known
     }
 
     pub(super) fn offer(&self, root: u32) -> &Offer {
@@ -331,7 +331,9 @@ impl Rows<'_> {
         needs.reverse();
         let mut rows = Vec::new();
         for need in needs {
-            for outcome in known.examined(need) {
+            let mut examined: Vec<u32> = known.examined(need).collect();
+            examined.reverse();
+            for outcome in examined {
                 let choice = match need.found {
                     Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => {
                         choice

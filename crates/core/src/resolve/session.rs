@@ -37,8 +37,10 @@ pub(super) struct Session<'a> {
     frame: &'a Frame<'a>,
     mode: Mode,
     settings: Settings,
-    /// What is known so far; all that stays when it is over.
-    record: Box<Record>,
+    memo: Memo<'a>,
+    roots: Vec<Root>,
+    attempts: Few<Attempt, 1>,
+    began: Instant,
     /// Roots before this one are over.
     live: u32,
     /// Of the roots that have choices, or that wait to have them.
@@ -153,13 +155,15 @@ impl<'a> Session<'a> {
         let runtime = frame.inherited.runtime.as_ref();
         let now = now(runtime);
         let (roots, ranks) = roots(frame.ctx());
-        let memo = Memo::new(frame.ctx().clone(), runtime.cloned(), mode == Mode::Plan);
         Self {
             frame,
             mode,
             race: Race::new(settings.race.clone(), ranks),
-            record: Box::new(Record::new(memo, roots, now)),
             settings,
+            memo: Memo::new(frame.ctx(), runtime, mode == Mode::Plan),
+            roots,
+            attempts: Few::new(),
+            began: now,
             live: 0,
             forks: Vec::new(),
             walking: Vec::new(),
@@ -188,15 +192,15 @@ impl<'a> Session<'a> {
 
     /// Walks each root once, running nothing.
     pub(super) fn plan(mut self, cx: &mut task::Context<'_>) -> Report {
-        for root in 0..self.record.roots.len() as u32 {
+        for root in 0..self.roots.len() as u32 {
             if !self.is_refused(root) {
                 let (id, walk) = self.attempt(root, Vec::new());
                 if let Some(mut walk) = walk {
                     // Nothing runs, so nothing is waited for.
-                    let _ = walk.poll(&mut self.record.memo, cx);
+                    let _ = walk.poll(&mut self.memo, cx);
                     self.walked(id, &walk);
                 }
-                self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
+                self.attempts[id as usize].state = AttemptState::NoEndpoint;
             }
         }
         let mut record = self.finish(&End::Lost);
@@ -205,7 +209,7 @@ impl<'a> Session<'a> {
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        if self.record.memo.poll(cx) {
+        if self.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
         }
@@ -272,12 +276,12 @@ impl<'a> Session<'a> {
         self.took(id);
         match result {
             Ok(flow) => {
-                self.record.attempts[id as usize].state = AttemptState::Connected;
+                self.attempts[id as usize].state = AttemptState::Connected;
                 Some(End::Connected { attempt: id, flow })
             }
             Err(error) => {
                 let is_final = error.is_final();
-                self.record.attempts[id as usize].state = AttemptState::Failed(error);
+                self.attempts[id as usize].state = AttemptState::Failed(error);
                 self.race.input(Event::Ended { id }, self.now());
                 is_final.then_some(End::Final { attempt: id })
             }
@@ -288,9 +292,9 @@ impl<'a> Session<'a> {
     /// is connected.
     fn poll_walking(&mut self, cx: &mut task::Context<'_>) {
         for (id, mut walk) in take(&mut self.walking) {
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
-            let root = self.record.attempts[id as usize].root;
-            if let Turn::Come(forks) = self.record.roots[root as usize].turn {
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
+            let root = self.attempts[id as usize].root;
+            if let Turn::Come(forks) = self.roots[root as usize].turn {
                 let forks = &mut self.forks[forks as usize];
                 forks.walking -= u32::from(!pending);
                 forks.open(&mut walk);
@@ -300,7 +304,7 @@ impl<'a> Session<'a> {
                 continue;
             }
             self.walked(id, &walk);
-            if matches!(self.record.attempts[id as usize].state, AttemptState::Parked) {
+            if matches!(self.attempts[id as usize].state, AttemptState::Parked) {
                 self.connect(id);
             } else {
                 self.race.input(Event::Ended { id }, self.now());
@@ -310,12 +314,12 @@ impl<'a> Session<'a> {
 
     /// Gives the next candidate of `rank` its turn.
     fn start(&mut self, rank: u32, cx: &mut task::Context<'_>) -> Option<End> {
-        while self.record.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
+        while self.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
             self.live += 1;
         }
         let mut later = false;
         let mut next = self.live;
-        while let Some(Root { rank: of, turn, .. }) = self.record.roots.get(next as usize).copied() {
+        while let Some(Root { rank: of, turn, .. }) = self.roots.get(next as usize).copied() {
             if of > rank {
                 break;
             }
@@ -349,7 +353,7 @@ impl<'a> Session<'a> {
                     return None;
                 }
                 Next::Later => later = true,
-                Next::Over => self.record.roots[root as usize].turn = Turn::Over,
+                Next::Over => self.roots[root as usize].turn = Turn::Over,
             }
         }
         self.race.input(Event::Dry { rank, forever: !later }, self.now());
@@ -363,7 +367,7 @@ impl<'a> Session<'a> {
         }
         let protection = self.offer(root).endpoint.declared_protection();
         self.walking.iter().any(|(id, _)| {
-            let other = self.record.attempts[*id as usize].root;
+            let other = self.attempts[*id as usize].root;
             self.offer(other).endpoint.declared_protection() > protection
         })
     }
@@ -379,7 +383,7 @@ impl<'a> Session<'a> {
         } else {
             return false;
         };
-        self.record.roots[root as usize].turn = Turn::Over;
+        self.roots[root as usize].turn = Turn::Over;
         self.add_attempt(root, Found::Absent, AttemptState::Refused(why.into()));
         true
     }
@@ -388,12 +392,12 @@ impl<'a> Session<'a> {
     fn first_of(&mut self, root: u32, cx: &mut task::Context<'_>) -> Next {
         let (id, walk) = self.attempt(root, Vec::new());
         if let Some(mut walk) = walk {
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
             if !pending {
                 self.walked(id, &walk);
             }
             if pending || !walk.choices.is_empty() {
-                self.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
+                self.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
                 let mut forks = Forks::new(root);
                 forks.open(&mut walk);
                 forks.walking = u32::from(pending);
@@ -404,10 +408,10 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        match (&self.record.attempts[id as usize].state, self.record.roots[root as usize].turn) {
+        match (&self.attempts[id as usize].state, self.roots[root as usize].turn) {
             (AttemptState::Parked, turn) => {
                 if turn == Turn::NotYet {
-                    self.record.roots[root as usize].turn = Turn::Over;
+                    self.roots[root as usize].turn = Turn::Over;
                 }
                 Next::Connect(id)
             }
@@ -420,7 +424,7 @@ impl<'a> Session<'a> {
     fn next_of(&mut self, forks: u32, cx: &mut task::Context<'_>) -> Next {
         let first_count = self.settings.first_group_count;
         let here = &mut self.forks[forks as usize];
-        let suits = |id: &u32| here.turns.suits(self.record.attempts[*id as usize].group, first_count);
+        let suits = |id: &u32| here.turns.suits(self.attempts[*id as usize].group, first_count);
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
@@ -428,7 +432,7 @@ impl<'a> Session<'a> {
             let Some(choices) = self.fork(forks) else { break };
             let (id, walk) = self.attempt(self.forks[forks as usize].root, choices);
             let Some(mut walk) = walk else { unreachable!("only derivations fork") };
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
             self.forks[forks as usize].open(&mut walk);
             if pending {
                 self.walking.push((id, walk));
@@ -437,7 +441,7 @@ impl<'a> Session<'a> {
             }
             self.walked(id, &walk);
             let here = &mut self.forks[forks as usize];
-            let attempt = &self.record.attempts[id as usize];
+            let attempt = &self.attempts[id as usize];
             if matches!(attempt.state, AttemptState::Parked) {
                 if here.turns.suits(attempt.group, first_count) {
                     return Next::Connect(id);
@@ -449,7 +453,7 @@ impl<'a> Session<'a> {
         if !here.parked.is_empty() {
             return Next::Connect(here.parked.remove(0));
         }
-        let open = |level: &Level| self.record.memo.known.values_of(level.outcome).1;
+        let open = |level: &Level| self.memo.known.values_of(level.outcome).1;
         match here.made < MAX_FORKS && (here.walking > 0 || here.levels.iter().any(open)) {
             true => Next::Later,
             false => Next::Over,
@@ -466,7 +470,7 @@ impl<'a> Session<'a> {
         while i > 0 {
             i -= 1;
             let level = &mut here.levels[i];
-            let (values, open) = self.record.memo.known.values_of(level.outcome);
+            let (values, open) = self.memo.known.values_of(level.outcome);
             if (level.next as usize) < values {
                 let mut choices = level.before.clone();
                 choices.push(Choice { outcome: level.outcome, index: level.next });
@@ -483,58 +487,58 @@ impl<'a> Session<'a> {
 
     /// A new attempt, and the walk to its endpoint if that is derived.
     fn attempt(&mut self, root: u32, choices: Vec<Choice>) -> (u32, Option<Walk>) {
-        let Root { entry, .. } = self.record.roots[root as usize];
-        if matches!(self.frame.ctx().entry(entry).binding, Binding::Value(_)) {
-            let id = self.add_attempt(root, Found::Value(entry), AttemptState::UnderWay);
-            self.has_endpoint(id);
-            return (id, None);
+        let id = self.roots[root as usize].entry;
+        let entry = self.frame.ctx().entry(id);
+        if matches!(entry.binding, Binding::Value(_)) {
+            let attempt = self.add_attempt(root, Found::Value(id), AttemptState::UnderWay);
+            self.has_endpoint(attempt);
+            return (attempt, None);
         }
-        let id = self.add_attempt(root, Found::Absent, AttemptState::UnderWay);
-        let key = self.offer(root).key();
-        (id, Some(Walk::of(&mut self.record.memo, id, key, entry, choices)))
+        let attempt = self.add_attempt(root, Found::Absent, AttemptState::UnderWay);
+        (attempt, Some(Walk::of(&mut self.memo, attempt, (id, entry), choices)))
     }
 
     fn add_attempt(&mut self, root: u32, found: Found, state: AttemptState) -> u32 {
         let (started, took) = (self.now(), None);
-        self.record.attempts.push(Attempt { root, found, outcome: None, state, group: None, started, took });
-        self.record.attempts.len() as u32 - 1
+        self.attempts.push(Attempt { root, found, outcome: None, state, group: None, started, took });
+        self.attempts.len() as u32 - 1
     }
 
     /// A walk is done: there is an endpoint, or there is none.
     fn walked(&mut self, id: u32, walk: &Walk) {
-        let attempt = &mut self.record.attempts[id as usize];
+        let attempt = &mut self.attempts[id as usize];
         (attempt.found, attempt.outcome) = (walk.root.found, walk.outcome);
         match attempt.found {
             Found::Value(_) | Found::Derived(..) => return self.has_endpoint(id),
             Found::Failed(..) => self.has_turn(id),
             Found::Absent | Found::Maybe(_) => {}
         }
-        self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
+        self.attempts[id as usize].state = AttemptState::NoEndpoint;
         self.took(id);
-        if self.record.memo.known.is_refuted(walk.root.found) {
+        if self.memo.known.is_refuted(walk.root.found) {
             self.refuted = self.refuted.or(Some(id));
         }
     }
 
     fn has_endpoint(&mut self, id: u32) {
         self.has_turn(id);
-        let attempt = &self.record.attempts[id as usize];
+        let attempt = &self.attempts[id as usize];
         let endpoint = self.offer(attempt.root).endpoint;
-        let group = self.record.memo.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
-        let attempt = &mut self.record.attempts[id as usize];
+        let group = self.memo.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
+        let attempt = &mut self.attempts[id as usize];
         (attempt.group, attempt.state) = (group, AttemptState::Parked);
     }
 
     /// It is no absentee: nothing less protected may follow.
     fn has_turn(&mut self, id: u32) {
-        let protection = self.offer(self.record.attempts[id as usize].root).endpoint.declared_protection();
+        let protection = self.offer(self.attempts[id as usize].root).endpoint.declared_protection();
         self.protected = self.protected.max(protection);
     }
 
     /// Connects an attempt whose endpoint is had and whose turn has come.
     fn connect(&mut self, id: u32) {
-        let attempt = &mut self.record.attempts[id as usize];
-        if let Turn::Come(forks) = self.record.roots[attempt.root as usize].turn {
+        let attempt = &mut self.attempts[id as usize];
+        if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
             self.forks[forks as usize].turns.take(attempt.group);
         }
         if self.mode == Mode::Unfold {
@@ -543,9 +547,8 @@ impl<'a> Session<'a> {
         }
         attempt.state = AttemptState::UnderWay;
         let found = attempt.found;
-        let offer = self.offer(self.record.attempts[id as usize].root);
+        let offer = self.offer(self.attempts[id as usize].root);
         let connecting = self
-            .record
             .memo
             .known
             .value(found)
@@ -571,27 +574,26 @@ impl<'a> Session<'a> {
         }
         if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
             drop(self.walking.remove(i));
-            if let Turn::Come(forks) = self.record.roots[self.record.attempts[id as usize].root as usize].turn
-            {
+            if let Turn::Come(forks) = self.roots[self.attempts[id as usize].root as usize].turn {
                 self.forks[forks as usize].walking -= 1;
             }
             // Whether it would have been absent is not known: it may have been protected.
             self.has_turn(id);
         }
         let allowed = self.settings.race.attempt_timeout.unwrap_or_default();
-        self.record.attempts[id as usize].state = AttemptState::Expired(allowed);
+        self.attempts[id as usize].state = AttemptState::Expired(allowed);
         let now = self.now();
         self.race.input(Event::Ended { id }, now);
         self.race.input(Event::Supply, now);
     }
 
     fn offer(&self, root: u32) -> &'a Offer {
-        &self.frame.ctx().offers()[self.record.roots[root as usize].offer as usize]
+        &self.frame.ctx().offers()[self.roots[root as usize].offer as usize]
     }
 
     fn took(&mut self, id: u32) {
         let now = self.now();
-        let attempt = &mut self.record.attempts[id as usize];
+        let attempt = &mut self.attempts[id as usize];
         attempt.took = Some(now.since(attempt.started));
     }
 
@@ -601,25 +603,28 @@ impl<'a> Session<'a> {
 
     /// Drops what is under way, and keeps what is known.
     fn finish(mut self, end: &End) -> Box<Record> {
-        self.connecting = Few::new();
-        let record = &mut *self.record;
+        drop(take(&mut self.connecting));
+        drop(take(&mut self.memo.running));
+        let known = &self.memo.known;
         let more = |level: &Level| {
-            let (values, open) = record.memo.known.values_of(level.outcome);
+            let (values, open) = known.values_of(level.outcome);
             open || (level.next as usize) < values
         };
         let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
-        record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
-        record.memo.stop();
+        let over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
+        let mut record = Record::new(self.memo.known, self.roots, self.began);
+        record.attempts = self.attempts;
+        record.over_limit = over_limit;
         record.trace = self.frame.take_trace();
-        record.ended = now(self.frame.inherited.runtime.as_ref());
-        record.clock = self.frame.inherited.runtime.is_some();
+        let runtime = self.frame.inherited.runtime.as_ref();
+        (record.ended, record.clock) = (now(runtime), runtime.is_some());
         match end {
             End::Connected { attempt, .. } => record.winner = Some(*attempt),
             End::Final { attempt } => record.decided = Some(*attempt),
             End::Deadline => record.deadline_passed = true,
             End::Lost => {}
         }
-        self.record
+        Box::new(record)
     }
 }
 
