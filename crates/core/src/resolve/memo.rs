@@ -443,7 +443,7 @@ impl<'a> Memo<'a> {
     /// The slot of the next older binding.
     pub(super) fn older(&mut self, slot: u32) -> Option<u32> {
         let Slot { entry, id, .. } = self.slots[slot as usize];
-        let (id, older) = self.ctx.older(id, entry)?;
+        let (id, older) = self.ctx.older((id, entry))?;
         Some(self.slot(id, older))
     }
 }

@@ -23,7 +23,7 @@ pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
 
 use crate::connect::{Frame, plain};
-use crate::context::{Binding, Cursor};
+use crate::context::Binding;
 use crate::names::{
     ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
@@ -60,13 +60,13 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
 /// say: there is nothing to derive, race, time or forbid. (The commonest context; the short cut
 /// makes it several times as fast.)
 fn lone_candidate(ctx: &Context) -> Option<(&'static dyn AnyEndpoint, &dyn Any)> {
-    let [offer] = ctx.offers().as_slice() else { return None };
+    let [offer] = ctx.offers() else { return None };
     if ctx.has_control() {
         return None;
     }
-    let (_, entry, below) = ctx.next(offer.key(), Cursor::Node(0))?;
-    let Binding::Value(value) = &entry.binding else { return None };
-    ctx.next(offer.key(), below).is_none().then(|| (offer.endpoint, &**value as _))
+    let newest = ctx.newest(offer.key())?;
+    let Binding::Value(value) = &newest.1.binding else { return None };
+    ctx.older(newest).is_none().then(|| (offer.endpoint, &**value as _))
 }
 
 /// Resolves a hop, under what the one that goes through it passes on.

@@ -14,7 +14,7 @@ use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::Walk;
 use crate::connect::Frame;
-use crate::context::{Binding, Context, Cursor, EntryId, Offer};
+use crate::context::{Binding, Context, EntryId, Offer};
 use crate::few::Few;
 use crate::race::{Action, Event, Race, Turns};
 use crate::report::Report;
@@ -671,10 +671,8 @@ pub(super) fn roots(ctx: &Context) -> (Vec<Root>, u32) {
             sort(&mut roots[start..]);
             (rank, start) = (rank + 1, roots.len());
         }
-        let mut cursor = Cursor::Node(0);
-        while let Some((entry, _, below)) = ctx.next(offer.key(), cursor) {
+        for (entry, _) in ctx.bindings(offer.key()) {
             roots.push(Root { entry, offer: i as u32, rank, turn: Turn::NotYet });
-            cursor = below;
         }
     }
     sort(&mut roots[start..]);
