@@ -315,17 +315,19 @@ impl Walk {
         if self.may_not_come_to(slot) {
             return Next::Await(memo.add_outcome(slot, State::WouldRun, NONE, NONE, None));
         }
-        let mut saw = self.frames.pop().map_or(NONE, |again| again.examined_saw);
+        let again = self.frames.pop();
+        let start = self.frames.iter().rposition(|frame| frame.slot == slot).unwrap_or(0);
+        // In the order in which it was seen, in which forks will vary it.
         let mut path = Vec::new();
-        for frame in self.frames.iter().rev() {
-            path.push(memo.slots[frame.slot as usize].entry.key);
-            saw = memo.known.both(saw, frame.saw);
-            if frame.slot == slot {
-                break;
+        let mut saw = NONE;
+        for (i, frame) in self.frames[start..].iter().chain(&again).enumerate() {
+            if i > 0 {
+                saw = memo.known.both(saw, frame.examined_saw);
             }
-            saw = memo.known.both(saw, frame.examined_saw);
+            saw = memo.known.both(saw, frame.saw);
+            path.push(memo.slots[frame.slot as usize].entry.key);
         }
-        path.reverse();
+        path.pop();
         // Wherever it was entered, it is the same cycle.
         let first = (0..path.len()).min_by_key(|&i| path[i].name()).unwrap_or(0);
         path.rotate_left(first);
