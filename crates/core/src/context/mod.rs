@@ -313,19 +313,18 @@ impl Context {
     }
 
     /// The newest binding of `key`.
-    #[inline]
     pub(crate) fn newest(&self, key: KeyRef) -> Option<(EntryId, &Entry)> {
         self.0.newest(key)
     }
 
     /// The next older binding of the same key.
-    pub(crate) fn older(&self, (id, entry): (EntryId, &Entry)) -> Option<(EntryId, &Entry)> {
+    pub(crate) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
         self.0.older(id, entry)
     }
 
     /// All bindings of `key`, newest first.
     pub(crate) fn bindings(&self, key: KeyRef) -> impl Iterator<Item = (EntryId, &Entry)> {
-        successors(self.newest(key), |&binding| self.older(binding))
+        successors(self.newest(key), |&(id, entry)| self.older(id, entry))
     }
 
     /// The newest binding of `key`, as far as it is known without running anything.

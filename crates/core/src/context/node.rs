@@ -147,19 +147,40 @@ impl Node {
 
     /// Of a chain's newest node: the entry.
     pub(super) fn entry(&self, id: EntryId) -> &Entry {
-        let mut node = self;
-        for _ in 0..id.node {
-            node = match node.parent.as_deref().or_else(|| self.whole().floor.as_deref()) {
-                Some(older) => older,
-                None => unreachable!("entry ids are made from this context"),
-            }
+        match self.at(id.node) {
+            Some(node) => &node.entries[id.index()],
+            None => unreachable!("entry ids are made from this context"),
         }
-        &node.entries[id.index()]
+    }
+
+    /// Of a chain's newest node: the one of this number; the floor is the last.
+    fn at(&self, number: u32) -> Option<&Self> {
+        if number > self.older {
+            return self.whole().floor.as_deref().filter(|_| number == self.older + 1);
+        }
+        let mut node = self;
+        for _ in 0..number {
+            node = node.parent.as_deref()?;
+        }
+        Some(node)
     }
 
     /// Of a chain's newest node: the newest binding of `key`.
     pub(super) fn newest(&self, key: KeyRef) -> Option<(EntryId, &Entry)> {
         self.newest_from(self, 0, key)
+    }
+
+    /// Of a chain's newest node: the next older binding of the same key.
+    pub(super) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
+        let node = self.at(id.node).filter(|_| !entry.cut)?;
+        let found = match &node.index {
+            None => node.entries[..id.index()].iter().rposition(|older| older.key == entry.key),
+            Some(_) => entry.older.map(|i| i as usize),
+        };
+        match found {
+            Some(i) => node.bound(id.node, i),
+            None => self.newest_from(self.below(node, id.node)?, id.node + 1, entry.key),
+        }
     }
 
     fn newest_from<'a>(
@@ -176,31 +197,19 @@ impl Node {
             if let Some(i) = found {
                 return node.bound(number, i);
             }
-            node = match &node.parent {
-                Some(parent) => parent,
-                // The floor has no parent: it is where the search ends.
-                None if number == self.older => self.whole().floor.as_deref()?,
-                None => return None,
-            };
+            node = self.below(node, number)?;
             number += 1;
         }
     }
 
-    /// Of a chain's newest node: the next older binding of the same key.
-    pub(super) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
-        if entry.cut {
-            return None;
+    /// What is below the node of this number.
+    fn below<'a>(&'a self, node: &'a Self, number: u32) -> Option<&'a Self> {
+        match &node.parent {
+            Some(parent) => Some(parent),
+            // The floor has no parent: it is where the search ends.
+            None if number == self.older => self.whole().floor.as_deref(),
+            None => None,
         }
-        let node = self.nodes().nth(id.node as usize)?;
-        let found = match &node.index {
-            None => node.entries[..id.index()].iter().rposition(|older| older.key == entry.key),
-            Some(_) => entry.older.map(|i| i as usize),
-        };
-        if let Some(i) = found {
-            return node.bound(id.node, i);
-        }
-        let next = self.nodes().nth(id.node as usize + 1)?;
-        self.newest_from(next, id.node + 1, entry.key)
     }
 
     fn bound(&self, node: u32, i: usize) -> Option<(EntryId, &Entry)> {

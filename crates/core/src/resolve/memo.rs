@@ -11,6 +11,7 @@ use core::mem::replace;
 use core::task::{self, Poll};
 use core::time::Duration;
 
+use super::record::Record;
 use crate::context::{Binding, Context, Entry, EntryId};
 use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
 use crate::index::Index;
@@ -63,6 +64,7 @@ pub(super) struct Slot<'a> {
     /// What is bound, if it is a derivation, and its arguments.
     pub(super) derivation: Option<&'a dyn Derivation>,
     pub(super) args: &'a [ArgSpec],
+    pub(super) shared: bool,
     /// Its outcomes, as a list through `Outcome::next`.
     pub(super) outcomes: u32,
     /// The lookups of the key that looked at more than one binding, as a list through
@@ -137,9 +139,9 @@ pub(super) struct Known {
 
 /// What one resolution found out, and what it takes to find out more.
 pub(super) struct Memo<'a> {
-    /// The same as `known` has.
     pub(super) ctx: &'a Context,
-    pub(super) known: Known,
+    /// What is left when it is over, filled in as it goes.
+    pub(super) record: Box<Record>,
     pub(super) runtime: Option<&'a SharedRuntime>,
     /// Whether derivations are not to be run.
     pub(super) planning: bool,
@@ -207,10 +209,13 @@ impl Known {
     }
 
     /// The choices of both.
+    #[inline]
     pub(super) fn both(&mut self, a: Saw, b: Saw) -> Saw {
-        if b == NONE || a == b {
-            return a;
-        }
+        if b == NONE || a == b { a } else { self.union(a, b) }
+    }
+
+    #[cold]
+    fn union(&mut self, a: Saw, b: Saw) -> Saw {
         let new = |choice: &&Choice| !self.choices(a).contains(choice);
         if self.choices(b).iter().any(|choice| new(&choice)) {
             let all = self.choices(a).iter().chain(self.choices(b).iter().filter(new)).copied().collect();
@@ -238,6 +243,7 @@ impl Known {
         open && index as usize >= values
     }
 
+    #[inline]
     pub(super) fn value(&self, found: Found) -> Option<&Value> {
         match found {
             Found::Value(entry) => match &self.ctx.entry(entry).binding {
@@ -257,7 +263,16 @@ impl Known {
 impl<'a> Memo<'a> {
     pub(super) fn new(ctx: &'a Context, runtime: Option<&'a SharedRuntime>, planning: bool) -> Self {
         let (slots, index, running) = (Vec::new(), Index::default(), Vec::new());
-        Self { ctx, known: Known::new(ctx.clone()), runtime, planning, slots, index, running }
+        Self { ctx, record: Box::new(Record::new(ctx.clone())), runtime, planning, slots, index, running }
+    }
+
+    /// Makes place for a few, so that a small resolution does not grow bit by bit.
+    pub(super) fn reserve(&mut self) {
+        if self.slots.capacity() == 0 {
+            self.slots = Vec::with_capacity(4);
+            self.record.known.outcomes = Vec::with_capacity(4);
+            self.record.known.needs = Vec::with_capacity(12);
+        }
     }
 
     /// Lets everything that runs go on. Whether anything ended or gave a value.
@@ -266,32 +281,34 @@ impl<'a> Memo<'a> {
         let mut i = 0;
         while i < self.running.len() {
             let mut run = self.running.swap_remove(i);
-            let before = self.known.values_of(run.outcome).0;
-            let state = match replace(&mut self.known.outcomes[run.outcome as usize].state, State::Running) {
-                State::Running => match run.work.poll(cx) {
-                    Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
-                        let never = Choice { outcome: run.outcome, index: NONE };
-                        self.known.outcomes[run.outcome as usize].saw = self.known.saw(Box::new([never]));
-                        State::Retry
-                    }
-                    Poll::Ready(result) => {
-                        let (state, more) = settle(result, cx);
-                        if let Some(work) = more {
-                            run.work = work;
+            let before = self.record.known.values_of(run.outcome).0;
+            let state =
+                match replace(&mut self.record.known.outcomes[run.outcome as usize].state, State::Running) {
+                    State::Running => match run.work.poll(cx) {
+                        Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
+                            let never = Choice { outcome: run.outcome, index: NONE };
+                            self.record.known.outcomes[run.outcome as usize].saw =
+                                self.record.known.saw(Box::new([never]));
+                            State::Retry
                         }
-                        state
-                    }
-                    Poll::Pending => State::Running,
-                },
-                State::Many(many) => match &mut run.work {
-                    Work::Stream(stream) => drain(many.values, stream, cx),
-                    _ => State::Many(many),
-                },
-                ended => ended,
-            };
+                        Poll::Ready(result) => {
+                            let (state, more) = settle(result, cx);
+                            if let Some(work) = more {
+                                run.work = work;
+                            }
+                            state
+                        }
+                        Poll::Pending => State::Running,
+                    },
+                    State::Many(many) => match &mut run.work {
+                        Work::Stream(stream) => drain(many.values, stream, cx),
+                        _ => State::Many(many),
+                    },
+                    ended => ended,
+                };
             let unfinished = is_unfinished(&state);
-            self.known.outcomes[run.outcome as usize].state = state;
-            progress |= !unfinished || self.known.values_of(run.outcome).0 > before;
+            self.record.known.outcomes[run.outcome as usize].state = state;
+            progress |= !unfinished || self.record.known.values_of(run.outcome).0 > before;
             if unfinished {
                 // Back to its place, for those behind have not been polled yet.
                 self.running.push(run);
@@ -324,8 +341,8 @@ impl<'a> Memo<'a> {
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 12] = [None; 12];
         let had = &mut few[..self.slots[slot as usize].args.len()];
-        for (had, need) in had.iter_mut().rev().zip(self.known.needs_from(last_need)) {
-            *had = self.known.value(need.found);
+        for (had, need) in had.iter_mut().rev().zip(self.record.known.needs_from(last_need)) {
+            *had = self.record.known.value(need.found);
         }
         let result = match derivation.shared().zip(origin) {
             None => match derivation.start(had, cx) {
@@ -344,9 +361,9 @@ impl<'a> Memo<'a> {
     }
 
     pub(super) fn took(&mut self, outcome: u32) {
-        let time = self.known.outcomes[outcome as usize].time;
+        let time = self.record.known.outcomes[outcome as usize].time;
         if let (Some((started, took)), Some(runtime)) =
-            (self.known.times.get_mut(time as usize), self.runtime)
+            (self.record.known.times.get_mut(time as usize), self.runtime)
         {
             *took = Some(runtime.now().since(*started));
         }
@@ -360,19 +377,20 @@ impl<'a> Memo<'a> {
         saw: Saw,
         started: Option<Instant>,
     ) -> u32 {
-        let number = self.known.outcomes.len() as u32;
+        let number = self.record.known.outcomes.len() as u32;
         let here = &mut self.slots[slot as usize];
         let next = replace(&mut here.outcomes, number);
         let time = started.map_or(NONE, |started| {
-            self.known.times.push((started, None));
-            self.known.times.len() as u32 - 1
+            self.record.known.times.push((started, None));
+            self.record.known.times.len() as u32 - 1
         });
-        self.known.outcomes.push(Outcome { entry: here.id, state, last_need, time, saw, next });
+        self.record.known.outcomes.push(Outcome { entry: here.id, state, last_need, time, saw, next });
         number
     }
 
     /// If the derivation at `slot` is shared and another resolution has its outcome, or makes it of
     /// `choices`: that, for whoever `saw` the same.
+    #[inline]
     pub(super) fn shared_outcome(
         &mut self,
         slot: u32,
@@ -381,7 +399,10 @@ impl<'a> Memo<'a> {
         saw: Saw,
         cx: &mut task::Context<'_>,
     ) -> Option<u32> {
-        let shared = self.derivation(slot).shared().filter(|_| !self.planning)?;
+        if self.planning || !self.slots[slot as usize].shared {
+            return None;
+        }
+        let shared = self.derivation(slot).shared()?;
         // What this resolution has, it had for other choices.
         let (ticket, origin) = shared.find(self.ctx, choices, &self.had(slot))?;
         let state = match &ticket {
@@ -395,7 +416,7 @@ impl<'a> Memo<'a> {
         };
         let running = matches!(state, State::Running);
         let outcome = self.add_outcome(slot, state, last_need, saw, None);
-        self.known.shared.push((outcome, origin));
+        self.record.known.shared.push((outcome, origin));
         if let (true, Ticket::Running(joined)) = (running, ticket) {
             self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
         }
@@ -404,8 +425,8 @@ impl<'a> Memo<'a> {
 
     /// The values that this resolution had of the derivation at `slot`.
     fn had(&self, slot: u32) -> Vec<Value> {
-        let first = self.known.outcomes.get(self.slots[slot as usize].outcomes as usize);
-        let outcomes = successors(first, |outcome| self.known.outcomes.get(outcome.next as usize));
+        let first = self.record.known.outcomes.get(self.slots[slot as usize].outcomes as usize);
+        let outcomes = successors(first, |outcome| self.record.known.outcomes.get(outcome.next as usize));
         let value = |outcome: &Outcome| match &outcome.state {
             State::One(value) => Some(value.clone()),
             _ => None,
@@ -436,14 +457,16 @@ impl<'a> Memo<'a> {
             _ => None,
         };
         let args = derivation.map_or(&[] as _, Derivation::specs);
-        self.slots.push(Slot { entry, id, derivation, args, outcomes: NONE, lookups: NONE, walker: NONE });
+        let shared = derivation.is_some_and(|derivation| derivation.shared().is_some());
+        let (outcomes, lookups, walker) = (NONE, NONE, NONE);
+        self.slots.push(Slot { entry, id, derivation, args, shared, outcomes, lookups, walker });
         new as u32
     }
 
     /// The slot of the next older binding.
     pub(super) fn older(&mut self, slot: u32) -> Option<u32> {
         let Slot { entry, id, .. } = self.slots[slot as usize];
-        let (id, older) = self.ctx.older((id, entry))?;
+        let (id, older) = self.ctx.older(id, entry)?;
         Some(self.slot(id, older))
     }
 }

@@ -64,9 +64,9 @@ fn lone_candidate(ctx: &Context) -> Option<(&'static dyn AnyEndpoint, &dyn Any)>
     if ctx.has_control() {
         return None;
     }
-    let newest = ctx.newest(offer.key())?;
-    let Binding::Value(value) = &newest.1.binding else { return None };
-    ctx.older(newest).is_none().then(|| (offer.endpoint, &**value as _))
+    let mut bindings = ctx.bindings(offer.key());
+    let Binding::Value(value) = &bindings.next()?.1.binding else { return None };
+    bindings.next().is_none().then(|| (offer.endpoint, &**value as _))
 }
 
 /// Resolves a hop, under what the one that goes through it passes on.
@@ -107,8 +107,8 @@ pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Err
         return Err(Error::setup(ctx, ConnectError::new(ConnectErrorKind::TimedOut, late)));
     }
     match walk.root.found {
-        Found::Failed(..) => Err(Error::of_get(memo.known, &walk.root)),
-        found => Ok(memo.known.value(found).cloned()),
+        Found::Failed(..) => Err(Error::of_get(memo.record, &walk.root)),
+        found => Ok(memo.record.known.value(found).cloned()),
     }
 }
 

@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::Reads;
-use super::memo::{Known, Need};
+use super::memo::Need;
 use super::record::Record;
 use super::session::AttemptState;
 use crate::connect::Trace;
@@ -110,9 +110,9 @@ impl Error {
     }
 
     /// A key could not be had.
-    pub(super) fn of_get(known: Known, root: &Need) -> Self {
-        let error = known.failure(root);
-        Self::new(Box::new(Record::failed(known, error)))
+    pub(super) fn of_get(mut record: Box<Record>, root: &Need) -> Self {
+        record.setup = Some(record.known.failure(root));
+        Self::new(record)
     }
 
     /// What the resolution did, candidate by candidate.

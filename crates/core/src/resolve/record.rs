@@ -39,10 +39,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(known: Known, roots: Vec<Root>, began: Instant) -> Self {
+    pub(super) fn new(ctx: Context) -> Self {
         Self {
-            known,
-            roots,
+            known: Known::new(ctx),
+            roots: Vec::new(),
             attempts: Few::new(),
             trace: Trace::default(),
             winner: None,
@@ -51,8 +51,8 @@ impl Record {
             planned: false,
             deadline_passed: false,
             over_limit: Vec::new(),
-            began,
-            ended: began,
+            began: Instant::default(),
+            ended: Instant::default(),
             clock: false,
         }
     }
@@ -60,28 +60,22 @@ impl Record {
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
     pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(Known::new(ctx.clone()), Vec::new(), Instant::default());
+        let mut record = Self::new(ctx.clone());
         if let Some(root) = roots.get_mut(0) {
             root.turn = Turn::Over;
-            if matches!(state, AttemptState::Connected) {
-                record.winner = Some(0);
+            match &state {
+                AttemptState::Connected => record.winner = Some(0),
+                AttemptState::Failed(error) if error.is_final() => record.decided = Some(0),
+                _ => {}
             }
             record.attempts.push(Attempt::of_value(0, root.entry, state, Instant::default()));
         }
-        record.decided = match record.attempts.get(0).map(|attempt| &attempt.state) {
-            Some(AttemptState::Failed(error)) if error.is_final() => Some(0),
-            _ => None,
-        };
         Self { roots, trace, ..record }
     }
 
     /// Of a context that can't be resolved at all.
     pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::failed(Known::new(ctx.clone()), error)
-    }
-
-    pub(super) fn failed(known: Known, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(known, Vec::new(), Instant::default()) }
+        Self { setup: Some(error), ..Self::new(ctx.clone()) }
     }
 
     pub(super) fn known(&self) -> &Known {

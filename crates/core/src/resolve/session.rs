@@ -35,12 +35,10 @@ pub(super) enum Mode {
 /// Borrows from the frame what connecting attempts borrow as well.
 pub(super) struct Session<'a> {
     frame: &'a Frame<'a>,
+    offers: &'a [Offer],
     mode: Mode,
     settings: Settings,
     memo: Memo<'a>,
-    roots: Vec<Root>,
-    attempts: Few<Attempt, 1>,
-    began: Instant,
     /// Roots before this one are over.
     live: u32,
     /// Of the roots that have choices, or that wait to have them.
@@ -154,16 +152,16 @@ impl<'a> Session<'a> {
     pub(super) fn new(frame: &'a Frame<'a>, settings: Settings, mode: Mode) -> Self {
         let runtime = frame.inherited.runtime.as_ref();
         let now = now(runtime);
+        let mut memo = Memo::new(frame.ctx(), runtime, mode == Mode::Plan);
         let (roots, ranks) = roots(frame.ctx());
+        (memo.record.roots, memo.record.began) = (roots, now);
         Self {
             frame,
+            offers: frame.ctx().offers(),
             mode,
             race: Race::new(settings.race.clone(), ranks),
             settings,
-            memo: Memo::new(frame.ctx(), runtime, mode == Mode::Plan),
-            roots,
-            attempts: Few::new(),
-            began: now,
+            memo,
             live: 0,
             forks: Vec::new(),
             walking: Vec::new(),
@@ -192,7 +190,7 @@ impl<'a> Session<'a> {
 
     /// Walks each root once, running nothing.
     pub(super) fn plan(mut self, cx: &mut task::Context<'_>) -> Report {
-        for root in 0..self.roots.len() as u32 {
+        for root in 0..self.memo.record.roots.len() as u32 {
             if !self.is_refused(root) {
                 let (id, walk) = self.attempt(root, Vec::new());
                 if let Some(mut walk) = walk {
@@ -200,7 +198,7 @@ impl<'a> Session<'a> {
                     let _ = walk.poll(&mut self.memo, cx);
                     self.walked(id, &walk);
                 }
-                self.attempts[id as usize].state = AttemptState::NoEndpoint;
+                self.memo.record.attempts[id as usize].state = AttemptState::NoEndpoint;
             }
         }
         let mut record = self.finish(&End::Lost);
@@ -276,12 +274,12 @@ impl<'a> Session<'a> {
         self.took(id);
         match result {
             Ok(flow) => {
-                self.attempts[id as usize].state = AttemptState::Connected;
+                self.memo.record.attempts[id as usize].state = AttemptState::Connected;
                 Some(End::Connected { attempt: id, flow })
             }
             Err(error) => {
                 let is_final = error.is_final();
-                self.attempts[id as usize].state = AttemptState::Failed(error);
+                self.memo.record.attempts[id as usize].state = AttemptState::Failed(error);
                 self.race.input(Event::Ended { id }, self.now());
                 is_final.then_some(End::Final { attempt: id })
             }
@@ -293,8 +291,8 @@ impl<'a> Session<'a> {
     fn poll_walking(&mut self, cx: &mut task::Context<'_>) {
         for (id, mut walk) in take(&mut self.walking) {
             let pending = walk.poll(&mut self.memo, cx).is_pending();
-            let root = self.attempts[id as usize].root;
-            if let Turn::Come(forks) = self.roots[root as usize].turn {
+            let root = self.memo.record.attempts[id as usize].root;
+            if let Turn::Come(forks) = self.memo.record.roots[root as usize].turn {
                 let forks = &mut self.forks[forks as usize];
                 forks.walking -= u32::from(!pending);
                 forks.open(&mut walk);
@@ -304,7 +302,7 @@ impl<'a> Session<'a> {
                 continue;
             }
             self.walked(id, &walk);
-            if matches!(self.attempts[id as usize].state, AttemptState::Parked) {
+            if matches!(self.memo.record.attempts[id as usize].state, AttemptState::Parked) {
                 self.connect(id);
             } else {
                 self.race.input(Event::Ended { id }, self.now());
@@ -314,12 +312,12 @@ impl<'a> Session<'a> {
 
     /// Gives the next candidate of `rank` its turn.
     fn start(&mut self, rank: u32, cx: &mut task::Context<'_>) -> Option<End> {
-        while self.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
+        while self.memo.record.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
             self.live += 1;
         }
         let mut later = false;
         let mut next = self.live;
-        while let Some(Root { rank: of, turn, .. }) = self.roots.get(next as usize).copied() {
+        while let Some(Root { rank: of, turn, .. }) = self.memo.record.roots.get(next as usize).copied() {
             if of > rank {
                 break;
             }
@@ -353,7 +351,7 @@ impl<'a> Session<'a> {
                     return None;
                 }
                 Next::Later => later = true,
-                Next::Over => self.roots[root as usize].turn = Turn::Over,
+                Next::Over => self.memo.record.roots[root as usize].turn = Turn::Over,
             }
         }
         self.race.input(Event::Dry { rank, forever: !later }, self.now());
@@ -367,7 +365,7 @@ impl<'a> Session<'a> {
         }
         let protection = self.offer(root).endpoint.declared_protection();
         self.walking.iter().any(|(id, _)| {
-            let other = self.attempts[*id as usize].root;
+            let other = self.memo.record.attempts[*id as usize].root;
             self.offer(other).endpoint.declared_protection() > protection
         })
     }
@@ -383,7 +381,7 @@ impl<'a> Session<'a> {
         } else {
             return false;
         };
-        self.roots[root as usize].turn = Turn::Over;
+        self.memo.record.roots[root as usize].turn = Turn::Over;
         self.add_attempt(root, Found::Absent, AttemptState::Refused(why.into()));
         true
     }
@@ -397,7 +395,7 @@ impl<'a> Session<'a> {
                 self.walked(id, &walk);
             }
             if pending || !walk.choices.is_empty() {
-                self.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
+                self.memo.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
                 let mut forks = Forks::new(root);
                 forks.open(&mut walk);
                 forks.walking = u32::from(pending);
@@ -408,10 +406,10 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        match (&self.attempts[id as usize].state, self.roots[root as usize].turn) {
+        match (&self.memo.record.attempts[id as usize].state, self.memo.record.roots[root as usize].turn) {
             (AttemptState::Parked, turn) => {
                 if turn == Turn::NotYet {
-                    self.roots[root as usize].turn = Turn::Over;
+                    self.memo.record.roots[root as usize].turn = Turn::Over;
                 }
                 Next::Connect(id)
             }
@@ -424,7 +422,7 @@ impl<'a> Session<'a> {
     fn next_of(&mut self, forks: u32, cx: &mut task::Context<'_>) -> Next {
         let first_count = self.settings.first_group_count;
         let here = &mut self.forks[forks as usize];
-        let suits = |id: &u32| here.turns.suits(self.attempts[*id as usize].group, first_count);
+        let suits = |id: &u32| here.turns.suits(self.memo.record.attempts[*id as usize].group, first_count);
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
@@ -441,7 +439,7 @@ impl<'a> Session<'a> {
             }
             self.walked(id, &walk);
             let here = &mut self.forks[forks as usize];
-            let attempt = &self.attempts[id as usize];
+            let attempt = &self.memo.record.attempts[id as usize];
             if matches!(attempt.state, AttemptState::Parked) {
                 if here.turns.suits(attempt.group, first_count) {
                     return Next::Connect(id);
@@ -453,7 +451,7 @@ impl<'a> Session<'a> {
         if !here.parked.is_empty() {
             return Next::Connect(here.parked.remove(0));
         }
-        let open = |level: &Level| self.memo.known.values_of(level.outcome).1;
+        let open = |level: &Level| self.memo.record.known.values_of(level.outcome).1;
         match here.made < MAX_FORKS && (here.walking > 0 || here.levels.iter().any(open)) {
             true => Next::Later,
             false => Next::Over,
@@ -470,7 +468,7 @@ impl<'a> Session<'a> {
         while i > 0 {
             i -= 1;
             let level = &mut here.levels[i];
-            let (values, open) = self.memo.known.values_of(level.outcome);
+            let (values, open) = self.memo.record.known.values_of(level.outcome);
             if (level.next as usize) < values {
                 let mut choices = level.before.clone();
                 choices.push(Choice { outcome: level.outcome, index: level.next });
@@ -487,7 +485,7 @@ impl<'a> Session<'a> {
 
     /// A new attempt, and the walk to its endpoint if that is derived.
     fn attempt(&mut self, root: u32, choices: Vec<Choice>) -> (u32, Option<Walk>) {
-        let id = self.roots[root as usize].entry;
+        let id = self.memo.record.roots[root as usize].entry;
         let entry = self.frame.ctx().entry(id);
         if matches!(entry.binding, Binding::Value(_)) {
             let attempt = self.add_attempt(root, Found::Value(id), AttemptState::UnderWay);
@@ -500,45 +498,54 @@ impl<'a> Session<'a> {
 
     fn add_attempt(&mut self, root: u32, found: Found, state: AttemptState) -> u32 {
         let (started, took) = (self.now(), None);
-        self.attempts.push(Attempt { root, found, outcome: None, state, group: None, started, took });
-        self.attempts.len() as u32 - 1
+        self.memo.record.attempts.push(Attempt {
+            root,
+            found,
+            outcome: None,
+            state,
+            group: None,
+            started,
+            took,
+        });
+        self.memo.record.attempts.len() as u32 - 1
     }
 
     /// A walk is done: there is an endpoint, or there is none.
     fn walked(&mut self, id: u32, walk: &Walk) {
-        let attempt = &mut self.attempts[id as usize];
+        let attempt = &mut self.memo.record.attempts[id as usize];
         (attempt.found, attempt.outcome) = (walk.root.found, walk.outcome);
         match attempt.found {
             Found::Value(_) | Found::Derived(..) => return self.has_endpoint(id),
             Found::Failed(..) => self.has_turn(id),
             Found::Absent | Found::Maybe(_) => {}
         }
-        self.attempts[id as usize].state = AttemptState::NoEndpoint;
+        self.memo.record.attempts[id as usize].state = AttemptState::NoEndpoint;
         self.took(id);
-        if self.memo.known.is_refuted(walk.root.found) {
+        if self.memo.record.known.is_refuted(walk.root.found) {
             self.refuted = self.refuted.or(Some(id));
         }
     }
 
     fn has_endpoint(&mut self, id: u32) {
         self.has_turn(id);
-        let attempt = &self.attempts[id as usize];
+        let attempt = &self.memo.record.attempts[id as usize];
         let endpoint = self.offer(attempt.root).endpoint;
-        let group = self.memo.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
-        let attempt = &mut self.attempts[id as usize];
+        let group = self.memo.record.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
+        let attempt = &mut self.memo.record.attempts[id as usize];
         (attempt.group, attempt.state) = (group, AttemptState::Parked);
     }
 
     /// It is no absentee: nothing less protected may follow.
     fn has_turn(&mut self, id: u32) {
-        let protection = self.offer(self.attempts[id as usize].root).endpoint.declared_protection();
+        let protection =
+            self.offer(self.memo.record.attempts[id as usize].root).endpoint.declared_protection();
         self.protected = self.protected.max(protection);
     }
 
     /// Connects an attempt whose endpoint is had and whose turn has come.
     fn connect(&mut self, id: u32) {
-        let attempt = &mut self.attempts[id as usize];
-        if let Turn::Come(forks) = self.roots[attempt.root as usize].turn {
+        let attempt = &mut self.memo.record.attempts[id as usize];
+        if let Turn::Come(forks) = self.memo.record.roots[attempt.root as usize].turn {
             self.forks[forks as usize].turns.take(attempt.group);
         }
         if self.mode == Mode::Unfold {
@@ -547,9 +554,10 @@ impl<'a> Session<'a> {
         }
         attempt.state = AttemptState::UnderWay;
         let found = attempt.found;
-        let offer = self.offer(self.attempts[id as usize].root);
+        let offer = self.offer(self.memo.record.attempts[id as usize].root);
         let connecting = self
             .memo
+            .record
             .known
             .value(found)
             .and_then(|value| offer.endpoint.connect(&**value, self.frame.cx(id)));
@@ -574,26 +582,28 @@ impl<'a> Session<'a> {
         }
         if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
             drop(self.walking.remove(i));
-            if let Turn::Come(forks) = self.roots[self.attempts[id as usize].root as usize].turn {
+            if let Turn::Come(forks) =
+                self.memo.record.roots[self.memo.record.attempts[id as usize].root as usize].turn
+            {
                 self.forks[forks as usize].walking -= 1;
             }
             // Whether it would have been absent is not known: it may have been protected.
             self.has_turn(id);
         }
         let allowed = self.settings.race.attempt_timeout.unwrap_or_default();
-        self.attempts[id as usize].state = AttemptState::Expired(allowed);
+        self.memo.record.attempts[id as usize].state = AttemptState::Expired(allowed);
         let now = self.now();
         self.race.input(Event::Ended { id }, now);
         self.race.input(Event::Supply, now);
     }
 
     fn offer(&self, root: u32) -> &'a Offer {
-        &self.frame.ctx().offers()[self.roots[root as usize].offer as usize]
+        &self.offers[self.memo.record.roots[root as usize].offer as usize]
     }
 
     fn took(&mut self, id: u32) {
         let now = self.now();
-        let attempt = &mut self.attempts[id as usize];
+        let attempt = &mut self.memo.record.attempts[id as usize];
         attempt.took = Some(now.since(attempt.started));
     }
 
@@ -605,16 +615,14 @@ impl<'a> Session<'a> {
     fn finish(mut self, end: &End) -> Box<Record> {
         drop(take(&mut self.connecting));
         drop(take(&mut self.memo.running));
-        let known = &self.memo.known;
+        let mut record = self.memo.record;
+        let known = &record.known;
         let more = |level: &Level| {
             let (values, open) = known.values_of(level.outcome);
             open || (level.next as usize) < values
         };
         let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
-        let over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
-        let mut record = Record::new(self.memo.known, self.roots, self.began);
-        record.attempts = self.attempts;
-        record.over_limit = over_limit;
+        record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
         record.trace = self.frame.take_trace();
         let runtime = self.frame.inherited.runtime.as_ref();
         (record.ended, record.clock) = (now(runtime), runtime.is_some());
@@ -624,7 +632,7 @@ impl<'a> Session<'a> {
             End::Deadline => record.deadline_passed = true,
             End::Lost => {}
         }
-        Box::new(record)
+        record
     }
 }
 

@@ -75,6 +75,7 @@ impl Walk {
         (entry_id, entry): (EntryId, &'a Entry),
         choices: Vec<Choice>,
     ) -> Self {
+        memo.reserve();
         let mut walk = Self::new(id, entry.key, Next::Enter, choices);
         walk.frames.push(Frame::new(memo.slot(entry_id, entry), NONE));
         walk
@@ -106,11 +107,11 @@ impl Walk {
                 Next::LookUp(key) => self.look_up(memo, key),
                 Next::Enter => self.enter(memo, cx),
                 Next::Gather => self.gather(memo, cx),
-                Next::Await(outcome) if memo.known.is_open_before(outcome, self.choice(outcome)) => {
+                Next::Await(outcome) if memo.record.known.is_open_before(outcome, self.choice(outcome)) => {
                     self.next = next;
                     return Poll::Pending;
                 }
-                Next::Await(outcome) => match memo.known.outcomes[outcome as usize].state {
+                Next::Await(outcome) => match memo.record.known.outcomes[outcome as usize].state {
                     State::Retry => Next::Enter,
                     _ => self.ended(memo, outcome),
                 },
@@ -170,7 +171,7 @@ impl Walk {
         }
         let slot = memo.slot(id, entry);
         let mut lookup = memo.slots[slot as usize].lookups;
-        while let Some(&Lookup { found, saw, next, .. }) = memo.known.lookups.get(lookup as usize) {
+        while let Some(&Lookup { found, saw, next, .. }) = memo.record.known.lookups.get(lookup as usize) {
             if self.agrees(memo, saw) {
                 self.meet(memo, saw);
                 return self.found(memo, found, lookup, saw);
@@ -190,8 +191,8 @@ impl Walk {
         // Another walk, or another resolution, may have started it since this one entered.
         let mut known = self.remembered(memo, slot);
         let mut origin = None;
-        if known.is_none() && memo.derivation(slot).shared().is_some() {
-            let made_from = memo.known.origin(last_need, memo.known.choices(saw));
+        if known.is_none() && memo.slots[slot as usize].shared {
+            let made_from = memo.record.known.origin(last_need, memo.record.known.choices(saw));
             known = memo.shared_outcome(slot, last_need, &made_from.choices, saw, cx);
             origin = Some(made_from);
         }
@@ -212,7 +213,7 @@ impl Walk {
     /// The outcome of the derivation at `slot` that holds for this walk.
     fn remembered(&self, memo: &Memo<'_>, slot: u32) -> Option<u32> {
         let mut next = memo.slots[slot as usize].outcomes;
-        while let Some(outcome) = memo.known.outcomes.get(next as usize) {
+        while let Some(outcome) = memo.record.known.outcomes.get(next as usize) {
             if self.agrees(memo, outcome.saw) {
                 return Some(next);
             }
@@ -236,9 +237,9 @@ impl Walk {
 
     /// An outcome is there: the lookup on top takes it, or goes on to the next older binding.
     fn ended(&mut self, memo: &mut Memo<'_>, outcome: u32) -> Next {
-        let mut saw = memo.known.outcomes[outcome as usize].saw;
+        let mut saw = memo.record.known.outcomes[outcome as usize].saw;
         self.meet(memo, saw);
-        let found = match &memo.known.outcomes[outcome as usize].state {
+        let found = match &memo.record.known.outcomes[outcome as usize].state {
             State::One(_) => Found::Derived(outcome, 0),
             State::Many(many) => {
                 let index = self.choice(outcome);
@@ -248,9 +249,9 @@ impl Walk {
                     Some(Err(Stop::Decline(_))) | None => Found::Absent,
                 };
                 if many.open || many.values.len() > 1 {
-                    let own = memo.known.saw([Choice { outcome, index }].into());
+                    let own = memo.record.known.saw([Choice { outcome, index }].into());
                     self.meet(memo, own);
-                    saw = memo.known.both(saw, own);
+                    saw = memo.record.known.both(saw, own);
                 }
                 found
             }
@@ -265,7 +266,7 @@ impl Walk {
             (self.root.found, self.outcome) = (found, Some(outcome));
             return Next::Done;
         }
-        frame.examined_saw = memo.known.both(frame.examined_saw, saw);
+        frame.examined_saw = memo.record.known.both(frame.examined_saw, saw);
         if found != Found::Absent && frame.examined == NONE {
             // Nothing but this one was looked at: the outcome says it all.
             let saw = frame.examined_saw;
@@ -273,8 +274,8 @@ impl Walk {
             return self.found(memo, found, NONE, saw);
         }
         let step = Lookup { examined: outcome, before: frame.examined, found, saw: NONE, next: NONE };
-        frame.examined = memo.known.lookups.len() as u32;
-        memo.known.lookups.push(step);
+        frame.examined = memo.record.known.lookups.len() as u32;
+        memo.record.known.lookups.push(step);
         if found != Found::Absent {
             return self.end_lookup(memo, found);
         }
@@ -290,7 +291,7 @@ impl Walk {
     /// The lookup on top, of several bindings, is done.
     fn end_lookup(&mut self, memo: &mut Memo<'_>, found: Found) -> Next {
         let Some(Frame { newest, examined, examined_saw, .. }) = self.frames.pop() else { return Next::Done };
-        let last = &mut memo.known.lookups[examined as usize];
+        let last = &mut memo.record.known.lookups[examined as usize];
         let next = replace(&mut memo.slots[newest as usize].lookups, examined);
         (last.found, last.saw, last.next) = (found, examined_saw, next);
         self.found(memo, found, examined, examined_saw)
@@ -322,9 +323,9 @@ impl Walk {
         let mut saw = NONE;
         for (i, frame) in self.frames[start..].iter().chain(&again).enumerate() {
             if i > 0 {
-                saw = memo.known.both(saw, frame.examined_saw);
+                saw = memo.record.known.both(saw, frame.examined_saw);
             }
-            saw = memo.known.both(saw, frame.saw);
+            saw = memo.record.known.both(saw, frame.saw);
             path.push(memo.slots[frame.slot as usize].entry.key);
         }
         path.pop();
@@ -377,7 +378,8 @@ impl Walk {
     /// Whether an outcome that saw these choices holds for this walk. A choice not met yet will be
     /// the first.
     fn agrees(&self, memo: &Memo<'_>, saw: Saw) -> bool {
-        memo.known.choices(saw).iter().all(|seen| self.choice(seen.outcome) == seen.index)
+        saw == NONE
+            || memo.record.known.choices(saw).iter().all(|seen| self.choice(seen.outcome) == seen.index)
     }
 
     fn choice(&self, outcome: u32) -> u32 {
@@ -386,7 +388,10 @@ impl Walk {
 
     /// Notes the choices that were not met before: all of them the first.
     fn meet(&mut self, memo: &Memo<'_>, saw: Saw) {
-        for seen in memo.known.choices(saw) {
+        if saw == NONE {
+            return;
+        }
+        for seen in memo.record.known.choices(saw) {
             if !self.choices.iter().any(|choice| choice.outcome == seen.outcome) {
                 self.choices.push(*seen);
             }
@@ -419,14 +424,14 @@ impl Frame {
         saw: Saw,
     ) -> Option<State> {
         let need = Need { key: arg.key, found, lookup, before: self.last_need };
-        self.last_need = memo.known.needs.len() as u32;
-        memo.known.needs.push(need);
-        self.saw = memo.known.both(self.saw, saw);
+        self.last_need = memo.record.known.needs.len() as u32;
+        memo.record.known.needs.push(need);
+        self.saw = memo.record.known.both(self.saw, saw);
         match found {
             Found::Absent if !arg.optional => return Some(State::Missing),
             Found::Value(_) | Found::Derived(..) if arg.guard => {
                 let accepts = |value: &Value| memo.derivation(self.slot).accepts(self.arg as usize, &**value);
-                if !memo.known.value(found).is_some_and(accepts) {
+                if !memo.record.known.value(found).is_some_and(accepts) {
                     return Some(State::Unequal);
                 }
             }
