@@ -168,7 +168,8 @@ enum MaybeOwned<'a> {
 pub(crate) struct Frame<'a> {
     ctx: MaybeCloned<'a>,
     pub(crate) inherited: Inherited,
-    trace: Lock<Trace>,
+    /// None as long as there is nothing to tell.
+    trace: Lock<Option<Box<Trace>>>,
 }
 
 enum MaybeCloned<'a> {
@@ -193,7 +194,7 @@ pub(crate) struct TracedHop {
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(ctx: &'a Context, inherited: Inherited) -> Self {
-        Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(Trace::default()) }
+        Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(None) }
     }
 
     pub(crate) fn ctx(&self) -> &Context {
@@ -207,8 +208,12 @@ impl<'a> Frame<'a> {
         ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
     }
 
-    pub(crate) fn take_trace(&self) -> Trace {
+    pub(crate) fn take_trace(&self) -> Option<Box<Trace>> {
         self.trace.with(mem::take)
+    }
+
+    fn trace<R>(&self, f: impl FnOnce(&mut Trace) -> R) -> R {
+        self.trace.with(|trace| f(trace.get_or_insert_default()))
     }
 }
 
@@ -217,7 +222,7 @@ impl ConnectCx<'static> {
     pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
         let inherited = Inherited::of(ctx)?;
         let ctx = MaybeCloned::Owned(ctx.clone());
-        let frame = Frame { ctx, inherited, trace: Lock::new(Trace::default()) };
+        let frame = Frame { ctx, inherited, trace: Lock::new(None) };
         Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
     }
 }
@@ -239,7 +244,7 @@ impl ConnectCx<'_> {
     /// (socket options). It must be bound to a value: a derivation can't run here, and is an error.
     pub fn get<T: Clone + 'static>(&self, key: &'static Key<T>) -> Result<Option<T>, ConnectError> {
         let erased = key.erase();
-        self.frame().trace.with(|trace| {
+        self.frame().trace(|trace| {
             if !trace.reads.contains(&erased) {
                 trace.reads.push(erased);
             }
@@ -280,7 +285,7 @@ impl ConnectCx<'_> {
             let _ = write_chain(error, &mut text);
             text
         });
-        self.frame().trace.with(|trace| {
+        self.frame().trace(|trace| {
             let hop = &mut trace.hops[index].hop;
             hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
             hop.outcome = Some(outcome);
@@ -289,7 +294,7 @@ impl ConnectCx<'_> {
     }
 
     fn add_hop(&self, hop: Hop, started: Option<Instant>) -> usize {
-        self.frame().trace.with(|trace| {
+        self.frame().trace(|trace| {
             trace.hops.push(TracedHop { attempt: self.attempt, hop, started });
             trace.hops.len() - 1
         })

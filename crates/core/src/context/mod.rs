@@ -414,6 +414,7 @@ fn merge(older: Context, newer: Context) -> Context {
         merged.change(|node| newer.entries_oldest_first().for_each(|entry| node.push(entry.clone())))
     };
     merged.change(|node| {
+        node.has_floor = whole.floor.is_some();
         node.whole = Some(Box::new(whole));
         node.control = control;
     })

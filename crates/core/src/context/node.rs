@@ -30,6 +30,8 @@ pub(super) struct Node {
     older: u32,
     /// Whether the chain binds any key that the resolver itself reads.
     pub(super) control: bool,
+    /// Whether the chain has a floor.
+    pub(super) has_floor: bool,
     /// If it differs from the parent's.
     pub(super) whole: Option<Box<Whole>>,
 }
@@ -104,6 +106,7 @@ impl Node {
             entries: Vec::with_capacity(4),
             older: parent.older + 1,
             control: parent.control,
+            has_floor: parent.has_floor,
             parent: Some(parent),
             ..Self::default()
         }
@@ -207,7 +210,7 @@ impl Node {
         match &node.parent {
             Some(parent) => Some(parent),
             // The floor has no parent: it is where the search ends.
-            None if number == self.older => self.whole().floor.as_deref(),
+            None if self.has_floor && number == self.older => self.whole().floor.as_deref(),
             None => None,
         }
     }
@@ -267,6 +270,7 @@ fn shortened(node: &Arc<Node>) -> Arc<Node> {
         parent: next.cloned(),
         older: next.map_or(0, |parent| parent.older + 1),
         control: node.control,
+        has_floor: node.has_floor,
         whole: Some(Box::new(node.whole().clone())),
     };
     for entry in nodes.iter().rev().flat_map(|node| &node.entries) {

@@ -26,7 +26,7 @@ enum How {
     /// There was but one candidate, an endpoint that is bound: the record is made if asked for.
     Lone {
         ctx: Context,
-        trace: Trace,
+        trace: Option<Box<Trace>>,
     },
     Raced(Box<Record>),
 }
@@ -36,7 +36,7 @@ impl Resolved {
         Self { flow, how: How::Raced(record) }
     }
 
-    pub(super) fn lone(flow: Flow, ctx: Context, trace: Trace) -> Self {
+    pub(super) fn lone(flow: Flow, ctx: Context, trace: Option<Box<Trace>>) -> Self {
         Self { flow, how: How::Lone { ctx, trace } }
     }
 

@@ -1,5 +1,6 @@
 //! What a resolution leaves behind, and the report made of it when somebody asks.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ pub(super) struct Record {
     pub(super) known: Known,
     pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
-    pub(super) trace: Trace,
+    pub(super) trace: Option<Box<Trace>>,
     pub(super) winner: Option<u32>,
     /// The attempt whose failure ended the resolution.
     pub(super) decided: Option<u32>,
@@ -44,7 +45,7 @@ impl Record {
             known: Known::new(ctx),
             roots: Vec::new(),
             attempts: Few::new(),
-            trace: Trace::default(),
+            trace: None,
             winner: None,
             decided: None,
             setup: None,
@@ -58,7 +59,7 @@ impl Record {
     }
 
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
-    pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
+    pub(super) fn lone(ctx: &Context, trace: Option<Box<Trace>>, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
         let mut record = Self::new(ctx.clone());
         if let Some(root) = roots.get_mut(0) {
@@ -121,7 +122,7 @@ impl Record {
                 self.known().add_shared_reads(outcome, &mut reads);
             }
         }
-        for &key in &self.trace.reads {
+        for &key in self.trace.iter().flat_map(|trace| &trace.reads) {
             reads.add(ctx, key, 1);
         }
         reads.finish()
@@ -235,11 +236,12 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.hops.iter().filter(|hop| hop.attempt == id).map(|hop| {
-            let cut_off = || hop.started.map(|started| self.ended.since(started));
-            let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
-            crate::report::Hop { took, ..hop.hop.clone() }
-        });
+        let hops =
+            self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id).map(|hop| {
+                let cut_off = || hop.started.map(|started| self.ended.since(started));
+                let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
+                crate::report::Hop { took, ..hop.hop.clone() }
+            });
         let hops = hops.collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);

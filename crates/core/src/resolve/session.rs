@@ -37,7 +37,8 @@ pub(super) struct Session<'a> {
     frame: &'a Frame<'a>,
     offers: &'a [Offer],
     mode: Mode,
-    settings: Settings,
+    first_group_count: u32,
+    allow_downgrade: bool,
     memo: Memo<'a>,
     /// Roots before this one are over.
     live: u32,
@@ -159,8 +160,9 @@ impl<'a> Session<'a> {
             frame,
             offers: frame.ctx().offers(),
             mode,
-            race: Race::new(settings.race.clone(), ranks),
-            settings,
+            race: Race::new(settings.race, ranks),
+            first_group_count: settings.first_group_count,
+            allow_downgrade: settings.allow_downgrade,
             memo,
             live: 0,
             forks: Vec::new(),
@@ -303,7 +305,8 @@ impl<'a> Session<'a> {
             }
             self.walked(id, &walk);
             if matches!(self.memo.record.attempts[id as usize].state, AttemptState::Parked) {
-                self.connect(id);
+                let connecting = self.connect(id);
+                connecting.into_iter().for_each(|connecting| self.connecting.push((id, connecting)));
             } else {
                 self.race.input(Event::Ended { id }, self.now());
             }
@@ -343,8 +346,12 @@ impl<'a> Session<'a> {
             match next {
                 Next::Connect(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
-                    self.connect(id);
-                    return self.poll_newest(cx);
+                    let mut connecting = self.connect(id)?;
+                    if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                        return self.connected(id, result);
+                    }
+                    self.connecting.push((id, connecting));
+                    return None;
                 }
                 Next::Walking(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
@@ -360,7 +367,7 @@ impl<'a> Session<'a> {
 
     /// Whether it is not known yet if a better protected candidate has had its turn.
     fn is_held(&self, root: u32) -> bool {
-        if self.settings.allow_downgrade || self.walking.is_empty() {
+        if self.allow_downgrade || self.walking.is_empty() {
             return false;
         }
         let protection = self.offer(root).endpoint.declared_protection();
@@ -374,7 +381,7 @@ impl<'a> Session<'a> {
     fn is_refused(&mut self, root: u32) -> bool {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
-        let why = if protection < self.protected && !self.settings.allow_downgrade {
+        let why = if protection < self.protected && !self.allow_downgrade {
             "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
@@ -420,7 +427,7 @@ impl<'a> Session<'a> {
 
     /// The next candidate of these forks: of a group whose turn it is, if there is one.
     fn next_of(&mut self, forks: u32, cx: &mut task::Context<'_>) -> Next {
-        let first_count = self.settings.first_group_count;
+        let first_count = self.first_group_count;
         let here = &mut self.forks[forks as usize];
         let suits = |id: &u32| here.turns.suits(self.memo.record.attempts[*id as usize].group, first_count);
         if let Some(i) = here.parked.iter().position(suits) {
@@ -542,37 +549,25 @@ impl<'a> Session<'a> {
         self.protected = self.protected.max(protection);
     }
 
-    /// Connects an attempt whose endpoint is had and whose turn has come.
-    fn connect(&mut self, id: u32) {
+    /// Begins to connect an attempt whose endpoint is had and whose turn has come.
+    fn connect(&mut self, id: u32) -> Option<Connecting<'a>> {
         let attempt = &mut self.memo.record.attempts[id as usize];
-        if let Turn::Come(forks) = self.memo.record.roots[attempt.root as usize].turn {
+        let (root, found) = (self.memo.record.roots[attempt.root as usize], attempt.found);
+        if let Turn::Come(forks) = root.turn {
             self.forks[forks as usize].turns.take(attempt.group);
         }
         if self.mode == Mode::Unfold {
             self.race.input(Event::Ended { id }, self.now());
-            return;
+            return None;
         }
         attempt.state = AttemptState::UnderWay;
-        let found = attempt.found;
-        let offer = self.offer(self.memo.record.attempts[id as usize].root);
-        let connecting = self
-            .memo
-            .record
-            .known
-            .value(found)
-            .and_then(|value| offer.endpoint.connect(&**value, self.frame.cx(id)));
-        match connecting {
-            Some(connecting) => self.connecting.push((id, connecting)),
-            None => unreachable!("parked attempts have an endpoint of their protocol"),
+        let endpoint = self.offers[root.offer as usize].endpoint;
+        let value = self.memo.record.known.value(found);
+        let connecting = value.and_then(|value| endpoint.connect(&**value, self.frame.cx(id)));
+        if connecting.is_none() {
+            unreachable!("parked attempts have an endpoint of their protocol");
         }
-    }
-
-    /// Lets the attempt that was started last begin.
-    fn poll_newest(&mut self, cx: &mut task::Context<'_>) -> Option<End> {
-        let newest = self.connecting.len().checked_sub(1)?;
-        let Poll::Ready(result) = self.connecting[newest].1.as_mut().poll(cx) else { return None };
-        let (id, _) = self.connecting.remove(newest);
-        self.connected(id, result)
+        connecting
     }
 
     fn expire(&mut self, id: u32) {
@@ -590,7 +585,7 @@ impl<'a> Session<'a> {
             // Whether it would have been absent is not known: it may have been protected.
             self.has_turn(id);
         }
-        let allowed = self.settings.race.attempt_timeout.unwrap_or_default();
+        let allowed = self.race.attempt_timeout().unwrap_or_default();
         self.memo.record.attempts[id as usize].state = AttemptState::Expired(allowed);
         let now = self.now();
         self.race.input(Event::Ended { id }, now);

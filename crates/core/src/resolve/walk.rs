@@ -153,7 +153,7 @@ impl Walk {
             let found = match memo.ctx.newest(arg.key) {
                 None => Found::Absent,
                 Some((id, Entry { binding: Binding::Value(_), .. })) => Found::Value(id),
-                Some(_) => return Next::LookUp(arg.key),
+                Some(derivation) => return self.look_up_derived(memo, derivation),
             };
             if let Some(end) = frame.take(memo, arg, found, NONE, NONE) {
                 return self.end(memo, end);
@@ -163,12 +163,17 @@ impl Walk {
     }
 
     fn look_up(&mut self, memo: &mut Memo<'_>, key: KeyRef) -> Next {
-        let Some((id, entry)) = memo.ctx.newest(key) else {
-            return self.found(memo, Found::Absent, NONE, NONE);
-        };
-        if let Binding::Value(_) = entry.binding {
-            return self.found(memo, Found::Value(id), NONE, NONE);
+        match memo.ctx.newest(key) {
+            None => self.found(memo, Found::Absent, NONE, NONE),
+            Some((id, Entry { binding: Binding::Value(_), .. })) => {
+                self.found(memo, Found::Value(id), NONE, NONE)
+            }
+            Some(derivation) => self.look_up_derived(memo, derivation),
         }
+    }
+
+    /// Looks up a key whose newest binding is this derivation.
+    fn look_up_derived<'a>(&mut self, memo: &mut Memo<'a>, (id, entry): (EntryId, &'a Entry)) -> Next {
         let slot = memo.slot(id, entry);
         let mut lookup = memo.slots[slot as usize].lookups;
         while let Some(&Lookup { found, saw, next, .. }) = memo.record.known.lookups.get(lookup as usize) {
@@ -202,7 +207,12 @@ impl Walk {
         }
         let started = memo.runtime.map(|runtime| runtime.now());
         let (state, work) = memo.start(slot, last_need, origin, cx);
+        let is_one = matches!(state, State::One(_));
         let outcome = self.end_at(memo, state, started);
+        if is_one {
+            memo.took(outcome);
+            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
+        }
         match work {
             Some(work) => memo.running.push(Run { outcome, work }),
             None => memo.took(outcome),
@@ -235,7 +245,7 @@ impl Walk {
         memo.add_outcome(slot, state, last_need, saw, started)
     }
 
-    /// An outcome is there: the lookup on top takes it, or goes on to the next older binding.
+    /// An outcome is there.
     fn ended(&mut self, memo: &mut Memo<'_>, outcome: u32) -> Next {
         let mut saw = memo.record.known.outcomes[outcome as usize].saw;
         self.meet(memo, saw);
@@ -260,6 +270,12 @@ impl Walk {
             State::WouldRun => Found::Maybe(outcome),
             State::Running | State::Retry => unreachable!("waited for until it ended"),
         };
+        self.take(memo, outcome, found, saw)
+    }
+
+    /// What an outcome means is found: the lookup on top takes it, or goes on to the next older
+    /// binding.
+    fn take(&mut self, memo: &mut Memo<'_>, outcome: u32, found: Found, saw: Saw) -> Next {
         let Some(frame) = self.frames.last_mut() else { return Next::Done };
         if frame.newest == NONE {
             self.frames.pop();
