@@ -8,12 +8,13 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 use core::mem;
+use core::time::Duration;
 
 use crate::context::{Context, Plain};
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
-use crate::{Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
+use crate::{Dial, Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
 /// the cause.
@@ -187,9 +188,31 @@ pub(crate) struct Trace {
 #[derive(Clone)]
 pub(crate) struct TracedHop {
     pub(crate) attempt: u32,
-    pub(crate) hop: Hop,
+    to: To,
+    outcome: Option<Result<(), String>>,
+    took: Option<Duration>,
     /// So that one that was cut off can say how long it had taken.
-    pub(crate) started: Option<Instant>,
+    started: Option<Instant>,
+}
+
+/// Where a hop went; written down only when somebody asks.
+#[derive(Clone)]
+enum To {
+    Named { name: String, address: String },
+    Dialled(Dial),
+}
+
+impl TracedHop {
+    /// For people, after a resolution that ended then.
+    pub(crate) fn hop(&self, ended: Instant) -> Hop {
+        let (name, address) = match &self.to {
+            To::Named { name, address } => (name.clone(), address.clone()),
+            To::Dialled(dial) => (dial.key().name().into(), dial.address()),
+        };
+        let cut_off = || self.started.map(|started| ended.since(started));
+        let took = if self.outcome.is_none() { cut_off() } else { self.took };
+        Hop { name, address, outcome: self.outcome.clone(), took }
+    }
 }
 
 impl<'a> Frame<'a> {
@@ -275,9 +298,30 @@ impl ConnectCx<'_> {
         address: impl fmt::Display,
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        let hop = Hop { name: name.into(), address: alloc::format!("{address}"), outcome: None, took: None };
+        let to = To::Named { name: name.into(), address: alloc::format!("{address}") };
+        self.traced(to, connect).await
+    }
+
+    /// Runs `connect`, to what is dialled, as a hop of its own.
+    pub(crate) async fn hop_to<T>(
+        &self,
+        dial: &Dial,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        self.traced(To::Dialled(dial.clone()), connect).await
+    }
+
+    async fn traced<T>(
+        &self,
+        to: To,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
         let started = self.now();
-        let index = self.add_hop(hop, started);
+        let hop = TracedHop { attempt: self.attempt, to, outcome: None, took: None, started };
+        let index = self.frame().trace(|trace| {
+            trace.hops.push(hop);
+            trace.hops.len() - 1
+        });
         let result = connect.await;
         let ended = self.now();
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
@@ -286,18 +330,17 @@ impl ConnectCx<'_> {
             text
         });
         self.frame().trace(|trace| {
-            let hop = &mut trace.hops[index].hop;
+            let hop = &mut trace.hops[index];
             hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
             hop.outcome = Some(outcome);
         });
         result
     }
 
-    fn add_hop(&self, hop: Hop, started: Option<Instant>) -> usize {
-        self.frame().trace(|trace| {
-            trace.hops.push(TracedHop { attempt: self.attempt, hop, started });
-            trace.hops.len() - 1
-        })
+    /// Adds a hop that is over.
+    fn add_hop(&self, Hop { name, address, outcome, took }: Hop) {
+        let (attempt, to) = (self.attempt, To::Named { name, address });
+        self.frame().trace(|trace| trace.hops.push(TracedHop { attempt, to, outcome, took, started: None }));
     }
 
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
@@ -317,9 +360,9 @@ impl ConnectCx<'_> {
                 Outcome::Cancelled => None,
                 _ => continue, // it was not dialled
             };
-            self.add_hop(Hop { name: candidate.key.into(), address, outcome, took: candidate.took }, None);
+            self.add_hop(Hop { name: candidate.key.into(), address, outcome, took: candidate.took });
             for hop in candidate.hops {
-                self.add_hop(hop, None);
+                self.add_hop(hop);
             }
         }
         result.map_err(|error| {

@@ -236,13 +236,8 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops =
-            self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id).map(|hop| {
-                let cut_off = || hop.started.map(|started| self.ended.since(started));
-                let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
-                crate::report::Hop { took, ..hop.hop.clone() }
-            });
-        let hops = hops.collect();
+        let hops = self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id);
+        let hops = hops.map(|hop| hop.hop(self.ended)).collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
         let base = self.blank(attempt.root, outcome);
