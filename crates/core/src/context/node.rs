@@ -149,6 +149,7 @@ impl Node {
     }
 
     /// Of a chain's newest node: the entry.
+    #[inline]
     pub(super) fn entry(&self, id: EntryId) -> &Entry {
         match self.at(id.node) {
             Some(node) => &node.entries[id.index()],
@@ -157,13 +158,11 @@ impl Node {
     }
 
     /// Of a chain's newest node: the one of this number; the floor is the last.
+    #[inline]
     fn at(&self, number: u32) -> Option<&Self> {
-        if number > self.older {
-            return self.whole().floor.as_deref().filter(|_| number == self.older + 1);
-        }
         let mut node = self;
-        for _ in 0..number {
-            node = node.parent.as_deref()?;
+        for above in 0..number {
+            node = self.below(node, above)?;
         }
         Some(node)
     }
@@ -206,6 +205,7 @@ impl Node {
     }
 
     /// What is below the node of this number.
+    #[inline]
     fn below<'a>(&'a self, node: &'a Self, number: u32) -> Option<&'a Self> {
         match &node.parent {
             Some(parent) => Some(parent),

@@ -360,6 +360,7 @@ impl<'a> Memo<'a> {
         settle(result, cx)
     }
 
+    #[inline]
     pub(super) fn took(&mut self, outcome: u32) {
         let time = self.record.known.outcomes[outcome as usize].time;
         if let (Some((started, took)), Some(runtime)) =
@@ -369,6 +370,7 @@ impl<'a> Memo<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn add_outcome(
         &mut self,
         slot: u32,
@@ -485,6 +487,7 @@ pub(super) fn is_unfinished(state: &State) -> bool {
 }
 
 /// What a result means, and what goes on after it.
+#[inline]
 fn settle(result: Result<Yielded, Halt>, cx: &mut task::Context<'_>) -> (State, Option<Work>) {
     let state = match result {
         Ok(Yielded::One(value)) => State::One(value),

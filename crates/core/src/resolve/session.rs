@@ -597,13 +597,14 @@ impl<'a> Session<'a> {
     }
 
     fn took(&mut self, id: u32) {
-        let now = self.now();
-        let attempt = &mut self.memo.record.attempts[id as usize];
-        attempt.took = Some(now.since(attempt.started));
+        if let Some(runtime) = self.memo.runtime {
+            let attempt = &mut self.memo.record.attempts[id as usize];
+            attempt.took = Some(runtime.now().since(attempt.started));
+        }
     }
 
     fn now(&self) -> Instant {
-        now(self.frame.inherited.runtime.as_ref())
+        now(self.memo.runtime)
     }
 
     /// Drops what is under way, and keeps what is known.

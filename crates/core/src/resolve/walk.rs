@@ -173,6 +173,7 @@ impl Walk {
     }
 
     /// Looks up a key whose newest binding is this derivation.
+    #[inline]
     fn look_up_derived<'a>(&mut self, memo: &mut Memo<'a>, (id, entry): (EntryId, &'a Entry)) -> Next {
         let slot = memo.slot(id, entry);
         let mut lookup = memo.slots[slot as usize].lookups;
@@ -237,6 +238,7 @@ impl Walk {
         Next::Await(self.end_at(memo, state, None))
     }
 
+    #[inline]
     fn end_at(&mut self, memo: &mut Memo<'_>, state: State, started: Option<Instant>) -> u32 {
         let Some(&Frame { slot, last_need, saw, .. }) = self.frames.last() else {
             unreachable!("called for the derivation on top of the stack")
