@@ -231,6 +231,10 @@ impl<'a> Frame<'a> {
         ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
     }
 
+    pub(crate) fn into_trace(self) -> Option<Box<Trace>> {
+        self.trace.into_inner()
+    }
+
     pub(crate) fn take_trace(&self) -> Option<Box<Trace>> {
         self.trace.with(mem::take)
     }

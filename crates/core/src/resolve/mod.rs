@@ -43,7 +43,7 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
             unreachable!("an endpoint key binds endpoints of its protocol")
         };
         let result = connecting.await;
-        let trace = frame.take_trace();
+        let trace = frame.into_trace();
         return match result {
             Ok(flow) => Ok(Resolved::lone(flow, ctx.clone(), trace)),
             Err(error) => {
