@@ -1,9 +1,10 @@
 //! Resolving: from a context to a flow, by the fifteen rules.
 //!
-//! `walk` has values from derivations and `memo` remembers them, `session` gives candidates their
-//! turns and connects them, `record` makes the report of it and `why` finds the causes, `reads` tells
-//! what it read, `outcome` is what callers get.
+//! `walk` has values from derivations and `memo` remembers them, `candidate` says what can be tried,
+//! `session` gives candidates their turns and connects them, `record` makes the report of it and `why`
+//! finds the causes, `reads` tells what it read, `outcome` is what callers get.
 
+mod candidate;
 mod memo;
 mod outcome;
 mod reads;
@@ -31,9 +32,10 @@ use crate::protocol::{AnyEndpoint, Value};
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
 use crate::{ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, SharedRuntime};
+use candidate::AttemptState;
 use memo::{Found, Memo};
 use record::Record;
-use session::{AttemptState, Mode, Session};
+use session::{Mode, Session};
 use walk::Walk;
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {

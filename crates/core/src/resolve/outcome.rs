@@ -6,9 +6,9 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::Reads;
+use super::candidate::{Attempt, AttemptState};
 use super::memo::Need;
 use super::record::Record;
-use super::session::AttemptState;
 use crate::connect::Trace;
 use crate::protocol::Value;
 use crate::report::{Report, safe};
@@ -178,7 +178,7 @@ impl UnfoldedEndpoint {
 impl Unfolded {
     pub(super) fn new(record: Box<Record>) -> Result<Self, Error> {
         let known = record.known();
-        let endpoint = |attempt: &super::session::Attempt| {
+        let endpoint = |attempt: &Attempt| {
             if !matches!(attempt.state, AttemptState::Parked) {
                 return None;
             }

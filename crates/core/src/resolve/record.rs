@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 
+use super::candidate::{Attempt, AttemptState, Root, Turn, roots};
 use super::control_keys;
 use super::memo::{Found, Known, Need};
 use super::reads::{Gathered, Reads};
-use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::why::cause;
 use crate::connect::Trace;
 use crate::context::{Binding, Context, Entry, Offer};

@@ -1,27 +1,23 @@
 //! One resolution: gives candidates their turns, connects them, and takes the first that succeeds.
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::mem::take;
 use core::task::{self, Poll};
-use core::time::Duration;
 
 use super::Settings;
+use super::candidate::{Attempt, AttemptState, Forks, Level, MAX_FORKS, Root, Turn, roots};
 use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::Walk;
 use crate::connect::Frame;
-use crate::context::{Binding, Context, EntryId, Offer};
+use crate::context::{Binding, Offer};
 use crate::few::Few;
-use crate::race::{Action, Event, Race, Turns};
+use crate::race::{Action, Event, Race};
 use crate::report::Report;
 use crate::{BoxFuture, ConnectError, Flow, Instant, Protection, SharedRuntime};
-
-/// How many choices one binding may fork into.
-const MAX_FORKS: u32 = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -56,71 +52,6 @@ pub(super) struct Session<'a> {
 }
 
 type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
-
-/// A binding of an offered endpoint key.
-#[derive(Clone, Copy)]
-pub(super) struct Root {
-    pub(super) entry: EntryId,
-    /// Its offer, as an index into the context's.
-    pub(super) offer: u32,
-    rank: u32,
-    pub(super) turn: Turn,
-}
-
-/// How far a root has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    NotYet,
-    /// Its forks, as an index.
-    Come(u32),
-    /// There is nothing more of it.
-    Over,
-}
-
-/// The choices of a root, in order.
-struct Forks {
-    root: u32,
-    /// The deepest last: each varies one choice and gives what comes before it.
-    levels: Vec<Level>,
-    /// Attempts that have an endpoint, but of a group whose turn it is not.
-    parked: Vec<u32>,
-    /// How many are under way that may open new levels.
-    walking: u32,
-    made: u32,
-    turns: Turns,
-}
-
-struct Level {
-    before: Vec<Choice>,
-    outcome: u32,
-    next: u32,
-}
-
-/// One candidate that has had its turn.
-pub(super) struct Attempt {
-    pub(super) root: u32,
-    /// The endpoint, once its walk is done.
-    pub(super) found: Found,
-    /// What its root ended with, if that is a derivation.
-    pub(super) outcome: Option<u32>,
-    pub(super) state: AttemptState,
-    group: Option<u32>,
-    pub(super) started: Instant,
-    pub(super) took: Option<Duration>,
-}
-
-pub(super) enum AttemptState {
-    /// Its endpoint is being had, or it is being connected.
-    UnderWay,
-    /// Its endpoint is had, its turn to connect has not come.
-    Parked,
-    Connected,
-    /// Its walk found that it is none, or failed.
-    NoEndpoint,
-    Failed(ConnectError),
-    Expired(Duration),
-    Refused(Cow<'static, str>),
-}
 
 /// How it ended for all.
 pub(super) enum End {
@@ -632,54 +563,6 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Attempt {
-    /// Of a root that is a value.
-    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
-        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
-    }
-}
-
-impl Forks {
-    fn new(root: u32) -> Self {
-        let (levels, parked) = (Vec::new(), Vec::new());
-        Self { root, levels, parked, walking: 0, made: 1, turns: Turns::default() }
-    }
-
-    /// The choices that `walk` met, and was not given, fork; even while it waits for what depends
-    /// on them.
-    fn open(&mut self, walk: &mut Walk) {
-        for (i, choice) in walk.choices.iter().enumerate().skip(walk.given) {
-            let before = walk.choices[..i].to_vec();
-            self.levels.push(Level { before, outcome: choice.outcome, next: 1 });
-        }
-        walk.given = walk.choices.len();
-    }
-}
-
 fn now(runtime: Option<&SharedRuntime>) -> Instant {
     runtime.map_or(Instant::default(), |runtime| runtime.now())
-}
-
-/// All bindings of all offered keys in order, and how many ranks there are.
-pub(super) fn roots(ctx: &Context) -> (Vec<Root>, u32) {
-    let offers = ctx.offers();
-    let mut roots: Vec<Root> = Vec::with_capacity(offers.len());
-    let (mut rank, mut start) = (0, 0);
-    let sort = |roots: &mut [Root]| {
-        if roots.len() > 1 {
-            roots.sort_unstable_by_key(|root| root.entry);
-        }
-    };
-    for (i, offer) in offers.iter().enumerate() {
-        if i > 0 && offer.rank() != offers[i - 1].rank() && roots.len() > start {
-            sort(&mut roots[start..]);
-            (rank, start) = (rank + 1, roots.len());
-        }
-        for (entry, _) in ctx.bindings(offer.key()) {
-            roots.push(Root { entry, offer: i as u32, rank, turn: Turn::NotYet });
-        }
-    }
-    sort(&mut roots[start..]);
-    let ranks = roots.last().map_or(0, |root| root.rank + 1);
-    (roots, ranks)
 }

@@ -1,7 +1,5 @@
 //! Contexts: persistent, typed, heterogeneous maps from keys to bindings.
 
-mod node;
-
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,14 +12,14 @@ use core::panic::Location;
 use crate::derive::{Args, Many, One, Several, Stop};
 use crate::index::Index;
 use crate::names::{LAYER, NET};
+pub(crate) use crate::node::{Binding, Entry, EntryId, Offer};
+use crate::node::{Node, Whole};
 use crate::protocol::{AnyEndpoint, Value};
 use crate::shared::Shared;
 use crate::{
     ConnectCx, ConnectError, ConnectErrorKind, Endpoint, Error, Flow, Hop, Key, KeyRef, Prefixed, Protocol,
     Report, Resolved, Role, Unfolded, resolve,
 };
-pub(crate) use node::{Binding, Entry, EntryId, Offer};
-use node::{Node, Whole};
 
 /// A persistent, cheaply cloned map from keys to bindings: values, and derivations of values from
 /// other keys' values. It knows how to [`resolve`](Self::resolve) itself into a flow.

@@ -19,9 +19,9 @@ const MAX_CHAIN: u32 = 12;
 const SCANNED: usize = 8;
 
 #[derive(Default)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Oldest first.
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// From a key to its newest entry here; kept if there are more than `SCANNED` entries.
     index: Option<Box<Index>>,
     /// What is older.
@@ -29,24 +29,24 @@ pub(super) struct Node {
     /// How many nodes are older.
     older: u32,
     /// Whether the chain binds any key that the resolver itself reads.
-    pub(super) control: bool,
+    pub(crate) control: bool,
     /// Whether the chain has a floor.
-    pub(super) has_floor: bool,
+    pub(crate) has_floor: bool,
     /// If it differs from the parent's.
-    pub(super) whole: Option<Box<Whole>>,
+    pub(crate) whole: Option<Box<Whole>>,
 }
 
 /// What holds for a whole chain.
 #[derive(Clone)]
-pub(super) struct Whole {
+pub(crate) struct Whole {
     /// In the order of the candidates.
-    pub(super) offers: Vec<Offer>,
+    pub(crate) offers: Vec<Offer>,
     /// Offers that `only` excluded.
-    pub(super) excluded: Vec<KeyRef>,
+    pub(crate) excluded: Vec<KeyRef>,
     /// Whether `only` restricted the offers: what is put under the chain adds none.
-    pub(super) restricted: bool,
+    pub(crate) restricted: bool,
     /// What is oldest: one node under the whole chain.
-    pub(super) floor: Option<Arc<Node>>,
+    pub(crate) floor: Option<Arc<Node>>,
 }
 
 static NOTHING: Whole = Whole { offers: Vec::new(), excluded: Vec::new(), restricted: false, floor: None };
@@ -58,9 +58,9 @@ pub(crate) struct Entry {
     pub(crate) binding: Binding,
     pub(crate) at: &'static Location<'static>,
     /// Hides all older bindings of the key.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
     /// The next older entry of the key in the same node, if the node is indexed; else it means nothing.
-    pub(super) older: Option<u32>,
+    pub(crate) older: Option<u32>,
 }
 
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl Binding {
 
 impl Node {
     /// An empty one on top of `parent`.
-    pub(super) fn over(parent: Arc<Self>) -> Self {
+    pub(crate) fn over(parent: Arc<Self>) -> Self {
         let parent = if parent.older + 1 >= MAX_CHAIN { shortened(&parent) } else { parent };
         Self {
             entries: Vec::with_capacity(4),
@@ -113,16 +113,16 @@ impl Node {
     }
 
     /// The nodes from here on, newest first, the floor last.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Self> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Self> {
         successors(Some(self), |node| node.parent.as_deref()).chain(self.whole().floor.as_deref())
     }
 
-    pub(super) fn whole(&self) -> &Whole {
+    pub(crate) fn whole(&self) -> &Whole {
         let mut nodes = successors(Some(self), |node| node.parent.as_deref());
         nodes.find_map(|node| node.whole.as_deref()).unwrap_or(&NOTHING)
     }
 
-    pub(super) fn whole_mut(&mut self) -> &mut Whole {
+    pub(crate) fn whole_mut(&mut self) -> &mut Whole {
         if self.whole.is_none() {
             self.whole = Some(Box::new(self.whole().clone()));
         }
@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    pub(super) fn push(&mut self, mut entry: Entry) {
+    pub(crate) fn push(&mut self, mut entry: Entry) {
         let i = self.entries.len() as u32;
         self.control |= entry.key.is_control();
         if self.index.is_none() && self.entries.len() == SCANNED {
@@ -150,7 +150,7 @@ impl Node {
 
     /// Of a chain's newest node: the entry.
     #[inline]
-    pub(super) fn entry(&self, id: EntryId) -> &Entry {
+    pub(crate) fn entry(&self, id: EntryId) -> &Entry {
         match self.at(id.node) {
             Some(node) => &node.entries[id.index()],
             None => unreachable!("entry ids are made from this context"),
@@ -168,12 +168,12 @@ impl Node {
     }
 
     /// Of a chain's newest node: the newest binding of `key`.
-    pub(super) fn newest(&self, key: KeyRef) -> Option<(EntryId, &Entry)> {
+    pub(crate) fn newest(&self, key: KeyRef) -> Option<(EntryId, &Entry)> {
         self.newest_from(self, 0, key)
     }
 
     /// Of a chain's newest node: the next older binding of the same key.
-    pub(super) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
+    pub(crate) fn older(&self, id: EntryId, entry: &Entry) -> Option<(EntryId, &Entry)> {
         let node = self.at(id.node).filter(|_| !entry.cut)?;
         let found = match &node.index {
             None => node.entries[..id.index()].iter().rposition(|older| older.key == entry.key),
@@ -230,7 +230,7 @@ impl EntryId {
 
 impl Whole {
     /// Adds `offer` in its place; one of the same key is replaced.
-    pub(super) fn add_offer(&mut self, offer: Offer) {
+    pub(crate) fn add_offer(&mut self, offer: Offer) {
         self.offers.retain(|other| other.key() != offer.key());
         let place = self.offers.partition_point(|other| other.rank() <= offer.rank());
         self.offers.insert(place, offer);
@@ -238,7 +238,7 @@ impl Whole {
 }
 
 impl Offer {
-    pub(super) fn new<P: Protocol>(endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
+    pub(crate) fn new<P: Protocol>(endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
         use crate::protocol::sealed::Erased;
         Self { endpoint, priority: priority.or(endpoint.default_priority()) }
     }
