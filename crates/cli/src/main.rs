@@ -10,14 +10,18 @@ mod app;
 mod cli;
 mod commands;
 mod exit;
+#[cfg(feature = "tls")]
+mod flags;
 mod output;
 mod overrides;
+mod page;
 mod pingpong;
 mod relay;
 mod route;
 mod signals;
 mod stats;
 mod table;
+mod via;
 
 use std::process::ExitCode;
 

@@ -14,7 +14,7 @@ use crate::context::{Context, Plain};
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
-use crate::{Dial, Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
+use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
 /// the cause.
@@ -191,7 +191,6 @@ pub(crate) struct TracedHop {
     to: To,
     outcome: Option<Result<(), String>>,
     took: Option<Duration>,
-    /// So that one that was cut off can say how long it had taken.
     started: Option<Instant>,
 }
 
@@ -203,15 +202,16 @@ enum To {
 }
 
 impl TracedHop {
-    /// For people, after a resolution that ended then.
-    pub(crate) fn hop(&self, ended: Instant) -> Hop {
+    /// For people, after a resolution between these times.
+    pub(crate) fn hop(&self, began: Instant, ended: Instant) -> Hop {
         let (name, address) = match &self.to {
             To::Named { name, address } => (name.clone(), address.clone()),
             To::Dialled(dial) => (dial.key().name().into(), dial.address()),
         };
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };
-        Hop { name, address, outcome: self.outcome.clone(), took }
+        let started = self.started.map(|started| started.since(began));
+        Hop { name, address, outcome: self.outcome.clone(), started, took }
     }
 }
 
@@ -342,15 +342,28 @@ impl ConnectCx<'_> {
     }
 
     /// Adds a hop that is over.
-    fn add_hop(&self, Hop { name, address, outcome, took }: Hop) {
+    fn add_hop(&self, Hop { name, address, outcome, took, .. }: Hop, started: Option<Instant>) {
         let (attempt, to) = (self.attempt, To::Named { name, address });
-        self.frame().trace(|trace| trace.hops.push(TracedHop { attempt, to, outcome, took, started: None }));
+        self.frame().trace(|trace| trace.hops.push(TracedHop { attempt, to, outcome, took, started }));
     }
 
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
     /// policy. What it dialled shows as hops of this one. Cancel safe.
     pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
-        let inherited = self.frame().inherited.for_hop(outer)?;
+        self.resolve_protected(outer, Protection::Clear).await
+    }
+
+    /// Like [`resolve`](Self::resolve), for a hop that itself protects what it sends through `outer`, as
+    /// far as `own` says (an SSH server): a policy that wants each hop encrypted does not want `outer`
+    /// to be encrypted as well.
+    pub async fn resolve_protected(
+        &self,
+        outer: &Context,
+        own: Protection,
+    ) -> Result<Resolved, ConnectError> {
+        let inherited = self.frame().inherited.for_hop(outer, own)?;
+        let began = self.now();
+        let since_then = |since: Option<Duration>| began.zip(since).map(|(began, since)| began + since);
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {
             Ok(resolved) => resolved.report(),
@@ -364,9 +377,12 @@ impl ConnectCx<'_> {
                 Outcome::Cancelled => None,
                 _ => continue, // it was not dialled
             };
-            self.add_hop(Hop { name: candidate.key.into(), address, outcome, took: candidate.took });
+            let (name, took) = (candidate.key.into(), candidate.took);
+            let hop = Hop { name, address, outcome, started: None, took };
+            self.add_hop(hop, since_then(candidate.started));
             for hop in candidate.hops {
-                self.add_hop(hop);
+                let started = since_then(hop.started);
+                self.add_hop(hop, started);
             }
         }
         result.map_err(|error| {

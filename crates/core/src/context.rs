@@ -17,8 +17,8 @@ use crate::node::{Node, Whole};
 use crate::protocol::{AnyEndpoint, Value};
 use crate::shared::Shared;
 use crate::{
-    ConnectCx, ConnectError, ConnectErrorKind, Endpoint, Error, Flow, Hop, Key, KeyRef, Prefixed, Protocol,
-    Report, Resolved, Role, Unfolded, resolve,
+    ConnectCx, ConnectError, ConnectErrorKind, Error, Flow, Hop, Key, KeyRef, Prefixed, Report, Resolved,
+    Role, Unfolded, resolve,
 };
 
 /// A persistent, cheaply cloned map from keys to bindings: values, and derivations of values from
@@ -156,18 +156,18 @@ impl Context {
     }
 
     /// Names `endpoint` as one by which this context may connect, at its own priority.
-    pub fn offer<P: Protocol>(self, endpoint: &'static Endpoint<P>) -> Self {
+    pub fn offer(self, endpoint: &'static dyn AnyEndpoint) -> Self {
         self.offer_as(endpoint, None)
     }
 
     /// Like [`offer`](Self::offer), at this priority: lower first.
-    pub fn offer_at<P: Protocol>(self, endpoint: &'static Endpoint<P>, priority: i32) -> Self {
+    pub fn offer_at(self, endpoint: &'static dyn AnyEndpoint, priority: i32) -> Self {
         self.offer_as(endpoint, Some(priority))
     }
 
     /// Restricts the offers to `endpoint`, also those of what is later put under this context. What
     /// this excludes shows in the report.
-    pub fn only<P: Protocol>(self, endpoint: &'static Endpoint<P>) -> Self {
+    pub fn only(self, endpoint: &'static dyn AnyEndpoint) -> Self {
         let keep = endpoint.key_ref();
         self.change_whole(|whole| {
             let excluded = whole.offers.extract_if(.., |offer| offer.key() != keep);
@@ -262,7 +262,7 @@ impl Context {
         layer.wrap(flow, role, &ConnectCx::new(self)?).await
     }
 
-    fn offer_as<P: Protocol>(self, endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
+    fn offer_as(self, endpoint: &'static dyn AnyEndpoint, priority: Option<i32>) -> Self {
         let offer = Offer::new(endpoint, priority);
         self.change_whole(|whole| {
             whole.add_offer(offer);

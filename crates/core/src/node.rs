@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use core::iter::successors;
 use core::panic::Location;
 
+use crate::KeyRef;
 use crate::derive::Derivation;
 use crate::index::Index;
 use crate::protocol::{AnyEndpoint, Value};
-use crate::{Endpoint, KeyRef, Protocol};
 
 /// How many nodes a chain may have before it is shortened.
 const MAX_CHAIN: u32 = 12;
@@ -238,8 +238,7 @@ impl Whole {
 }
 
 impl Offer {
-    pub(crate) fn new<P: Protocol>(endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
-        use crate::protocol::sealed::Erased;
+    pub(crate) fn new(endpoint: &'static dyn AnyEndpoint, priority: Option<i32>) -> Self {
         Self { endpoint, priority: priority.or(endpoint.default_priority()) }
     }
 

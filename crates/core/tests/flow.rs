@@ -236,6 +236,56 @@ fn facts_are_those_of_the_nearest_layer_that_knows() {
     assert!(format!("{flow:?}").contains("peer"));
 }
 
+/// Knows nothing, and lets nobody below be asked.
+struct Veil(Flow);
+
+impl RawFlow for Veil {
+    fn poll_read(&mut self, cx: &mut Cx<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
+        self.0.poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Cx<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
+        self.0.poll_shutdown(cx)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn lower(&self) -> Option<&Flow> {
+        Some(&self.0)
+    }
+
+    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
+        Ok((self.0, Vec::new()))
+    }
+
+    fn fact(&self, ask: &mut Ask<'_>) {
+        ask.answer(&names::PEER, || Target::name("beyond", 1)).stop();
+    }
+}
+
+#[test]
+fn a_question_that_was_stopped_goes_no_further_down() {
+    let (stream, _) = Stream::of(b"");
+    let flow = Flow::new(Veil(wrapped(Flow::from_tokio(stream), b"")));
+    assert_eq!(flow.fact(&names::PEER), Some(Target::name("beyond", 1)));
+    assert_eq!((flow.fact(&DEPTH), flow.fact(&names::SECURITY)), (None, None));
+    assert!(flow.find::<Stream>().is_some(), "what is looked for is still found");
+}
+
 #[test]
 fn bytes_put_back_are_read_first_in_pieces_and_lent_without_a_copy() {
     let (stream, _) = Stream::of(b"def");

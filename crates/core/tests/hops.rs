@@ -93,6 +93,34 @@ fn a_policy_binds_the_hops_on_the_way() {
     assert!(world.dialled().is_empty());
 }
 
+/// Goes through its endpoint, which it encrypts.
+struct Encrypting;
+
+impl Protocol for Encrypting {
+    type Endpoint = Context;
+    type Flow = Flow;
+
+    async fn connect(&self, outer: Context, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        Ok(cx.resolve_protected(&outer, Protection::Encrypted).await?.into_flow())
+    }
+}
+
+static ENCRYPTING: Endpoint<Encrypting> =
+    Endpoint::new("encrypting", &Encrypting).protection(Protection::Encrypted);
+
+#[test]
+fn a_hop_that_encrypts_what_it_sends_is_dialled_in_clear_but_not_what_is_before_it() {
+    let world = World::default();
+    let clear = Context::new().with(&A, world.at("clear")).offer(&A);
+    let every_hop = |ctx: Context| ctx.with(&names::POLICY, Policy::new().encrypted_on_every_hop());
+    let ctx = |below: &Context| Context::new().with(&ENCRYPTING, below.clone()).offer(&ENCRYPTING);
+    assert!(resolve(&every_hop(ctx(&clear))).is_ok());
+    world.dialled();
+    let before = Context::new().with(&SEALED, clear).offer(&SEALED);
+    assert_eq!(resolve(&every_hop(ctx(&before))).unwrap_err().kind(), ConnectErrorKind::Policy);
+    assert!(world.dialled().is_empty());
+}
+
 /// Writes down the deadline that it is given, and hangs.
 struct Hanging;
 
@@ -179,4 +207,15 @@ fn via_replaces_the_net_by_one_over_the_context_as_it_was() {
     // All else that was bound still is.
     assert!(resolve(&ctx).is_err());
     assert_eq!(ctx.plan().candidates.len(), 1);
+}
+
+#[test]
+fn a_report_says_when_each_step_on_the_way_began() {
+    let world = World::default();
+    let inner = world.timed();
+    let inner = inner.with(&A, world.at("second").after(20)).with(&A, world.at("first").after(30).refuses());
+    let ctx = world.timed().with(&THROUGH, inner.offer(&A)).offer(&THROUGH);
+    let report = resolving(&ctx).finish(&world.clock).unwrap().report();
+    let hops: Vec<_> = report.candidates[0].hops.iter().map(|hop| (hop.started, hop.took)).collect();
+    assert_eq!(hops, [(Some(ms(0)), Some(ms(30))), (Some(ms(30)), Some(ms(20)))]);
 }

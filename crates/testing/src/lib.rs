@@ -1,5 +1,5 @@
 //! Conformance suites, written once, that every flow and every net passes; [real peers](peers) to
-//! test with; and what tests share.
+//! test with; [certificates](certs); and what tests share.
 //!
 //! ```
 //! use tuyau_testing::{Abilities, Pair};
@@ -12,6 +12,7 @@
 //! tuyau_testing::flow_conformance!(over_mine, Abilities::ALL, pair);
 //! ```
 
+pub mod certs;
 mod flow;
 mod host;
 mod macros;
@@ -21,5 +22,5 @@ mod wrap;
 
 pub use flow::{Abilities, Pair, checks, run};
 pub use host::{Place, abstract_target, free_port, rerun};
-pub use net::{NetCase, net_checks, run_net};
+pub use net::{ListenOn, NetCase, net_checks, run_net};
 pub use wrap::{Calls, Counting, PassThrough};

@@ -4,9 +4,12 @@ pub mod net_checks;
 
 use std::any::Any;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use tuyau_core::{BoxFuture, Context, SharedNet, Target};
+use tuyau_core::{
+    BoxFuture, ConnectCx, ConnectError, Context, Flow, Listener, Many, Net, Policy, SharedNet, Target,
+};
 
 /// A net to be checked, and what it is to be asked.
 pub struct NetCase {
@@ -29,6 +32,46 @@ pub struct NetCase {
 impl fmt::Debug for NetCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetCase").field("net", &self.net).finish_non_exhaustive()
+    }
+}
+
+/// A net that connects by one net, and listens on another: for those that can't listen themselves, but reach
+/// what listens there.
+#[derive(Debug)]
+pub struct ListenOn {
+    /// Connects, and looks names up.
+    pub connects: SharedNet,
+    /// Listens.
+    pub listens: SharedNet,
+}
+
+impl Net for ListenOn {
+    fn describe(&self) -> String {
+        self.connects.describe()
+    }
+
+    fn connect<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
+        self.connects.connect(target, cx)
+    }
+
+    fn listen<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
+        self.listens.listen(target, cx)
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        name: &'a str,
+        policy: &'a Policy,
+    ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
+        self.connects.lookup(name, policy)
     }
 }
 

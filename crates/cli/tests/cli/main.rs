@@ -1,7 +1,9 @@
 //! The program, run as its users run it: against itself, socat, nc and a server in Python.
 
+mod bridge;
 mod demo;
 mod options;
+mod page;
 mod peers;
 mod signals;
 mod text;

@@ -18,7 +18,8 @@
 //!     "key": "tcp", "priority": 20, "protection": "clear",
 //!     "binding": { "file": "src/main.rs", "line": 12 },
 //!     "endpoint": "[::1]:4343", "outcome": "connected", "cause": null, "needs": [0],
-//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null, "took_ms": 0.213 }],
+//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null,
+//!                "started_ms": 0.05, "took_ms": 0.213 }],
 //!     "started_ms": 0.0, "took_ms": 0.3
 //!   }],
 //!   "reads": [{
@@ -44,7 +45,7 @@ mod text;
 mod trail;
 mod words;
 
-pub(crate) use words::safe;
+pub use words::{safe, took};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,6 +79,19 @@ pub struct Report {
     /// How long all of it took, if the context has a clock.
     #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,
+}
+
+impl Report {
+    /// The same, without the source lines of bindings: for a program whose users don't know its source.
+    pub fn without_places(mut self) -> Self {
+        for candidate in &mut self.candidates {
+            candidate.binding = Place::UNKNOWN;
+        }
+        for place in self.reads.iter_mut().filter_map(|read| read.binding.as_mut()) {
+            *place = Place::UNKNOWN;
+        }
+        self
+    }
 }
 
 /// One candidate: a binding of an offered endpoint key, with one choice fixed for each
@@ -203,10 +217,18 @@ pub enum ReadOutcome {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Place {
-    /// The file, as the compiler was given it.
+    /// The file, as the compiler was given it; empty [without places](Report::without_places).
     pub file: &'static str,
     /// The line, from 1.
     pub line: u32,
+}
+
+impl Place {
+    const UNKNOWN: Self = Self { file: "", line: 0 };
+
+    pub(super) fn is_known(&self) -> bool {
+        !self.file.is_empty()
+    }
 }
 
 /// One step on the way to a connection: an inner transport, a handshake, a proxy.
@@ -223,6 +245,9 @@ pub struct Hop {
     /// How it ended; `None` if it was under way at the end.
     #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "json::hop_outcome"))]
     pub outcome: Option<Result<(), String>>,
+    /// When it began, since the resolution began.
+    #[cfg_attr(feature = "serde", serde(rename = "started_ms", serialize_with = "json::millis"))]
+    pub started: Option<Duration>,
     /// How long it took, or had taken at the end.
     #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,

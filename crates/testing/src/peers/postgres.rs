@@ -1,7 +1,7 @@
 //! PostgreSQL.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,6 +23,20 @@ const PACKAGE: &str = "postgresql";
 /// If it is not installed, or does not start.
 #[track_caller]
 pub fn postgres() -> Server {
+    start(&[], None)
+}
+
+/// Like [`postgres`], with TLS on request: this certificate chain and key, files in PEM.
+///
+/// # Panics
+/// As [`postgres`].
+#[track_caller]
+pub fn postgres_tls(chain: &str, key: &str) -> Server {
+    start(&["ssl=on"], Some((chain, key)))
+}
+
+#[track_caller]
+fn start(settings: &'static [&'static str], tls: Option<(&str, &str)>) -> Server {
     let bin = bin();
     let user = geteuid().is_root().then(|| match User::from_name("postgres") {
         Ok(Some(user)) => user,
@@ -39,12 +53,27 @@ pub fn postgres() -> Server {
     initdb.arg("-D").arg(&data);
     run(initdb, b"").code(0);
 
+    if let Some((chain, key)) = tls {
+        // Under the names that it looks for, its own, and for it alone to read.
+        for (from, to) in [(chain, "server.crt"), (key, "server.key")] {
+            let to = data.join(to);
+            fs::copy(from, &to).expect("the file is there");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some(user) = &user {
+                chown(&to, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("we are root");
+            }
+        }
+    }
+
     let port = free_port();
     let (dir, socket) = (place.dir().to_owned(), place.path(&format!(".s.PGSQL.{port}")));
     let command = move || {
         let mut command = command(user.as_ref(), &bin.join("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&dir).args(["-p", &port.to_string()]);
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
         command
     };
     let launch = Launch {

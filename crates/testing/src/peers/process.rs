@@ -217,7 +217,7 @@ fn stat(pid: Pid) -> Option<(char, Pid)> {
 }
 
 /// Gives up after [`LIMIT`], as what follows fails then.
-fn wait_until(mut done: impl FnMut() -> bool) {
+pub(super) fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     let mut pause = Duration::from_micros(50);
     while !done() && start.elapsed() < LIMIT {

@@ -1,0 +1,9 @@
+//! Proxies that one dials through, and the SOCKS5 server.
+
+mod conformance;
+mod policy;
+mod real;
+mod scripted;
+mod server;
+mod support;
+mod tls;
