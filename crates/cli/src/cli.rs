@@ -26,8 +26,11 @@ pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
 ];
 
 /// The forms of a URI.
-pub(crate) const URIS: [(&str, &str); 8] = [
+pub(crate) const URIS: [(&str, &str); 14] = [
     ("tcp://HOST:PORT", "TCP; an IPv6 address in brackets"),
+    ("tls://HOST:PORT", "TLS over TCP; tls+unix:PATH, tls+tls://…: over anything else"),
+    ("wss://HOST/PATH", "WebSocket over TLS; ws:// in clear"),
+    ("ssh://HOST?exec=CMD", "a command on an SSH server"),
     ("unix:PATH", "a Unix socket"),
     ("unix:@NAME", "a Unix socket with an abstract name"),
     ("exec:COMMAND", "the standard streams of a program: words with quotes, no shell"),
@@ -35,6 +38,9 @@ pub(crate) const URIS: [(&str, &str); 8] = [
     ("fifo:PATH", "a pair of named pipes, PATH.in and PATH.out"),
     ("mem:NAME", "a name in memory, inside this process"),
     ("-", "this process's standard input and output"),
+    ("--via ssh://HOST", "through an SSH server, which looks the destination up"),
+    ("--via socks5h://…", "through a SOCKS5 proxy; with socks5://, names are looked up here"),
+    ("--via http://…", "through an HTTP proxy; https:// by TLS; exec:CMD by a program, to %h:%p"),
 ];
 
 /// Commands that `--help` does not list, since one needs them once.
@@ -47,7 +53,7 @@ pub(crate) const FURTHER: [(&str, &str); 2] = [
 fn after_help() -> String {
     let mut help = String::from("URIs (options: see `tuyau schemes -v`):\n");
     for (uri, what) in URIS {
-        let _ = writeln!(help, "  {uri:15}  {what}");
+        let _ = writeln!(help, "  {uri:19}  {what}");
     }
     help.push_str("\nExit status:\n");
     for (code, what) in EXIT_STATUS {
