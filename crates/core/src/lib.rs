@@ -93,3 +93,8 @@ pub use protocol::{AnyEndpoint, Dial, Endpoint, Protocol};
 pub use report::Report;
 pub use resolve::{Error, Reads, Resolved, Unfolded, UnfoldedEndpoint};
 pub use runtime::{BoxFuture, Instant, Runtime, SharedRuntime};
+
+/// The page outside this crate, whose program is a test of it.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -47,3 +47,8 @@ pub use serve::{Failure, Serve, Served, serve};
 pub use stdio::{STDIO, Stdio, StdioEndpoint, listen_stdio};
 #[cfg(unix)]
 pub use systemd::{SystemdError, systemd};
+
+/// The page outside this crate, whose program is a test of it.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! This crate is a front end: the contract is `tuyau-core`, re-exported here, and the transports are in
-//! the crates beside it (`tuyau-tokio` for now, which has their keys). A protocol library depends on
+//! the crates beside it, which have their keys: `tuyau-tokio`, and each of the others behind a feature. A protocol library depends on
 //! `tuyau-core` alone; a program on this. The repository has a tutorial, `docs/tutorial.md`.
 //!
 //! # Contexts
@@ -48,7 +48,13 @@
 //! not be led to its own machine or neighbours says so by a
 //! [`Policy`](Policy::only_networks), which is checked on the address dialled.
 //!
-//! [`schemes()`] lists what this build can do, [`Uri`] has the grammar.
+//! # Layers and hops
+//!
+//! A URI names a stack, outermost layer first (`tls+unix:/run/x.sock`), and [`Uri::via`] goes through proxies and
+//! bastions, nearest first. Both are values that a program has from its user; a protocol library sees
+//! neither.
+//!
+//! [`schemes()`] and [`hops()`] list what this build can do, [`Uri`] has the grammar.
 
 mod allow;
 mod error;
@@ -93,4 +99,6 @@ mod pages {
     mod tutorial {}
     #[doc = include_str!("../../../README.md")]
     mod readme {}
+    #[doc = include_str!("../README.md")]
+    mod own_readme {}
 }
