@@ -1,5 +1,7 @@
 //! What a command connects to, and in which context, from the options that say how.
 
+#[cfg(feature = "tls")]
+use tuyau::Via;
 use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
 
@@ -46,9 +48,11 @@ pub(crate) fn route_from(
         dns,
         policy,
     } = options;
-    let (mut uri, mut hops) = (typed(uri)?, hops.0.clone());
+    let (uri, hops) = (typed(uri)?, hops.0.clone());
     #[cfg(feature = "tls")]
-    give(tls, &mut Way { listen, hops: &mut hops, connect: Some(&mut uri) })?;
+    let (uri, hops) = give(tls, listen, hops, uri)?;
+    #[cfg(not(feature = "tls"))]
+    let _ = listen;
     let uri = hops.into_iter().fold(uri, Uri::via);
     #[cfg(any(feature = "socks5", feature = "http"))]
     let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
@@ -89,14 +93,21 @@ pub(crate) fn route_from(
 }
 
 #[cfg(feature = "tls")]
-fn give(options: &ClientTls, way: &mut Way<'_>) -> Result<(), Failure> {
+fn give(
+    options: &ClientTls,
+    listen: Option<&mut Uri>,
+    mut hops: Vec<Via>,
+    mut uri: Uri,
+) -> Result<(Uri, Vec<Via>), Failure> {
+    let mut way = Way { listen, hops: &mut hops, connect: Some(&mut uri) };
     let ClientTls { tls, cacert, cert, key, sni, alpn } = options;
     way.give_each("--tls", "backend", tls.as_deref())?;
     way.give("--cacert", "cacert", cacert.as_deref())?;
     way.give("--cert", "cert", cert.as_deref())?;
     way.give("--key", "key", key.as_deref())?;
     way.give("--sni", "sni", sni.as_deref())?;
-    way.give("--alpn", "alpn", alpn.as_deref())
+    way.give("--alpn", "alpn", alpn.as_deref())?;
+    Ok((uri, hops))
 }
 
 /// `uri`, through the proxy that the environment asks for.

@@ -1,6 +1,7 @@
 //! Options: what stands after the question mark, and what consumes it.
 
 use std::net::{IpAddr, SocketAddr};
+#[cfg(any(feature = "ssh", feature = "tls"))]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -396,6 +397,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+#[cfg(any(feature = "ssh", feature = "tls"))]
 pub(crate) fn file(text: &str) -> Result<PathBuf, &'static str> {
     if text.is_empty() { Err("the path of a file") } else { Ok(text.into()) }
 }

@@ -30,6 +30,7 @@ pub(super) enum Server {
         /// The options to connect with.
         options: String,
     },
+    #[cfg_attr(not(feature = "exec"), expect(dead_code, reason = "no program is started"))]
     /// A program that the client starts, which appends what it sees to a file.
     Program { connect: String, seen: PathBuf },
 }
