@@ -15,7 +15,10 @@ use crate::via::Hops;
 
 /// The exit status, and what it means.
 pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
-    (0, "it worked; also `demo server` and `listen` with --echo or --exec, when a signal stopped them"),
+    (
+        0,
+        "it worked; also `bridge`, `demo server`, and `listen` with --echo or --exec, when a signal stopped them",
+    ),
     (1, "nothing could be connected or listened on, or what was asked for failed"),
     (2, "the command line, or a URI in it, can't be used"),
     (3, "it was connected, and broke in the middle: reset, truncated, the program failed"),

@@ -19,6 +19,8 @@ use crate::overrides::{Family, Pinned, with_family, with_pinned};
 pub(crate) struct Routed {
     pub(crate) uri: Uri,
     pub(crate) ctx: Context,
+    /// What to say of the way besides what its report says.
+    pub(crate) note: Option<String>,
 }
 
 /// What `uri` and the options say. `default_port` is that of `uri` if it has none. An option that the way has
@@ -55,7 +57,9 @@ pub(crate) fn route_from(
     let _ = listen;
     let uri = hops.into_iter().fold(uri, Uri::via);
     #[cfg(any(feature = "socks5", feature = "http"))]
-    let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
+    let (uri, note) = if *proxy_from_env { through_environment(uri)? } else { (uri, None) };
+    #[cfg(not(any(feature = "socks5", feature = "http")))]
+    let note = None;
     let mut ctx = base::context(&uri)?;
     #[cfg(feature = "dns")]
     if !dns.is_empty() {
@@ -89,7 +93,7 @@ pub(crate) fn route_from(
         check_pinned(resolve, &asked_here, &uri)?;
         ctx = with_pinned(ctx, resolve.clone(), family);
     }
-    Ok(Routed { uri, ctx })
+    Ok(Routed { uri, ctx, note })
 }
 
 #[cfg(feature = "tls")]
@@ -112,7 +116,7 @@ fn give(
 
 /// `uri`, through the proxy that the environment asks for.
 #[cfg(any(feature = "socks5", feature = "http"))]
-fn through_environment(uri: Uri) -> Result<Uri, Failure> {
+fn through_environment(uri: Uri) -> Result<(Uri, Option<String>), Failure> {
     if !uri.scheme().network {
         return Err(Failure::Usage(format!(
             "--proxy-from-env has no use with {uri}, which no proxy leads to"
@@ -121,8 +125,16 @@ fn through_environment(uri: Uri) -> Result<Uri, Failure> {
     // What is not Unicode is an error, not nothing.
     let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     match tuyau::Via::from_env(&uri, get) {
-        Ok(Some(hop)) => Ok(uri.via(hop)),
-        Ok(None) => Ok(uri),
+        Ok(Some(hop)) => Ok((uri.via(hop), None)),
+        Ok(None) => {
+            let env = tuyau::proxy::ProxyEnv::read(get);
+            let host = uri.host().unwrap_or_default();
+            let note = match env.excepted(&host, uri.port().unwrap_or_default()) {
+                Ok(Some(variable)) => format!("no proxy: {variable} excepts {host}"),
+                _ => "no proxy: no variable of the environment asks for one".into(),
+            };
+            Ok((uri, Some(note)))
+        }
         Err(error) => Err(Failure::Usage(format!("--proxy-from-env: {}", crate::exit::Chain(&error)))),
     }
 }
@@ -151,7 +163,8 @@ fn asked_here(uri: &Uri, default_port: Option<u16>) -> Vec<(String, Option<u16>)
     let hosts = uri.hops().iter().map(|hop| (hop.host(), hop.port()));
     let mut hosts: Vec<_> = hosts.chain([(uri.host(), uri.port().or(default_port))]).collect();
     // What comes after a hop is looked up there, but for what looks up here.
-    let looks_up_here = |hop: usize| uri.hops().get(hop).is_some_and(|hop| hop.scheme().name == "socks5");
+    let looks_up_here =
+        |hop: usize| uri.hops().get(hop).is_some_and(|hop| ["socks5", "tap"].contains(&hop.scheme().name));
     let mut index = 0;
     hosts.retain(|_| {
         index += 1;

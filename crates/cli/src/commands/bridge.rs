@@ -29,7 +29,7 @@ pub(crate) async fn run(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let mut near = to_listen(ends.listen, None)?;
-    let Routed { uri: far, ctx } = route_from(Some(&mut near), ends.connect, connecting, None)?;
+    let Routed { uri: far, ctx, .. } = route_from(Some(&mut near), ends.connect, connecting, None)?;
     let hops =
         parse_all(ends.listen_via).map_err(|error| Failure::Usage(format!("--listen-via: {error}")))?;
     let near = hops.into_iter().fold(near, Uri::via);

@@ -12,7 +12,7 @@ use crate::relay::{AtEnd, Break, Buffers, Relayed, relay};
 use crate::route::{Routed, route, typed};
 
 pub(crate) async fn run(app: &App, uri: &str, connecting: &Connecting) -> Result<(), Failure> {
-    let Routed { uri, ctx } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
     let resolved = uri.connect_in(&ctx).await.map_err(|error| app.failed_to_connect(error))?;
     app.show(&resolved.report());
     relay_stdio(stdio(&ctx).await?, resolved.into_flow()).await

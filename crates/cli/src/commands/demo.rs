@@ -91,7 +91,7 @@ pub(crate) async fn client(
     connecting: &Connecting,
     count: Option<u64>,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx: base } = route(uri, connecting, Some(pingpong::DEFAULT_PORT))?;
+    let Routed { uri, ctx: base, .. } = route(uri, connecting, Some(pingpong::DEFAULT_PORT))?;
     let ctx = uri.apply(base.clone())?;
     let client = pingpong::client(&ctx).await.map_err(|error| app.failed_to_connect(error.into()))?;
     app.show(&client.report());

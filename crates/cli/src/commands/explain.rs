@@ -19,9 +19,10 @@ pub(crate) async fn plan(
     connecting: &Connecting,
     format: Format,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, note } = route(uri, connecting, None)?;
     uri.require_port(&ctx).await?;
-    let report = uri.apply(ctx)?.plan();
+    let mut report = uri.apply(ctx)?.plan();
+    report.notes.extend(note);
     print(app, &report, format)?;
     let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
@@ -34,8 +35,8 @@ pub(crate) async fn explain(
     format: Format,
     html: Option<&Path>,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx } = route(uri, connecting, None)?;
-    let report = match uri.connect_in(&ctx).await {
+    let Routed { uri, ctx, note } = route(uri, connecting, None)?;
+    let mut report = match uri.connect_in(&ctx).await {
         Ok(mut resolved) => {
             let report = resolved.report();
             // A clean end, where there is one: a server should not see an error for this.
@@ -45,6 +46,7 @@ pub(crate) async fn explain(
         Err(tuyau::Error::Connect(error)) => error.report(),
         Err(error) => return Err(error.into()),
     };
+    report.notes.extend(note);
     if let Some(file) = html {
         fs::write(file, page(&uri.to_string(), &report))
             .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;

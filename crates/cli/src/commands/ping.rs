@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tuyau::report::{Candidate, Report};
+use tuyau::report::{Candidate, Hop, ReadOutcome, Report};
 
 use crate::app::App;
 use crate::cli::Connecting;
@@ -20,7 +20,7 @@ pub(crate) async fn run(
     interval: Duration,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
     app.out.line(format_args!("ping {uri}"))?;
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());
@@ -111,8 +111,8 @@ fn winner(report: &Report) -> Option<&Candidate> {
     report.candidates.get(report.winner?)
 }
 
-/// What the winner took: the lookup, other derivations that ran for it, each hop, and what is left, which is
-/// the connection itself.
+/// What the winner took: the lookup, other derivations that ran for it, each hop without those inside of it, and
+/// what is left, which is the connection itself, or the handshake of the outermost layer.
 fn steps(report: &Report, named: bool) -> Vec<(String, Duration)> {
     let Some(winner) = winner(report) else { return Vec::new() };
     let mut steps: Vec<(String, Duration)> = Vec::new();
@@ -126,7 +126,7 @@ fn steps(report: &Report, named: bool) -> Vec<(String, Duration)> {
         let Some(took) = read.took else { continue };
         derived += took;
         let (name, worth_a_word) = match read.key {
-            "ip" => ("lookup", named),
+            "ip" => ("lookup", named && matches!(read.outcome, ReadOutcome::Derived { .. })),
             other => (other, took >= Duration::from_millis(1)),
         };
         if worth_a_word {
@@ -137,12 +137,42 @@ fn steps(report: &Report, named: bool) -> Vec<(String, Duration)> {
     let ended = started + winner.took.unwrap_or_default();
     // A candidate that came second shares the derivations of the first: they were over when it began.
     let mut rest = ended.saturating_sub(started.max(derived));
-    for hop in &winner.hops {
-        if let (Some(Ok(())), Some(took)) = (&hop.outcome, hop.took) {
-            rest = rest.saturating_sub(took);
-            steps.push((hop.name.clone(), took));
+    for (index, hop) in winner.hops.iter().enumerate() {
+        let Some((from, to)) = span(hop) else { continue };
+        let inside = |other: &Hop| span(other).is_some_and(|(start, end)| from <= start && end <= to);
+        let around = |other: &Hop| span(other).is_some_and(|(start, end)| start <= from && to <= end);
+        // Each hop is inside of those that came before it in the list, if at the same times.
+        if !winner.hops[..index].iter().any(around) {
+            rest = rest.saturating_sub(to - from);
+        }
+        let mut own = to - from;
+        let mut until = from;
+        for (start, end) in winner.hops[index + 1..].iter().filter(|it| inside(it)).filter_map(span) {
+            if start >= until {
+                own = own.saturating_sub(end - start);
+                until = end;
+            }
+        }
+        match steps.iter_mut().find(|(name, _)| *name == hop.name) {
+            Some((_, took)) => *took += own,
+            None => steps.push((hop.name.clone(), own)),
         }
     }
-    steps.push(("connect".into(), rest));
+    let (name, worth_a_word) = match winner.key {
+        "tcp" => ("connect", winner.hops.is_empty()),
+        _ if winner.hops.is_empty() => ("connect", true),
+        layer => (layer, true),
+    };
+    if worth_a_word {
+        steps.push((name.into(), rest));
+    }
     steps
+}
+
+/// From when to when, if it ended well.
+fn span(hop: &Hop) -> Option<(Duration, Duration)> {
+    match (&hop.outcome, hop.started, hop.took) {
+        (Some(Ok(())), Some(started), Some(took)) => Some((started, started + took)),
+        _ => None,
+    }
 }

@@ -51,6 +51,7 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
 fn explain_names_both_families_the_refusal_and_the_time() {
     let ended = run(tuyau(["explain", "tcp://localhost:1"]), b"").code(1);
     let text = ended.text();
+    assert!(!text.contains("crates/"), "no lines of our own source: {text}");
     for part in
         ["tcp [::1]:1: failed after ", "tcp 127.0.0.1:1: failed after ", "Connection refused", "what to do: "]
     {
@@ -140,7 +141,7 @@ fn on_a_terminal_no_color_is_honoured() {
         if no_color {
             command.env("NO_COLOR", "1");
         }
-        run(command, b"").code(0)
+        run(command, b"")
     };
     // SGR, that is; a terminal may be drawn on without it.
     let coloured = |text: &str| {
@@ -148,6 +149,8 @@ fn on_a_terminal_no_color_is_honoured() {
             .skip(1)
             .any(|it| it.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
     };
+    assert!(coloured(on_a_terminal("explain tcp://localhost:1", false).code(1).text()));
+    assert!(!coloured(on_a_terminal("explain tcp://localhost:1", true).code(1).text()));
     assert!(coloured(on_a_terminal("schemes", false).text()));
     assert!(!coloured(on_a_terminal("schemes", true).text()));
     assert!(!coloured(on_a_terminal("schemes --color never", false).text()));

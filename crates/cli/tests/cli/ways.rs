@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tuyau_testing::certs::Ca;
 use tuyau_testing::free_port;
-use tuyau_testing::peers::{Ended, Sshd, microsocks, postgres, sshd, tinyproxy};
+use tuyau_testing::peers::{Ended, Sshd, keygen, microsocks, postgres, sshd, tinyproxy};
 
 use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 
@@ -249,6 +249,9 @@ fn the_proxy_of_the_environment() {
     assert!(!failed.stderr.contains("s3cret"), "{}", failed.stderr);
     assert!(!through(&[("ALL_PROXY", &dead), ("NO_PROXY", "127.0.0.1")], 0).stderr.contains("socks5h"));
     assert_says(&through(&[("ALL_PROXY", "gopher://x")], 2), "ALL_PROXY");
+    let mut excepted = tuyau(["plan", &uri, "--proxy-from-env"]);
+    excepted.env("ALL_PROXY", &dead).env("NO_PROXY", "127.0.0.0/8");
+    assert!(run(excepted, b"").code(0).text().contains("note: no proxy: NO_PROXY excepts 127.0.0.1"));
     let mut ignored = tuyau(["connect", "-v", &uri]);
     ignored.env("ALL_PROXY", &dead);
     run(ignored, b"x").code(0);
@@ -321,4 +324,53 @@ fn a_unix_socket_as_seen_from_a_bridge() {
     let (_bridge, _) = listening(["bridge", &format!("unix:{near}"), &to, "--cacert", &ca]);
     let mut near = UnixStream::connect(near).expect("it listens");
     near.write_all(b"x").and_then(|()| near.read_exact(&mut [0])).expect("an echo over TLS");
+}
+
+#[test]
+fn a_passphrase_is_asked_for_on_the_terminal() {
+    let bastion = sshd();
+    let home = Home::of(&bastion);
+    let identity = bastion.identity().display().to_string();
+    keygen(&["-p", "-P", "", "-N", "s3cret", "-f", &identity]);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let line = format!("{} ping -n 1 {uri} -J bastion", env!("CARGO_BIN_EXE_tuyau"));
+    let ask = |answer: &[u8], code| {
+        let mut command = peer("script", ["-qec", &line, "/dev/null"]);
+        command.env("HOME", home.0.path("")).env_remove("SSH_AUTH_SOCK");
+        run(command, answer).code(code)
+    };
+    let ended = ask(b"s3cret\n", 0);
+    assert!(ended.text().contains(&format!("Passphrase of {identity}")), "{}", ended.text());
+    assert!(ended.text().contains("1 connected"), "{}", ended.text());
+    // Nobody to ask: that is no reason to wait.
+    let ended = run(home.tuyau(&["ping", "-n", "1", &uri, "-J", "bastion"]), b"").code(1);
+    assert!(ended.text().contains(&identity), "{}", ended.text());
+}
+
+#[test]
+fn ping_times_each_hop() {
+    let socks = microsocks(None);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let hop = format!("socks5h://127.0.0.1:{}", socks.port());
+    let ended = run(tuyau(["ping", "-n", "1", &uri, "--via", &hop]), b"").code(0);
+    let line = ended.text().lines().find(|line| line.contains("seq=1")).expect("a line");
+    assert!(line.contains(" tcp ") && line.contains(", socks5h "), "{line}");
+}
+
+#[test]
+fn a_socks_proxy_looks_names_up_or_not() {
+    let socks = microsocks(None);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let named = format!("tcp://localhost:{}", port(&uri));
+    let endpoint = |scheme: &str, more: &[&str]| {
+        let hop = format!("{scheme}://127.0.0.1:{}", socks.port());
+        let ended = run(tuyau(["explain", "--json", &named, "--via", &hop].iter().chain(more)), b"");
+        let report: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        let candidates = report["candidates"].as_array().expect("candidates").clone();
+        candidates.iter().filter_map(|it| it["endpoint"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoint("socks5h", &[]), [format!("localhost:{}", port(&uri))]);
+    assert_eq!(endpoint("socks5", &["-4"]), [format!("127.0.0.1:{}", port(&uri))]);
+    let pinned = format!("*:{}:127.0.0.1", port(&uri));
+    assert_eq!(endpoint("socks5", &["--resolve", &pinned]), [format!("127.0.0.1:{}", port(&uri))]);
 }
