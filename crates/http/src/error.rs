@@ -16,16 +16,10 @@ pub enum Limit {
     FirstByte,
     /// [`header_time`](crate::Limits::header_time).
     HeaderTime,
-    /// [`body_idle`](crate::Limits::body_idle).
-    BodyIdle,
     /// [`write_idle`](crate::Limits::write_idle).
     WriteIdle,
-    /// [`keep_alive_idle`](crate::Limits::keep_alive_idle).
-    KeepAliveIdle,
     /// [`h2_preface`](crate::Limits::h2_preface).
     H2Preface,
-    /// [`h2_idle`](crate::Limits::h2_idle).
-    H2Idle,
     /// [`h2_resets`](crate::Limits::h2_resets).
     H2Resets,
     /// [`h2_control_frames`](crate::Limits::h2_control_frames).
@@ -38,11 +32,8 @@ impl fmt::Display for Limit {
             Self::ConnectionsPerAddress => "too many connections from its address",
             Self::FirstByte => "it sent nothing",
             Self::HeaderTime => "the head of its request took too long",
-            Self::BodyIdle => "the body of its request took too long",
             Self::WriteIdle => "it does not read what it is sent",
-            Self::KeepAliveIdle => "it had no further request",
             Self::H2Preface => "its preface of HTTP/2 took too long",
-            Self::H2Idle => "it had no request for too long",
             Self::H2Resets => "it resets too many requests",
             Self::H2ControlFrames => "it sends too many frames that carry nothing",
         })

@@ -39,6 +39,7 @@ pub(crate) struct Scanner {
     head: [u8; HEAD],
     have: usize,
     last: Option<Frame>,
+    begun: bool,
     /// Header blocks go on in CONTINUATION frames until one says that it is the last.
     in_headers: bool,
 }
@@ -46,7 +47,7 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// `preface` bytes come before the first frame.
     pub(crate) fn new(preface: usize) -> Self {
-        Self { skip: preface as u32, head: [0; HEAD], have: 0, last: None, in_headers: false }
+        Self { skip: preface as u32, head: [0; HEAD], have: 0, last: None, begun: false, in_headers: false }
     }
 
     /// Calls `f` with the head of each frame that `bytes` complete.
@@ -74,10 +75,12 @@ impl Scanner {
                 if frame.is_of_headers() {
                     self.in_headers = frame.flags & END_HEADERS == 0;
                 }
+                self.begun |= self.last.is_some();
                 self.last = Some(frame);
                 f(frame);
             }
         }
+        self.begun |= self.last.is_some() && self.skip == 0;
     }
 
     /// Between two frames.
@@ -87,7 +90,7 @@ impl Scanner {
 
     /// Whether at least one whole frame has gone by.
     pub(crate) fn has_begun(&self) -> bool {
-        self.last.is_some() && self.skip == 0
+        self.begun
     }
 
     /// Whether a header block has begun and not ended.

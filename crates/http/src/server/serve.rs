@@ -24,7 +24,7 @@ use super::guard::Guard;
 use super::refusal::{ErrorHandler, Refused, answer, last_response, replace};
 use super::service::Adapter;
 use super::stall::Tasks;
-use super::watch::{Kind, Watch};
+use super::watch::{Due, Kind, Watch};
 use crate::connection::{Connection, Fact};
 use crate::error::{BoxError, Limit, ServeError};
 use crate::incoming::{FOR_EVER, Incoming};
@@ -205,7 +205,7 @@ impl Http {
             (_, Some(limit)) => Err(ServeError::limit(limit)),
             (Ended::Late(limit), None) => Err(ServeError::limit(limit)),
             (Ended::Http(Err(error)), None) => Err(ServeError::from_hyper(error)),
-            (Ended::Http(Ok(())) | Ended::Idle, None) => Ok(FlowServed {
+            (Ended::Http(Ok(())) | Ended::Gone, None) => Ok(FlowServed {
                 requests: watch.requests(),
                 late: watch.late(),
                 upgraded: watch.is_upgraded(),
@@ -376,8 +376,8 @@ where
 enum Ended {
     /// By the rules of HTTP, or against them.
     Http(hyper::Result<()>),
-    /// It had nothing to do, and does not even hang up.
-    Idle,
+    /// All is said, but the client does not hang up.
+    Gone,
     /// A limit was reached.
     Late(Limit),
 }
@@ -451,16 +451,16 @@ impl<C: Served> Future for Driver<C> {
             ready!(this.timer.as_mut().poll(cx));
             let now = this.watch.now();
             match due {
-                Some((at, limit)) if at <= now => match limit {
+                Some((at, due)) if at <= now => match due {
                     // hyper's own end of it says goodbye (GOAWAY, close_notify).
-                    Limit::KeepAliveIdle | Limit::FirstByte | Limit::H2Idle if !*this.closed => {
+                    Due::Idle => {
                         *this.closed = true;
                         this.watch.closing();
                         served.end();
                         *this.armed = u64::MAX;
                     }
-                    Limit::WriteIdle if *this.closed && this.watch.is_idle() => return Poll::Ready(Ended::Idle),
-                    limit => return Poll::Ready(Ended::Late(limit)),
+                    Due::Gone => return Poll::Ready(Ended::Gone),
+                    Due::Late(limit) => return Poll::Ready(Ended::Late(limit)),
                 },
                 _ => {
                     *this.armed = next.min(now.saturating_add(this.watch.tick()));

@@ -20,6 +20,17 @@ pub(crate) enum Kind {
     H2,
 }
 
+/// What is to be done when something is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The client is cut off.
+    Late(Limit),
+    /// It has nothing more to ask: the connection ends by the rules.
+    Idle,
+    /// It does not hang up, though all is said.
+    Gone,
+}
+
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) kind: Kind,
@@ -191,34 +202,34 @@ impl Watch {
         }
     }
 
-    /// When it will be too late for something, and for what, as things stand.
-    pub(crate) fn due(&self) -> Option<(u64, Limit)> {
+    /// When something is due, and what, as things stand.
+    pub(crate) fn due(&self) -> Option<(u64, Due)> {
         let limits = &self.limits;
-        let write = match self.blocked_since.load(Relaxed) {
+        let late = |since: &AtomicU64, time: u64, limit| match since.load(Relaxed) {
             0 => None,
-            since => Some((since.saturating_add(self.write_patience.load(Relaxed)), Limit::WriteIdle)),
+            since => Some((since.saturating_add(time), Due::Late(limit))),
         };
+        let write = late(&self.blocked_since, self.write_patience.load(Relaxed), Limit::WriteIdle);
         if self.is_upgraded() {
             return write;
         }
+        let head = late(&self.head_since, nanos(limits.header_time), Limit::HeaderTime);
         let idle_since = self.idle_since.load(Relaxed);
-        let head = match self.head_since.load(Relaxed) {
-            0 => None,
-            since => Some((after(since, limits.header_time), Limit::HeaderTime)),
-        };
         let idle = match (self.kind, self.closing_since.load(Relaxed)) {
             (Kind::H2, _) if !self.preface.load(Relaxed) => {
-                return Some((after(1, limits.h2_preface), Limit::H2Preface));
+                return Some((after(1, limits.h2_preface), Due::Late(Limit::H2Preface)));
             }
             _ if !self.is_idle() => None,
             (_, closing @ 1..) => {
-                let limit = if self.must_linger() { LINGER } else { limits.write_idle };
-                Some((after(closing.max(idle_since), limit), Limit::WriteIdle))
+                let time = if self.must_linger() { LINGER } else { limits.write_idle };
+                Some((after(closing.max(idle_since), time), Due::Gone))
             }
             (Kind::H1, _) if head.is_some() => None,
-            (Kind::H1, _) if self.requests() == 0 => Some((after(1, limits.first_byte), Limit::FirstByte)),
-            (Kind::H1, _) => Some((after(idle_since, limits.keep_alive_idle), Limit::KeepAliveIdle)),
-            (Kind::H2, _) => Some((after(idle_since, limits.h2_idle), Limit::H2Idle)),
+            (Kind::H1, _) if self.requests() == 0 => {
+                Some((after(1, limits.first_byte), Due::Late(Limit::FirstByte)))
+            }
+            (Kind::H1, _) => Some((after(idle_since, limits.keep_alive_idle), Due::Idle)),
+            (Kind::H2, _) => Some((after(idle_since, limits.h2_idle), Due::Idle)),
         };
         [write, head, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }

@@ -234,6 +234,7 @@ async fn a_flood_of_empty_data() {
     let mut client = connected(&[]).await;
     client.send(frame(HEADERS, END_HEADERS, 1, &head("POST", "/length"))).await;
     let n = until_refused(&mut client, |_| frame(DATA, 0, 1, b"")).await;
-    assert!(n < 6_000, "{n}");
+    // A flow in memory takes 64 KiB at once.
+    assert!(n < 20_000, "{n}");
     assert!(client.end().await.0.is_err());
 }
