@@ -74,7 +74,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Plan { uri, format } => explain::plan(app, &uri, format).await,
-        Command::Explain { uri, format } => signals.end(explain::explain(app, &uri, format)).await,
+        Command::Explain { uri, format, html } => {
+            signals.end(explain::explain(app, &uri, format, html.as_deref())).await
+        }
         Command::Schemes => {
             app.route.refuse("schemes")?;
             schemes::run(app)

@@ -178,6 +178,9 @@ pub(crate) enum Command {
         uri: String,
         #[command(flatten)]
         format: Format,
+        /// Also write it as a page for a browser: who was tried when, and what came of what
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// List what this build can connect to and listen on; with -v, the options too
     Schemes,

@@ -12,6 +12,7 @@ mod commands;
 mod exit;
 mod output;
 mod overrides;
+mod page;
 mod pingpong;
 mod relay;
 mod route;

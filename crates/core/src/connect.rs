@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 use core::mem;
+use core::time::Duration;
 
 use crate::context::{Context, Plain};
 use crate::lock::Lock;
@@ -187,7 +188,6 @@ pub(crate) struct Trace {
 pub(crate) struct TracedHop {
     pub(crate) attempt: u32,
     pub(crate) hop: Hop,
-    /// So that one that was cut off can say how long it had taken.
     pub(crate) started: Option<Instant>,
 }
 
@@ -270,7 +270,8 @@ impl ConnectCx<'_> {
         address: impl fmt::Display,
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        let hop = Hop { name: name.into(), address: alloc::format!("{address}"), outcome: None, took: None };
+        let (name, address) = (name.into(), alloc::format!("{address}"));
+        let hop = Hop { name, address, outcome: None, started: None, took: None };
         let started = self.now();
         let index = self.add_hop(hop, started);
         let result = connect.await;
@@ -299,6 +300,8 @@ impl ConnectCx<'_> {
     /// policy. What it dialled shows as hops of this one. Cancel safe.
     pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
         let inherited = self.frame().inherited.for_hop(outer)?;
+        let began = self.now();
+        let since_then = |since: Option<Duration>| began.zip(since).map(|(began, since)| began + since);
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {
             Ok(resolved) => resolved.report(),
@@ -312,9 +315,12 @@ impl ConnectCx<'_> {
                 Outcome::Cancelled => None,
                 _ => continue, // it was not dialled
             };
-            self.add_hop(Hop { name: candidate.key.into(), address, outcome, took: candidate.took }, None);
+            let (name, took) = (candidate.key.into(), candidate.took);
+            let hop = Hop { name, address, outcome, started: None, took };
+            self.add_hop(hop, since_then(candidate.started));
             for hop in candidate.hops {
-                self.add_hop(hop, None);
+                let started = since_then(hop.started);
+                self.add_hop(hop, started);
             }
         }
         result.map_err(|error| {

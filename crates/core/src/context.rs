@@ -18,8 +18,8 @@ use crate::names::{LAYER, NET};
 use crate::protocol::{AnyEndpoint, Value};
 use crate::shared::Shared;
 use crate::{
-    ConnectCx, ConnectError, ConnectErrorKind, Endpoint, Error, Flow, Hop, Key, KeyRef, Prefixed, Protocol,
-    Report, Resolved, Role, Unfolded, resolve,
+    ConnectCx, ConnectError, ConnectErrorKind, Error, Flow, Hop, Key, KeyRef, Prefixed, Report, Resolved,
+    Role, Unfolded, resolve,
 };
 
 /// How many nodes a chain may have before it is shortened.
@@ -208,8 +208,8 @@ impl Context {
     /// It is made anew once `healthy` says no of it, after an error or decline, and for an overlay
     /// that binds anything of what it read anew. (One SSH connection, many flows.)
     ///
-    /// Whoever joins while it is being made waits for that one, and does not fork over choices that its
-    /// arguments may have: set [`ATTEMPT_TIMEOUT`](crate::names::ATTEMPT_TIMEOUT) where making it can hang.
+    /// Where its arguments have choices, whoever comes while it is being made has those arguments itself,
+    /// and joins whoever makes it of the same choices: if the first leads nowhere, nobody waits for it alone.
     #[track_caller]
     pub fn derive_shared<T, A, F, Fut, H>(self, key: &'static Key<T>, args: A, healthy: H, f: F) -> Self
     where
@@ -241,18 +241,18 @@ impl Context {
     }
 
     /// Names `endpoint` as one by which this context may connect, at its own priority.
-    pub fn offer<P: Protocol>(self, endpoint: &'static Endpoint<P>) -> Self {
+    pub fn offer(self, endpoint: &'static dyn AnyEndpoint) -> Self {
         self.offer_as(endpoint, None)
     }
 
     /// Like [`offer`](Self::offer), at this priority: lower first.
-    pub fn offer_at<P: Protocol>(self, endpoint: &'static Endpoint<P>, priority: i32) -> Self {
+    pub fn offer_at(self, endpoint: &'static dyn AnyEndpoint, priority: i32) -> Self {
         self.offer_as(endpoint, Some(priority))
     }
 
     /// Restricts the offers to `endpoint`, also those of what is later put under this context. What
     /// this excludes shows in the report.
-    pub fn only<P: Protocol>(mut self, endpoint: &'static Endpoint<P>) -> Self {
+    pub fn only(mut self, endpoint: &'static dyn AnyEndpoint) -> Self {
         let keep = endpoint.key_ref();
         let node = self.own();
         let (kept, excluded) = node.offers.iter().partition::<Vec<Offer>, _>(|offer| offer.key() == keep);
@@ -349,7 +349,7 @@ impl Context {
         layer.wrap(flow, role, &ConnectCx::new(self)?).await
     }
 
-    fn offer_as<P: Protocol>(mut self, endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
+    fn offer_as(mut self, endpoint: &'static dyn AnyEndpoint, priority: Option<i32>) -> Self {
         let offer = Offer::new(endpoint, priority);
         let node = self.own();
         add_offer(Arc::make_mut(&mut node.offers), offer);
@@ -541,8 +541,7 @@ impl Node {
 }
 
 impl Offer {
-    fn new<P: Protocol>(endpoint: &'static Endpoint<P>, priority: Option<i32>) -> Self {
-        use crate::protocol::sealed::Erased;
+    fn new(endpoint: &'static dyn AnyEndpoint, priority: Option<i32>) -> Self {
         Self { endpoint, priority: priority.or(endpoint.default_priority()) }
     }
 

@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 
-use crate::protocol::{AnyEndpoint, Dial, Protocol, Value};
-use crate::{BoxFuture, Endpoint, Key, KeyRef};
+use crate::protocol::{AnyEndpoint, Dial, Value};
+use crate::{BoxFuture, Key, KeyRef};
 
 /// Why a derivation gave no value: it declined, or it failed. Any error converts with `?`.
 pub enum Stop {
@@ -119,7 +119,7 @@ where
 }
 
 /// Requires something that can be opened: the endpoint and its protocol, not yet connected.
-pub fn dial<P: Protocol>(endpoint: &'static Endpoint<P>) -> DialArg {
+pub fn dial(endpoint: &'static dyn AnyEndpoint) -> DialArg {
     DialArg(endpoint)
 }
 

@@ -20,13 +20,21 @@ pub(crate) struct Shared(Arc<Kept>);
 
 struct Kept {
     healthy: Box<dyn Fn(&Value) -> bool + Send + Sync>,
-    /// One for each set of bindings that it was made from: overlays may differ.
+    /// One for each origin: overlays may differ, and choices do.
     entries: Lock<Vec<Entry>>,
 }
 
 struct Entry {
-    reads: Reads,
+    origin: Origin,
     state: EntryState,
+}
+
+/// What an outcome was made from.
+#[derive(Clone, Default)]
+pub(crate) struct Origin {
+    pub(crate) reads: Reads,
+    /// The many-valued derivations among them, and which of their values, in order.
+    pub(crate) choices: Vec<(usize, u32)>,
 }
 
 enum EntryState {
@@ -36,7 +44,6 @@ enum EntryState {
 }
 
 /// What `Shared::find` found.
-#[derive(Clone)]
 pub(crate) enum Ticket {
     Done(Value),
     Running(Joined),
@@ -44,7 +51,6 @@ pub(crate) enum Ticket {
 
 /// One who waits for a shared derivation. Whoever waits drives it; dropping one who waits does not
 /// stop it for the others, dropping the last does.
-#[derive(Clone)]
 pub(crate) struct Joined(Arc<Flight>);
 
 /// A shared derivation that runs.
@@ -73,25 +79,20 @@ enum Landed {
     Fail(Arc<dyn core::error::Error + Send + Sync>),
 }
 
-impl Ticket {
-    /// Equal for the same value or flight, while it exists.
-    pub(crate) fn identity(&self) -> usize {
-        match self {
-            Self::Done(value) => Arc::as_ptr(value).cast::<()>() as usize,
-            Self::Running(joined) => joined.identity(),
-        }
-    }
-}
-
 impl Shared {
     pub(crate) fn new<T: 'static>(healthy: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let healthy = Box::new(move |value: &Value| value.downcast_ref().is_some_and(&healthy));
         Self(Arc::new(Kept { healthy, entries: Lock::new(Vec::new()) }))
     }
 
-    /// The outcome that was made, or is being made, from what `ctx` binds, and what it was made
-    /// from. None that `is_other` says is another: it runs under the lock, and only compares.
-    pub(crate) fn find(&self, ctx: &Context, is_other: impl Fn(&Ticket) -> bool) -> Option<(Ticket, Reads)> {
+    /// The outcome that was made from what `ctx` binds, of whichever choices, unless it is among
+    /// `but`; or is being made of these choices. And its origin.
+    pub(crate) fn find(
+        &self,
+        ctx: &Context,
+        choices: &[(usize, u32)],
+        but: &[Value],
+    ) -> Option<(Ticket, Origin)> {
         // What is dropped is dropped outside the lock: it is user code.
         let dead: Vec<Entry> = self.0.entries.with(|entries| {
             if entries.iter().all(Entry::is_alive) {
@@ -102,22 +103,19 @@ impl Shared {
             dead
         });
         drop(dead);
-        let mut others = Vec::new();
-        let (ticket, reads) = self.0.entries.with(|entries| {
-            for entry in entries.iter().filter(|entry| entry.reads.matches(ctx)) {
+        let (ticket, origin) = self.0.entries.with(|entries| {
+            entries.iter().filter(|entry| entry.origin.reads.matches(ctx)).find_map(|entry| {
                 let ticket = match &entry.state {
-                    EntryState::Done(value) => Ticket::Done(value.clone()),
-                    EntryState::Running(flight) => match flight.upgrade() {
-                        Some(flight) => Ticket::Running(Joined(flight)),
-                        None => continue,
-                    },
+                    EntryState::Done(value) if !but.iter().any(|other| Arc::ptr_eq(other, value)) => {
+                        Ticket::Done(value.clone())
+                    }
+                    EntryState::Running(flight) if entry.origin.choices == choices => {
+                        Ticket::Running(Joined(flight.upgrade()?))
+                    }
+                    _ => return None,
                 };
-                if !is_other(&ticket) {
-                    return Some((ticket, entry.reads.clone()));
-                }
-                others.push(ticket);
-            }
-            None
+                Some((ticket, entry.origin.clone()))
+            })
         })?;
         match &ticket {
             // Asked outside the lock: it is user code.
@@ -131,19 +129,19 @@ impl Shared {
                 drop(dropped);
                 None
             }
-            _ => Some((ticket, reads)),
+            _ => Some((ticket, origin)),
         }
     }
 
-    /// Makes it, from what `reads` says.
-    pub(crate) fn begin(&self, future: BoxFuture<'static, Result<Yielded, Halt>>, reads: Reads) -> Joined {
+    /// Makes it, from what `origin` says.
+    pub(crate) fn begin(&self, future: BoxFuture<'static, Result<Yielded, Halt>>, origin: Origin) -> Joined {
         let state = FlightState { future: Some(future), result: None, missed: false };
         let flight = Arc::new(Flight {
             kept: Arc::downgrade(&self.0),
             state: Lock::new(state),
             waiting: Arc::new(Waiting(Lock::new(Vec::new()))),
         });
-        let entry = Entry { reads, state: EntryState::Running(Arc::downgrade(&flight)) };
+        let entry = Entry { origin, state: EntryState::Running(Arc::downgrade(&flight)) };
         self.0.entries.with(|entries| entries.push(entry));
         Joined(flight)
     }
@@ -151,7 +149,7 @@ impl Shared {
 
 impl Entry {
     fn is_alive(&self) -> bool {
-        self.reads.is_alive()
+        self.origin.reads.is_alive()
             && match &self.state {
                 EntryState::Done(_) => true,
                 EntryState::Running(flight) => flight.strong_count() > 0,
@@ -164,11 +162,6 @@ impl Entry {
 }
 
 impl Joined {
-    /// Equal for those who wait for the same, while they do.
-    pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
-    }
-
     pub(crate) fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Result<Yielded, Halt>> {
         let flight = &self.0;
         // Before the look at the state, so that what lands in between wakes.

@@ -180,3 +180,14 @@ fn via_replaces_the_net_by_one_over_the_context_as_it_was() {
     assert!(resolve(&ctx).is_err());
     assert_eq!(ctx.plan().candidates.len(), 1);
 }
+
+#[test]
+fn a_report_says_when_each_step_on_the_way_began() {
+    let world = World::default();
+    let inner = world.timed();
+    let inner = inner.with(&A, world.at("second").after(20)).with(&A, world.at("first").after(30).refuses());
+    let ctx = world.timed().with(&THROUGH, inner.offer(&A)).offer(&THROUGH);
+    let report = resolving(&ctx).finish(&world.clock).unwrap().report();
+    let hops: Vec<_> = report.candidates[0].hops.iter().map(|hop| (hop.started, hop.took)).collect();
+    assert_eq!(hops, [(Some(ms(0)), Some(ms(30))), (Some(ms(30)), Some(ms(20)))]);
+}

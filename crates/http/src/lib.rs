@@ -1,5 +1,6 @@
 //! HTTP/1.1 and HTTP/2 over any flow.
 
+mod client;
 mod connection;
 mod error;
 mod incoming;
@@ -8,6 +9,12 @@ mod listener;
 mod server;
 mod upgrade;
 
+#[cfg(feature = "cookies")]
+pub use client::Cookies;
+pub use client::{
+    Body, Client, Connected, Connector, Error, FinalUrl, Multipart, RequestBuilder, ResponseBody, SCHEME, STACKS,
+    Scheme, Sender, Stacks, Stage, handshake,
+};
 pub use connection::Connection;
 pub use error::{BodyError, BodyErrorKind, BoxError, Limit, ServeError, ServeErrorKind};
 pub use incoming::Incoming;

@@ -15,6 +15,8 @@ pub struct Abilities {
     pub reset: bool,
     /// What was written before a drop still arrives.
     pub drop_delivers: bool,
+    /// A drop passes for an end; else it is told from one, as truncation.
+    pub drop_ends: bool,
     /// One write takes several slices.
     pub vectored: bool,
     /// The write side of the first flow of a pair can be found broken.
@@ -23,7 +25,8 @@ pub struct Abilities {
 
 impl Abilities {
     /// Everything.
-    pub const ALL: Self = Self { reset: true, drop_delivers: true, vectored: true, broken_pipe: true };
+    pub const ALL: Self =
+        Self { reset: true, drop_delivers: true, drop_ends: true, vectored: true, broken_pipe: true };
 }
 
 /// Two flows that are connected to each other, and what must live as long as they.

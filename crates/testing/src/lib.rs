@@ -1,5 +1,5 @@
 //! Conformance suites, written once, that every flow and every net passes; [real peers](peers) to
-//! test with; and what tests share.
+//! test with; [certificates](certs); and what tests share.
 //!
 //! ```
 //! use tuyau_testing::{Abilities, Pair};
@@ -12,6 +12,7 @@
 //! tuyau_testing::flow_conformance!(over_mine, Abilities::ALL, pair);
 //! ```
 
+pub mod certs;
 mod flow;
 mod host;
 mod macros;

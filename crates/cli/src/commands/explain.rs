@@ -1,11 +1,15 @@
 //! `tuyau plan` and `tuyau explain`.
 
+use std::fs;
+use std::path::Path;
+
 use tuyau::Report;
 use tuyau::report::{Candidate, Outcome};
 
 use crate::app::App;
 use crate::cli::Format;
 use crate::exit::Failure;
+use crate::page::page;
 use crate::route::typed;
 
 pub(crate) async fn plan(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
@@ -18,7 +22,12 @@ pub(crate) async fn plan(app: &App, uri: &str, format: Format) -> Result<(), Fai
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
 }
 
-pub(crate) async fn explain(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
+pub(crate) async fn explain(
+    app: &App,
+    uri: &str,
+    format: Format,
+    html: Option<&Path>,
+) -> Result<(), Failure> {
     let uri = typed(uri)?;
     let ctx = app.route.context(&uri, None)?;
     let report = match uri.connect_in(&ctx).await {
@@ -31,6 +40,10 @@ pub(crate) async fn explain(app: &App, uri: &str, format: Format) -> Result<(), 
         Err(tuyau::Error::Connect(error)) => error.report(),
         Err(error) => return Err(error.into()),
     };
+    if let Some(file) = html {
+        fs::write(file, page(&uri.to_string(), &report))
+            .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
+    }
     print(app, &report, format)?;
     if report.winner.is_some() { Ok(()) } else { Err(Failure::Told) }
 }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod options;
+mod page;
 mod peers;
 mod signals;
 mod text;

@@ -8,7 +8,7 @@ mod hyper;
 mod tokio;
 
 /// Lends `slices` as plain byte slices, at most 64 of them (a short write, as the traits allow).
-#[cfg(feature = "std")]
+#[cfg(any(feature = "tokio", feature = "futures-io", feature = "hyper"))]
 pub(crate) fn as_bytes<R>(slices: &[std::io::IoSlice<'_>], write: impl FnOnce(&[&[u8]]) -> R) -> R {
     fn lend<const N: usize, R>(slices: &[std::io::IoSlice<'_>], write: impl FnOnce(&[&[u8]]) -> R) -> R {
         let mut bytes: [&[u8]; N] = [&[]; N];
@@ -22,7 +22,7 @@ pub(crate) fn as_bytes<R>(slices: &[std::io::IoSlice<'_>], write: impl FnOnce(&[
 }
 
 /// Lends `bytes` as `IoSlice`s, at most 64 of them (a short write, as the traits allow).
-#[cfg(feature = "std")]
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
 pub(crate) fn as_io_slices<R>(bytes: &[&[u8]], write: impl FnOnce(&[std::io::IoSlice<'_>]) -> R) -> R {
     fn lend<const N: usize, R>(bytes: &[&[u8]], write: impl FnOnce(&[std::io::IoSlice<'_>]) -> R) -> R {
         let mut slices = [std::io::IoSlice::new(&[]); N];

@@ -18,7 +18,8 @@
 //!     "key": "tcp", "priority": 20, "protection": "clear",
 //!     "binding": { "file": "src/main.rs", "line": 12 },
 //!     "endpoint": "[::1]:4343", "outcome": "connected", "cause": null, "needs": [0],
-//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null, "took_ms": 0.213 }],
+//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null,
+//!                "started_ms": 0.05, "took_ms": 0.213 }],
 //!     "started_ms": 0.0, "took_ms": 0.3
 //!   }],
 //!   "reads": [{
@@ -44,7 +45,7 @@ mod text;
 mod trail;
 mod words;
 
-pub(crate) use words::safe;
+pub use words::{safe, took};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -223,6 +224,9 @@ pub struct Hop {
     /// How it ended; `None` if it was under way at the end.
     #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "json::hop_outcome"))]
     pub outcome: Option<Result<(), String>>,
+    /// When it began, since the resolution began.
+    #[cfg_attr(feature = "serde", serde(rename = "started_ms", serialize_with = "json::millis"))]
+    pub started: Option<Duration>,
     /// How long it took, or had taken at the end.
     #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "json::millis"))]
     pub took: Option<Duration>,

@@ -14,7 +14,7 @@ pub(super) const CLIP: usize = 400;
 
 /// A text that can't be anything but one line of text, wherever it came from: control
 /// characters, line ends and what reorders or hides text are escaped.
-pub(crate) struct Safe<'a> {
+pub(super) struct Safe<'a> {
     pub(super) text: &'a str,
     pub(super) max: usize,
 }
@@ -32,9 +32,15 @@ impl fmt::Display for Safe<'_> {
     }
 }
 
-/// All of `text`.
-pub(crate) fn safe(text: &str) -> Safe<'_> {
+/// All of `text`, as the renderings here show it: control characters, and what hides or reorders
+/// text, are escaped. For a rendering of one's own.
+pub fn safe(text: &str) -> impl fmt::Display {
     Safe { text, max: usize::MAX }
+}
+
+/// A time in the unit that suits it, as the renderings here show it: `213 µs`, `4.2 ms`, `5 s`.
+pub fn took(time: Duration) -> impl fmt::Display {
+    Took(time)
 }
 
 /// As much of `text` as reads well, or all of it.

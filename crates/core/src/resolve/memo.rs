@@ -6,17 +6,17 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
+use core::iter::successors;
 use core::task::{self, Poll};
 use core::time::Duration;
 
-use super::Reads;
 use crate::context::{Binding, Context, Cursor, EntryId};
 use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
 use crate::few::Few;
 use crate::index::Index;
 use crate::lock::Lock;
 use crate::protocol::Value;
-use crate::shared::{Joined, Ticket};
+use crate::shared::{Joined, Origin, Ticket};
 use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
 
 /// "No number".
@@ -129,8 +129,8 @@ pub(super) struct Known {
     pub(super) needs: Vec<Need>,
     /// When derivations were started, and how long they took.
     pub(super) times: Vec<(Instant, Option<Duration>)>,
-    /// What another resolution read to have these outcomes, in order.
-    pub(super) shared: Vec<(u32, Reads)>,
+    /// What another resolution made these outcomes from, in order.
+    pub(super) shared: Vec<(u32, Origin)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
@@ -176,9 +176,7 @@ impl Known {
     }
 
     pub(super) fn needs_from(&self, last_need: u32) -> impl Iterator<Item = &Need> {
-        core::iter::successors(self.needs.get(last_need as usize), |need| {
-            self.needs.get(need.before as usize)
-        })
+        successors(self.needs.get(last_need as usize), |need| self.needs.get(need.before as usize))
     }
 
     pub(super) fn last_need(&self, outcome: u32) -> u32 {
@@ -290,7 +288,8 @@ impl Memo {
         }
     }
 
-    pub(super) fn start(&mut self, slot: u32, last_need: u32) -> Work {
+    /// Runs the derivation at `slot`, which has an origin if it is shared.
+    pub(super) fn start(&mut self, slot: u32, last_need: u32, origin: Option<Origin>) -> Work {
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 8] = [None; 8];
         let count = self.known.needs_from(last_need).count();
@@ -305,12 +304,9 @@ impl Memo {
             *had = self.known.value(need.found);
         }
         let future = derivation.run(had);
-        match derivation.shared() {
+        match derivation.shared().zip(origin) {
             None => Work::Future(future),
-            Some(shared) => {
-                let reads = self.known.reads(last_need);
-                Work::Joined { joined: shared.begin(future, reads), mine: true }
-            }
+            Some((shared, origin)) => Work::Joined { joined: shared.begin(future, origin), mine: true },
         }
     }
 
@@ -364,16 +360,19 @@ impl Memo {
         number
     }
 
-    /// If the derivation at `slot` is shared and another resolution has or makes its outcome: that.
-    pub(super) fn shared_outcome(&mut self, slot: u32, cx: &mut task::Context<'_>) -> Option<u32> {
-        if self.planning {
-            return None;
-        }
-        self.derivation(slot).shared()?;
-        // What this resolution made itself, it made of other choices.
-        let mine = self.made(slot);
-        let shared = self.derivation(slot).shared()?;
-        let (ticket, reads) = shared.find(&self.known.ctx, |ticket| mine.contains(&ticket.identity()))?;
+    /// If the derivation at `slot` is shared and another resolution has its outcome, or makes it of
+    /// `choices`: that, for whoever `saw` the same.
+    pub(super) fn shared_outcome(
+        &mut self,
+        slot: u32,
+        last_need: u32,
+        choices: &[(usize, u32)],
+        saw: Saw,
+        cx: &mut task::Context<'_>,
+    ) -> Option<u32> {
+        let shared = self.derivation(slot).shared().filter(|_| !self.planning)?;
+        // What this resolution has, it had for other choices.
+        let (ticket, origin) = shared.find(&self.known.ctx, choices, &self.had(slot))?;
         let state = match &ticket {
             Ticket::Done(value) => State::One(value.clone()),
             // Polled at once: it would not wake anybody otherwise.
@@ -384,33 +383,23 @@ impl Memo {
             },
         };
         let running = matches!(state, State::Running);
-        let outcome = self.add_outcome(slot, state, NONE, None, None);
-        self.known.shared.push((outcome, reads));
+        let outcome = self.add_outcome(slot, state, last_need, saw, None);
+        self.known.shared.push((outcome, origin));
         if let (true, Ticket::Running(joined)) = (running, ticket) {
             self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
         }
         Some(outcome)
     }
 
-    /// What this resolution made, or makes, of the shared derivation at `slot`.
-    pub(super) fn made(&mut self, slot: u32) -> Vec<usize> {
-        let mut made = Vec::new();
-        let mut next = self.slots[slot as usize].outcomes;
-        while next != NONE {
-            let outcome = &self.known.outcomes[next as usize];
-            match &outcome.state {
-                State::One(value) => made.push(Ticket::Done(value.clone()).identity()),
-                State::Running => {
-                    let run = self.running.get_mut().iter().find(|run| run.outcome == next);
-                    if let Some(Run { work: Work::Joined { joined, .. }, .. }) = run {
-                        made.push(joined.identity());
-                    }
-                }
-                _ => {}
-            }
-            next = outcome.next;
-        }
-        made
+    /// The values that this resolution had of the derivation at `slot`.
+    fn had(&self, slot: u32) -> Vec<Value> {
+        let first = self.known.outcomes.get(self.slots[slot as usize].outcomes as usize);
+        let outcomes = successors(first, |outcome| self.known.outcomes.get(outcome.next as usize));
+        let value = |outcome: &Outcome| match &outcome.state {
+            State::One(value) => Some(value.clone()),
+            _ => None,
+        };
+        outcomes.filter_map(value).collect()
     }
 
     pub(super) fn newest_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {

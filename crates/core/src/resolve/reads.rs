@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-use super::memo::{Found, Known, Need};
+use super::memo::{Choice, Found, Known, Need};
 use crate::KeyRef;
 use crate::context::{Binding, Context, Cursor};
 use crate::derive::Derivation;
 use crate::index::Index;
+use crate::shared::Origin;
 
 /// The bindings that a resolution read, by identity. Two contexts of which it
 /// [`matches`](Self::matches) both would have resolved alike up to where time and the network
@@ -25,6 +26,8 @@ pub(super) struct Gathered {
     reads: Vec<Read>,
     /// From a key to its place.
     places: Index,
+    /// Of what others made of choices, which.
+    choices: Vec<(usize, u32)>,
 }
 
 #[derive(Clone)]
@@ -65,9 +68,10 @@ impl Gathered {
         Reads(Arc::new(self.reads))
     }
 
-    /// Adds all that `reads` has.
-    pub(super) fn add_all(&mut self, reads: &Reads) {
-        reads.0.iter().for_each(|read| self.insert(read.clone()));
+    /// Adds all that `origin` has.
+    fn add_all(&mut self, origin: &Origin) {
+        origin.reads.0.iter().for_each(|read| self.insert(read.clone()));
+        self.choices.extend(&origin.choices);
     }
 
     /// Adds the first `count` bindings of `key` in `ctx`; all of them if there are no more.
@@ -146,11 +150,19 @@ impl fmt::Debug for Reads {
 }
 
 impl Known {
-    /// What was read to have the needs up to `last_need`, and what those needed in turn.
-    pub(super) fn reads(&self, last_need: u32) -> Reads {
+    /// What the needs up to `last_need` were made from, and what those needed in turn, by a walk that
+    /// `saw` these choices.
+    pub(super) fn origin(&self, last_need: u32, saw: &[Choice]) -> Origin {
         let mut reads = Gathered::default();
         self.add_reads(last_need, &mut reads);
-        reads.finish()
+        let mut choices = core::mem::take(&mut reads.choices);
+        choices.extend(saw.iter().map(|choice| {
+            let entry = self.ctx.entry(self.outcomes[choice.outcome as usize].entry);
+            (entry.binding.identity(), choice.index)
+        }));
+        choices.sort_unstable();
+        choices.dedup();
+        Origin { reads: reads.finish(), choices }
     }
 
     /// What another resolution read to have `outcome`, if it is shared and was had from there.

@@ -244,7 +244,8 @@ impl Record {
         let hops = self.trace.hops.iter().filter(|hop| hop.attempt == id).map(|hop| {
             let cut_off = || hop.started.map(|started| self.ended.since(started));
             let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
-            crate::report::Hop { took, ..hop.hop.clone() }
+            let started = hop.started.map(|started| started.since(self.began));
+            crate::report::Hop { started, took, ..hop.hop.clone() }
         });
         let hops = hops.collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));

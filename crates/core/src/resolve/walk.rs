@@ -220,7 +220,8 @@ impl Walk {
             }
             return self.cycle(memo, slot);
         }
-        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx));
+        // Of what is being made of choices this walk has to see them itself, to fork over them.
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, NONE, &[], None, cx));
         if let Some(outcome) = known {
             return self.ended_or_wait(memo, outcome);
         }
@@ -237,19 +238,27 @@ impl Walk {
 
     /// All arguments are had: an outcome of the same choices, or a run.
     fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
-        let Some(Frame::Derive { last_need, .. }) = self.frames.last() else { return };
+        let Some(Frame::Derive { last_need, saw, .. }) = self.frames.last() else { return };
         let last_need = *last_need;
         if memo.planning {
             return self.end_derivation(memo, State::WouldRun);
         }
         // Another walk, or another resolution, may have started it since this one entered.
-        if let Some(outcome) = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, cx)) {
+        let mut known = self.remembered(memo, slot);
+        let mut origin = None;
+        if known.is_none() && memo.derivation(slot).shared().is_some() {
+            let saw = self.choices_at(saw);
+            let made_from = memo.known.origin(last_need, saw.as_deref().unwrap_or_default());
+            known = memo.shared_outcome(slot, last_need, &made_from.choices, saw, cx);
+            origin = Some(made_from);
+        }
+        if let Some(outcome) = known {
             self.clear_on_stack(memo, slot);
             self.frames.pop();
             return self.ended_or_wait(memo, outcome);
         }
         let started = memo.runtime.as_ref().map(|runtime| runtime.now());
-        let mut work = memo.start(slot, last_need);
+        let mut work = memo.start(slot, last_need, origin);
         let state = match work.poll(cx) {
             Poll::Ready(result) => memo.settle(result, &mut work, cx),
             Poll::Pending => State::Running,

@@ -1,6 +1,6 @@
 //! Rule 5, second half: derivations that live with the context that binds them.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -266,12 +266,11 @@ fn r05_what_overlays_that_are_gone_made_is_dropped() {
     assert_eq!(world.count(), 0);
 }
 
-#[test]
-fn r05_choices_of_a_shared_derivation_race_each_other() {
-    // The first address leads nowhere; the second must not wait for it.
-    let world = World::default();
-    let (here, to) = (world.clone(), world.clone());
-    let ctx = world
+/// A context whose session is of one of two addresses: the first leads nowhere, the second is had
+/// once the gate is open.
+fn over_the_second(world: &World, gate: &Gate) -> Context {
+    let (here, to, gate) = (world.clone(), world.clone(), gate.clone());
+    world
         .timed()
         .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
         .derive_shared(
@@ -280,10 +279,12 @@ fn r05_choices_of_a_shared_derivation_race_each_other() {
             |_| true,
             move |ip| {
                 here.log(format!("handshake {ip}"));
+                let gate = gate.clone();
                 async move {
                     if ip == 1 {
-                        std::future::pending::<()>().await;
+                        pending::<()>().await;
                     }
+                    gate.passed().await;
                     Ok(ip)
                 }
             },
@@ -292,12 +293,85 @@ fn r05_choices_of_a_shared_derivation_race_each_other() {
             let at = to.at(format!("over {session}"));
             async move { Ok(at) }
         })
-        .offer(&A);
+        .offer(&A)
+}
+
+#[test]
+fn r05_choices_of_a_shared_derivation_race_each_other() {
+    // The second must not wait for the first.
+    let (world, gate) = (World::default(), Gate::default());
+    gate.open();
+    let ctx = over_the_second(&world, &gate);
     let mut task = resolving(&ctx);
     assert!(task.run().is_pending());
     world.clock.advance(ms(250));
     let Poll::Ready(Ok(resolved)) = task.run() else { panic!("it waits for the first") };
     assert_eq!(winner(&resolved), "over 2");
+}
+
+#[test]
+fn r11_who_joins_a_flight_that_hangs_has_the_other_choices_too() {
+    let (world, gate) = (World::default(), Gate::default());
+    gate.open();
+    let ctx = over_the_second(&world, &gate);
+    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx));
+    assert!(one.run().is_pending());
+    world.clock.advance(ms(100));
+    assert!(two.run().is_pending());
+    world.clock.advance(ms(150));
+    assert!(one.run().is_ready());
+    world.clock.advance(ms(100));
+    let Poll::Ready(Ok(resolved)) = two.run() else { panic!("it waits for the first") };
+    assert_eq!(winner(&resolved), "over 2");
+    assert_eq!(world.dialled(), ["handshake 1", "handshake 2", "over 2", "over 2"]);
+}
+
+#[test]
+fn r11_of_two_who_wait_for_the_same_choices_each_is_made_once() {
+    let (world, gate) = (World::default(), Gate::default());
+    let ctx = over_the_second(&world, &gate);
+    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx));
+    assert!(one.run().is_pending() && two.run().is_pending());
+    world.clock.advance(ms(250));
+    assert!(one.run().is_pending() && two.run().is_pending());
+    gate.open();
+    assert!(matches!(one.run(), Poll::Ready(Ok(_))) && matches!(two.run(), Poll::Ready(Ok(_))));
+    assert_eq!(world.dialled(), ["handshake 1", "handshake 2", "over 2", "over 2"]);
+}
+
+#[test]
+fn r05_who_joins_a_flight_with_choices_shares_it_also_through_another_shared_outcome() {
+    let (world, gate) = (World::default(), Gate::default());
+    let (here, behind) = (world.clone(), gate.clone());
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive_shared(&Y, req(&IP), |_| true, |ip| async move { Ok(ip) })
+        .derive_shared(
+            &SESSION,
+            req(&Y),
+            |_| true,
+            move |y| {
+                here.log(format!("handshake {y}"));
+                let gate = behind.clone();
+                async move {
+                    gate.passed().await;
+                    Ok(y)
+                }
+            },
+        );
+    let to = world.clone();
+    let ctx = ctx
+        .derive(&A, req(&SESSION), move |session| {
+            let at = to.at(format!("over {session}"));
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    // The second never sees the choice that the first made: `Y` is known when it comes.
+    let (mut one, mut two) = (resolving(&ctx), resolving(&ctx));
+    assert!(one.run().is_pending() && two.run().is_pending());
+    gate.open();
+    assert!(one.run().is_ready() && two.run().is_ready());
+    assert_eq!(world.dialled(), ["handshake 1", "over 1", "over 1"]);
 }
 
 #[test]
@@ -407,7 +481,7 @@ fn r05_of_two_flights_of_two_choices_a_resolution_joins_the_one_that_is_not_its_
             |_| true,
             move |y| {
                 here.log(format!("handshake {y}"));
-                std::future::pending()
+                pending()
             },
         )
         .derive(&A, req(&SESSION), |_| async { Err(decline("it never gets here")) })

@@ -244,15 +244,22 @@ pub async fn a_pending_read_does_not_stop_writes(pair: Pair, _: Abilities) {
     drop(echo.await.expect("echo"));
 }
 
-/// What was written before a drop arrives, and then the end.
+/// What was written before a drop arrives, and then the end, or the news that there was none.
 pub async fn drop_without_close(pair: Pair, abilities: Abilities) {
     let Pair { mut a, mut b, keep: _keep } = pair;
     let sent = Bytes::new(8, 30_000).take(30_000);
     a.write_all(&sent).await.expect("write");
     drop(a);
-    let got = read_to_end(&mut b).await;
+    let mut got = vec![0; sent.len()];
+    let delivered = b.read_exact(&mut got).await;
     if abilities.drop_delivers {
-        assert!(got.expect("read") == sent, "bytes are lost");
+        delivered.expect("read");
+        assert!(got == sent, "bytes are lost");
+        match b.read(&mut [0; 8]).await.map_err(|error| error.kind()) {
+            Ok(0) => assert!(abilities.drop_ends, "a drop passes for an end"),
+            Err(FlowErrorKind::UnexpectedEof) => assert!(!abilities.drop_ends, "a drop is no end"),
+            other => panic!("read {other:?} behind all that was sent"),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ mod postgres;
 mod process;
 mod redis;
 mod server;
+mod sshd;
 
 pub use install::{command, require};
 pub use postgres::postgres;
 pub use process::{Ended, LIMIT, Peer, run};
 pub use redis::redis;
 pub use server::Server;
+pub use sshd::{SshAgent, Sshd, keygen, ssh_agent, sshd, sshd_with};

@@ -62,6 +62,7 @@ pub(super) fn hop(name: &str, address: &str, outcome: Option<Result<(), &str>>, 
         name: name.into(),
         address: address.into(),
         outcome: outcome.map(|it| it.map_err(String::from)),
+        started: us(50),
         took: us(took),
     }
 }

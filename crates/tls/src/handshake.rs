@@ -1,0 +1,170 @@
+//! The handshake, and what becomes of one that fails.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tuyau_core::names::PEER;
+use tuyau_core::{ConnectCx, ConnectError, Flow, FlowError, FlowErrorKind, Protection, Role};
+
+use crate::backend::Engine;
+use crate::error::{About, TlsError, harmless};
+use crate::flow::TlsFlow;
+use crate::lower::Lower;
+
+/// How much of what a refused peer still sends is read, so that it gets to see why.
+const LAST_WORDS: usize = 64 * 1024;
+
+/// What the handshake is to give.
+pub(crate) struct Wanted {
+    pub(crate) role: Role,
+    /// The server name that a client asks for.
+    pub(crate) server_name: Option<Arc<str>>,
+    pub(crate) about: About,
+    /// Whether a peer that shows a certificate was verified.
+    pub(crate) verifies: bool,
+}
+
+/// Does the handshake over `flow`. Dropping the future closes it.
+pub(crate) async fn handshake<E: Engine>(
+    mut engine: E,
+    flow: Flow,
+    wanted: Wanted,
+    cx: &ConnectCx<'_>,
+) -> Result<Flow, ConnectError> {
+    let Wanted { role, server_name, about, verifies } = wanted;
+    let what = describe(role, server_name.as_deref(), &flow);
+    let mut lower = Lower::new(flow);
+    // Whoever upgrades a flow has nobody else to keep the deadline.
+    let mut deadline =
+        cx.runtime().zip(cx.deadline()).map(|(runtime, deadline)| runtime.sleep_until(deadline));
+    let outcome = poll_fn(|task| {
+        if let Poll::Ready(outcome) = drive(&mut engine, &mut lower, task) {
+            return Poll::Ready(outcome);
+        }
+        match &mut deadline {
+            Some(deadline) => {
+                ready!(deadline.as_mut().poll(task));
+                Poll::Ready(Err(Failed::Tls(TlsError::Silent { silent: lower.head().is_empty() })))
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    match outcome {
+        Ok(()) => {}
+        Err(Failed::Flow(error)) => {
+            let kind = ConnectError::from(error);
+            return Err(ConnectError::new(kind.kind(), what).with_source(kind));
+        }
+        Err(Failed::Tls(error)) => return Err(error.into_connect(what)),
+    }
+    let agreed = engine.agreed();
+    if let Some(alpn) = &agreed.alpn
+        && !about.alpn.iter().any(|offered| **offered == **alpn)
+    {
+        let why = format!("the peer chose a protocol that was not offered: {}", harmless(alpn));
+        return Err(TlsError::Protocol { why }.into_connect(what));
+    }
+    let security = match verifies && agreed.peer.is_some() {
+        true => Protection::Authenticated,
+        false => Protection::Encrypted,
+    };
+    Ok(Flow::new(TlsFlow::new(engine, lower, agreed, server_name, security)))
+}
+
+enum Failed {
+    Tls(TlsError),
+    Flow(FlowError),
+}
+
+/// Goes on until the handshake is done, and what it says is sent.
+fn drive<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+    loop {
+        let done = match engine.handshake() {
+            Ok(done) => done,
+            Err(error) => {
+                farewell(engine, lower, cx);
+                return Poll::Ready(Err(Failed::Tls(error)));
+            }
+        };
+        if let Err(error) = ready!(poll_send(engine, lower, cx)) {
+            return Poll::Ready(Err(reason(engine, lower, cx, error)));
+        }
+        if done {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(engine.receive(lower, cx)) {
+            Ok(0) => {
+                return Poll::Ready(Err(Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() })));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == FlowErrorKind::Reset => {
+                return Poll::Ready(Err(Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() })));
+            }
+            Err(error) => return Poll::Ready(Err(Failed::Flow(error))),
+        }
+        if lower.is_plain() {
+            let banner = harmless(lower.head());
+            return Poll::Ready(Err(Failed::Tls(TlsError::PlainText { banner })));
+        }
+    }
+}
+
+fn poll_send<E: Engine>(
+    engine: &mut E,
+    lower: &mut Lower,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), FlowError>> {
+    while engine.has_output() {
+        if ready!(engine.send(lower, cx))? == 0 {
+            return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into()));
+        }
+    }
+    lower.flow.poll_flush(cx)
+}
+
+/// Whoever refuses us says so in an alert before hanging up, and we may learn of the latter first.
+fn reason<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>, error: FlowError) -> Failed {
+    if !matches!(error.kind(), FlowErrorKind::Reset | FlowErrorKind::BrokenPipe) {
+        return Failed::Flow(error);
+    }
+    while let Poll::Ready(Ok(1..)) = engine.receive(lower, cx) {
+        if lower.is_plain() {
+            return Failed::Tls(TlsError::PlainText { banner: harmless(lower.head()) });
+        }
+        if let Err(alert) = engine.handshake() {
+            return Failed::Tls(alert);
+        }
+    }
+    Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() })
+}
+
+/// Tells the peer why, as far as that goes without waiting. Bytes that it has sent are read first: closing
+/// over them would have the system throw away what we say.
+fn farewell<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>) {
+    if poll_send(engine, lower, cx).is_pending() || lower.flow.poll_shutdown(cx).is_pending() {
+        return;
+    }
+    let mut left = LAST_WORDS;
+    let mut bytes = [0; 4096];
+    while let Poll::Ready(Ok(n @ 1..)) = lower.poll_read(cx, &mut bytes) {
+        left = left.saturating_sub(n);
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+/// Whom it is with: `TLS handshake with db.test at 10.0.0.1:5432`.
+fn describe(role: Role, name: Option<&str>, flow: &Flow) -> String {
+    let address = flow.fact(&PEER).map(|peer| peer.to_string());
+    let whom = match (role, name, address) {
+        (Role::Client, Some(name), Some(address)) => format!("{name} at {address}"),
+        (Role::Client, Some(name), None) => name.to_owned(),
+        (Role::Client, None, address) => address.unwrap_or_else(|| "the server".into()),
+        (Role::Server, _, Some(address)) => format!("the client {address}"),
+        (Role::Server, _, None) => "a client".into(),
+    };
+    format!("TLS handshake with {whom}")
+}
