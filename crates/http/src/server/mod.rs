@@ -213,7 +213,7 @@ impl<S> fmt::Debug for Server<S> {
 pub struct Report {
     /// The connections: accepted, finished, aborted at the end of the drain time.
     pub connections: Served,
-    /// Requests that came, on connections that have ended by the rules.
+    /// Requests that came, on connections that were not aborted.
     pub requests: u64,
     /// Connections that broke, or whose client does not speak HTTP as it should.
     pub failed: u64,
@@ -265,24 +265,21 @@ impl<S> State<S> {
     {
         let (listener, flow) = Named::take(flow);
         let peer = flow.fact(&PEER);
-        let served = match self.addresses.enter(peer.as_ref(), self.http.settings().connections_per_address) {
+        let (served, ended) = match self.addresses.enter(peer.as_ref(), self.http.settings().connections_per_address)
+        {
             Ok(_place) => {
                 let service = lock(&self.service).clone();
                 self.http.serve_until(flow, service, &self.closing, listener).await
             }
-            Err(limit) => Err(ServeError::limit(limit)),
+            Err(limit) => (FlowServed::default(), Err(ServeError::limit(limit))),
         };
         let counts = &self.counts;
-        match served {
-            Ok(FlowServed { requests, late, upgraded: _ }) => {
-                counts.requests.fetch_add(requests, Relaxed);
-                counts.late.fetch_add(late.into(), Relaxed);
-            }
-            Err(error) => {
-                let count = if error.is_refusal() { &counts.refused } else { &counts.failed };
-                count.fetch_add(1, Relaxed);
-                (self.on_failure)(Failure::Connection { peer, error });
-            }
+        counts.requests.fetch_add(served.requests, Relaxed);
+        counts.late.fetch_add(served.late.into(), Relaxed);
+        if let Err(error) = ended {
+            let count = if error.is_refusal() { &counts.refused } else { &counts.failed };
+            count.fetch_add(1, Relaxed);
+            (self.on_failure)(Failure::Connection { peer, error });
         }
     }
 }

@@ -26,7 +26,7 @@ use super::service::Adapter;
 use super::stall::Tasks;
 use super::watch::{Due, Kind, Watch};
 use crate::connection::{Connection, Fact};
-use crate::error::{BoxError, Limit, ServeError};
+use crate::error::{BoxError, Limit, ServeError, ServeErrorKind};
 use crate::incoming::{FOR_EVER, Incoming};
 use crate::limits::Limits;
 
@@ -145,7 +145,8 @@ impl Http {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.serve_until(flow, service, &Arc::default(), None).await
+        let (served, ended) = self.serve_until(flow, service, &Arc::default(), None).await;
+        ended.map(|()| served)
     }
 
     /// The same, until `closing` too; then requests in flight end, and no more are taken.
@@ -155,7 +156,7 @@ impl Http {
         service: S,
         closing: &Arc<Closing>,
         listener: Option<Arc<str>>,
-    ) -> Result<FlowServed, ServeError>
+    ) -> (FlowServed, Result<(), ServeError>)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
@@ -164,8 +165,10 @@ impl Http {
         B::Error: Into<BoxError>,
     {
         let connection = Connection::of(&flow, listener, &self.facts);
-        let Some((kind, unread)) = self.version(&mut flow, &connection, closing).await? else {
-            return Ok(FlowServed::default());
+        let (kind, unread) = match self.version(&mut flow, &connection, closing).await {
+            Ok(Some(version)) => version,
+            Ok(None) => return (FlowServed::default(), Ok(())),
+            Err(error) => return (FlowServed::default(), Err(error)),
         };
         let watch = Watch::new(kind, &self.limits);
         let on_error = self.on_error.clone();
@@ -201,16 +204,22 @@ impl Http {
                 Driver::new(served, &watch, closing).await
             }
         };
-        match (ended, watch.breached()) {
-            (_, Some(limit)) => Err(ServeError::limit(limit)),
-            (Ended::Late(limit), None) => Err(ServeError::limit(limit)),
-            (Ended::Http(Err(error)), None) => Err(ServeError::from_hyper(error)),
-            (Ended::Http(Ok(())) | Ended::Gone, None) => Ok(FlowServed {
-                requests: watch.requests(),
-                late: watch.late(),
-                upgraded: watch.is_upgraded(),
-            }),
-        }
+        let served = FlowServed {
+            requests: watch.requests(),
+            late: watch.late(),
+            upgraded: watch.is_upgraded(),
+        };
+        let ended = match (ended, watch.breached()) {
+            (_, Some(limit)) | (Ended::Late(limit), None) => Err(ServeError::limit(limit)),
+            (Ended::Http(Err(error)), None) => {
+                let error = ServeError::from_hyper(error);
+                // Between two requests a client may go as it likes: many don't say goodbye.
+                let gone = *error.kind() == ServeErrorKind::Connection && watch.is_between();
+                if gone { Ok(()) } else { Err(error) }
+            }
+            (Ended::Http(Ok(())) | Ended::Gone, None) => Ok(()),
+        };
+        (served, ended)
     }
 
     /// Which version `flow` speaks, and what was read of it to know; `None` if it was closed in silence.

@@ -116,6 +116,11 @@ impl Watch {
         self.in_flight.load(Relaxed) == 0
     }
 
+    /// Whether no request is under way, nor on its way.
+    pub(crate) fn is_between(&self) -> bool {
+        self.is_idle() && self.head_since.load(Relaxed) == 0
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }

@@ -110,7 +110,7 @@ pub(crate) async fn run(stack: Stack, version: Versions, server: Server<Router>)
     };
     let (listener, ctx, port) = reach(stack, alpn).await;
     let (stop, stopped) = oneshot::channel();
-    let server = server.listen_as("main", listener).graceful(async { drop(stopped.await) });
+    let server = server.on_failure(|failure| println!("{failure:?}")).listen_as("main", listener).graceful(async { drop(stopped.await) });
     let report = tokio::spawn(server.serve());
     let scheme = if stack.tls.is_some() { "https" } else { "http" };
     Running { ctx, url: format!("{scheme}://127.0.0.1:{port}"), stop, report }
