@@ -77,7 +77,8 @@ impl ServeError {
     pub(crate) fn from_hyper(error: hyper::Error) -> Self {
         // hyper does not tell errors of HTTP/2's own from those of the connection; their source does.
         let io = StdError::source(&error).is_some_and(|source| source.is::<std::io::Error>());
-        let connection = error.is_incomplete_message() || error.is_closed() || error.is_body_write_aborted() || io;
+        let connection =
+            error.is_incomplete_message() || error.is_closed() || error.is_body_write_aborted() || io;
         let kind = if connection { ServeErrorKind::Connection } else { ServeErrorKind::Protocol };
         Self { kind, source: Some(error.into()) }
     }

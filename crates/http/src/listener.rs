@@ -4,9 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tuyau_core::{
-    AcceptError, Accepted, Flow, FlowError, Listener, RawFlow, RawListener, ReadBuf, Target,
-};
+use tuyau_core::{AcceptError, Accepted, Flow, FlowError, Listener, RawFlow, RawListener, ReadBuf, Target};
 
 /// The flow of a listener that has a name. It is taken off before anything is read.
 pub(crate) struct Named {

@@ -101,7 +101,11 @@ impl Read for Connected {
 }
 
 impl Write for Connected {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Write::poll_write(Pin::new(&mut self.0), cx, bytes)
     }
 

@@ -65,7 +65,8 @@ impl Error {
 
     pub(crate) fn unresolved(error: tuyau_core::Error) -> Self {
         let dialled = error.report().candidates.iter().any(|candidate| {
-            candidate.endpoint.is_some() && matches!(candidate.outcome, tuyau_core::report::Outcome::Failed(_))
+            candidate.endpoint.is_some()
+                && matches!(candidate.outcome, tuyau_core::report::Outcome::Failed(_))
         });
         let timeout = error.kind() == ConnectErrorKind::TimedOut;
         let stage = if dialled { Stage::Connect } else { Stage::Resolve };

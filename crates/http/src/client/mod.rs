@@ -298,7 +298,9 @@ impl Client {
             }
             let next = match settings.redirects {
                 0 => None,
-                _ => redirect::next(&response, &head.uri, &head.method).map_err(|error| error.at(&head.uri))?,
+                _ => {
+                    redirect::next(&response, &head.uri, &head.method).map_err(|error| error.at(&head.uri))?
+                }
             };
             // What can't be sent again is answered by the redirect itself.
             let next = next.filter(|next| !next.body || again.is_some());
@@ -340,7 +342,8 @@ impl Client {
             let Checkout { mut sender, known, reused } = route.checkout(keep, fresh).await?;
             let spare = reused.then(|| copy(&request)).flatten();
             let lease = Lease::of(&sender.link);
-            let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await? {
+            let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await?
+            {
                 Ok(response) => {
                     let checkout = Checkout { sender, known, reused };
                     let lease = lease.with_return(checkout, Arc::downgrade(route.site()));

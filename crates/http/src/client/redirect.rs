@@ -1,8 +1,8 @@
 //! Where a response leads, and what of a request goes there.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE,
-    HOST, LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE,
+    COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use url::Url;
@@ -116,7 +116,8 @@ mod tests {
         ] {
             assert_eq!(lead(302, Method::GET, location).unwrap().url, to, "{location}");
         }
-        let response = Response::builder().status(302).header(LOCATION, "file:///etc/passwd").body(()).unwrap();
+        let response =
+            Response::builder().status(302).header(LOCATION, "file:///etc/passwd").body(()).unwrap();
         let error = next(&response, &Uri::from_static("http://a/"), &Method::GET).unwrap_err();
         assert_eq!(error.stage(), Stage::Redirect);
     }

@@ -83,7 +83,8 @@ impl RequestBuilder {
 
     fn typed(self, media_type: &str, body: Body) -> Self {
         self.change(|request| {
-            let value = HeaderValue::try_from(media_type).map_err(|error| Error::caused(Stage::Request, error))?;
+            let value =
+                HeaderValue::try_from(media_type).map_err(|error| Error::caused(Stage::Request, error))?;
             request.headers_mut().insert(CONTENT_TYPE, value);
             *request.body_mut() = body;
             Ok(())
@@ -112,7 +113,9 @@ impl RequestBuilder {
         self.change(|request| {
             let told = Informational(Arc::new(f));
             request.extensions_mut().insert(told.clone());
-            hyper::ext::on_informational(request, move |response| (told.0)(response.status(), response.headers()));
+            hyper::ext::on_informational(request, move |response| {
+                (told.0)(response.status(), response.headers())
+            });
             Ok(())
         })
     }
@@ -163,7 +166,8 @@ fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), Error> {
     let mut authorization = None;
     if !url.username().is_empty() || url.password().is_some() {
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-        let user = [&decoded(url.username())[..], b":", &decoded(url.password().unwrap_or_default())].concat();
+        let user =
+            [&decoded(url.username())[..], b":", &decoded(url.password().unwrap_or_default())].concat();
         let basic = base64::engine::general_purpose::STANDARD.encode(user);
         let mut value = HeaderValue::try_from(format!("Basic {basic}")).map_err(bad_url)?;
         value.set_sensitive(true);
@@ -180,7 +184,10 @@ pub(super) fn origin(url: &Uri) -> Result<Origin, Error> {
         Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
         Some(other) => {
-            return Err(Error::what(Stage::Request, format!("`{other}` is no scheme of HTTP: `http` and `https` are")));
+            return Err(Error::what(
+                Stage::Request,
+                format!("`{other}` is no scheme of HTTP: `http` and `https` are"),
+            ));
         }
         None => return Err(Error::what(Stage::Request, "the URL is not absolute")),
     };

@@ -135,9 +135,7 @@ pub(super) async fn decoded(response: Response<ResponseBody>) -> Response<Respon
     };
     let mut once = Decompression::new(Once(Some(Response::from_parts(head, raw))));
     let Ok(response) = tower_service::Service::call(&mut once, http::Request::new(())).await;
-    response.map(|body| {
-        ResponseBody { body: Content::Decoded(Box::new(body)), idle, until, timer, waiting }
-    })
+    response.map(|body| ResponseBody { body: Content::Decoded(Box::new(body)), idle, until, timer, waiting })
 }
 
 /// A service that has its response already.
@@ -188,9 +186,9 @@ impl Body for Raw {
             }
             Some(Err(_)) => self.lease = None,
         }
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|error| BodyError::with_source(BodyErrorKind::Broken, error))
-        }))
+        Poll::Ready(
+            frame.map(|frame| frame.map_err(|error| BodyError::with_source(BodyErrorKind::Broken, error))),
+        )
     }
 
     fn is_end_stream(&self) -> bool {

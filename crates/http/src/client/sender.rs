@@ -128,8 +128,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
     let failed = |error| Error::caused(Stage::Handshake, BoxError::from(error));
     let wire = match version(link.connection.alpn(), versions)? {
         Version::HTTP_2 => {
-            let (sender, connection) =
-                http2::Builder::new(Spawn).handshake(flow).await.map_err(failed)?;
+            let (sender, connection) = http2::Builder::new(Spawn).handshake(flow).await.map_err(failed)?;
             drop(tokio::spawn(drive(connection, link.clone(), idle)));
             Wire::H2(sender)
         }

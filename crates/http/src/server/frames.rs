@@ -138,9 +138,13 @@ mod tests {
 
     #[test]
     fn heads_are_found_however_the_bytes_are_cut() {
-        let bytes =
-            [PREFACE.to_vec(), frame(4, 0, 0, &[0; 6]), frame(1, 4, 1, b"headers"), frame(0, 1, 1, &[7; 300])]
-                .concat();
+        let bytes = [
+            PREFACE.to_vec(),
+            frame(4, 0, 0, &[0; 6]),
+            frame(1, 4, 1, b"headers"),
+            frame(0, 1, 1, &[7; 300]),
+        ]
+        .concat();
         for cut in 1..bytes.len() {
             let mut scanner = Scanner::new(PREFACE.len());
             let mut kinds = Vec::new();

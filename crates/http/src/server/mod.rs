@@ -265,14 +265,14 @@ impl<S> State<S> {
     {
         let (listener, flow) = Named::take(flow);
         let peer = flow.fact(&PEER);
-        let (served, ended) = match self.addresses.enter(peer.as_ref(), self.http.settings().connections_per_address)
-        {
-            Ok(_place) => {
-                let service = lock(&self.service).clone();
-                self.http.serve_until(flow, service, &self.closing, listener).await
-            }
-            Err(limit) => (FlowServed::default(), Err(ServeError::limit(limit))),
-        };
+        let (served, ended) =
+            match self.addresses.enter(peer.as_ref(), self.http.settings().connections_per_address) {
+                Ok(_place) => {
+                    let service = lock(&self.service).clone();
+                    self.http.serve_until(flow, service, &self.closing, listener).await
+                }
+                Err(limit) => (FlowServed::default(), Err(ServeError::limit(limit))),
+            };
         let counts = &self.counts;
         counts.requests.fetch_add(served.requests, Relaxed);
         counts.late.fetch_add(served.late.into(), Relaxed);

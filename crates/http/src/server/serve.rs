@@ -113,7 +113,10 @@ impl Http {
     /// Makes the response to what no handler answers: a request that is none (HTTP/2 resets the stream of one
     /// that violates its framing), one whose head took too long, and a service that failed. An empty response
     /// with the [status](Refused::status) if not set. Called from tasks: it must not block.
-    pub fn on_error(mut self, on_error: impl Fn(&Refused) -> Response<Bytes> + Send + Sync + 'static) -> Self {
+    pub fn on_error(
+        mut self,
+        on_error: impl Fn(&Refused) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         self.on_error = Some(Arc::new(on_error));
         self
     }
@@ -204,11 +207,8 @@ impl Http {
                 Driver::new(served, &watch, closing).await
             }
         };
-        let served = FlowServed {
-            requests: watch.requests(),
-            late: watch.late(),
-            upgraded: watch.is_upgraded(),
-        };
+        let served =
+            FlowServed { requests: watch.requests(), late: watch.late(), upgraded: watch.is_upgraded() };
         let ended = match (ended, watch.breached()) {
             (_, Some(limit)) | (Ended::Late(limit), None) => Err(ServeError::limit(limit)),
             (Ended::Http(Err(error)), None) => {

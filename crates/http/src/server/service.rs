@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -53,14 +53,19 @@ where
             Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
             None => {
                 let limits = &watch.limits;
-                let mut request = request.map(|body| {
-                    Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch)
-                });
+                let mut request = request
+                    .map(|body| Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch));
                 request.extensions_mut().insert(connection.clone());
                 State::Waiting { service: service.clone(), request: Some(request) }
             }
         };
-        Handling { state, connect, under_way: Some(under_way), on_error: on_error.clone(), connection: connection.clone() }
+        Handling {
+            state,
+            connect,
+            under_way: Some(under_way),
+            on_error: on_error.clone(),
+            connection: connection.clone(),
+        }
     }
 }
 
@@ -170,8 +175,14 @@ where
                 }
                 response.map(|body| Outgoing { body: Content::Users { body }, under_way })
             }
-            Err(refused) => answer(this.on_error.as_ref(), &refused)
-                .map(|bytes| Outgoing { body: Content::Ours { bytes }, under_way }),
+            Err(refused) => {
+                let mut response = answer(this.on_error.as_ref(), &refused);
+                if refused.error().is_none() && under_way.watch.kind == Kind::H1 {
+                    // Where such a request ends, nobody can be sure.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response.map(|bytes| Outgoing { body: Content::Ours { bytes }, under_way })
+            }
         };
         Poll::Ready(Ok(response))
     }

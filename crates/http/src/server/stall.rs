@@ -133,4 +133,3 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         late
     }
 }
-

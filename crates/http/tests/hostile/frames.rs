@@ -45,8 +45,10 @@ pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
 
 /// The preface, with these settings (RFC 9113 section 6.5.2).
 pub(crate) fn hello(settings: &[(u16, u32)]) -> Vec<u8> {
-    let payload: Vec<u8> =
-        settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+    let payload: Vec<u8> = settings
+        .iter()
+        .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+        .collect();
     [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &payload)].concat()
 }
 

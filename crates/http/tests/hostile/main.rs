@@ -48,12 +48,15 @@ impl futures_core::Stream for Endless {
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
-        .route("/length", any(|body: Body| async {
-            match body.collect().await {
-                Ok(body) => format!("{}", body.to_bytes().len()),
-                Err(error) => format!("{}", error.into_inner()),
-            }
-        }))
+        .route(
+            "/length",
+            any(|body: Body| async {
+                match body.collect().await {
+                    Ok(body) => format!("{}", body.to_bytes().len()),
+                    Err(error) => format!("{}", error.into_inner()),
+                }
+            }),
+        )
         .route("/endless", get(|| async { endless() }))
         .route("/large", get(|| async { vec![b'x'; 1 << 20] }))
         .route("/wait", get(|| async { std::future::pending::<&str>().await }))

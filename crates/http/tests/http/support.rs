@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tuyau_core::names::{ALPN, NEGOTIATED_ALPN, SECURITY, SERVER_NAME};
 use tuyau_core::{
-    Accepted, Ask, BoxFuture, ConnectCx, ConnectError, Context, Flow, FlowError, Layer, Listener, Net, Protection,
-    RawFlow, ReadBuf, Role, Target,
+    Accepted, Ask, BoxFuture, ConnectCx, ConnectError, Context, Flow, FlowError, Layer, Listener, Net,
+    Protection, RawFlow, ReadBuf, Role, Target,
 };
 use tuyau_http::{Client, Connection, Report, Server, Versions};
 use tuyau_testing::certs::Ca;
@@ -77,7 +77,8 @@ pub(crate) async fn reach(stack: Stack, alpn: &[&str]) -> (Listener, Context, u1
     let ca = Ca::new("CA");
     let leaf = ca.leaf(&["svc.test"]);
     let alpn: Vec<Vec<u8>> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let settings = ServerSettings::new(Identity::pem(leaf.chain_pem(), leaf.key_pem())).backend(backend).alpn(&alpn);
+    let settings =
+        ServerSettings::new(Identity::pem(leaf.chain_pem(), leaf.key_pem())).backend(backend).alpn(&alpn);
     let server = TlsServer::new(settings).unwrap();
     let listener = listener.layered(server.layer(), &Context::new());
     let ctx = match stack.below {
@@ -110,7 +111,10 @@ pub(crate) async fn run(stack: Stack, version: Versions, server: Server<Router>)
     };
     let (listener, ctx, port) = reach(stack, alpn).await;
     let (stop, stopped) = oneshot::channel();
-    let server = server.on_failure(|failure| println!("{failure:?}")).listen_as("main", listener).graceful(async { drop(stopped.await) });
+    let server = server
+        .on_failure(|failure| println!("{failure:?}"))
+        .listen_as("main", listener)
+        .graceful(async { drop(stopped.await) });
     let report = tokio::spawn(server.serve());
     let scheme = if stack.tls.is_some() { "https" } else { "http" };
     Running { ctx, url: format!("{scheme}://127.0.0.1:{port}"), stop, report }
@@ -136,14 +140,22 @@ pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/echo", any(|body: Body| async { body }))
-        .route("/length", any(|body: Body| async {
-            body.collect().await.map_or_else(|error| error.to_string(), |body| body.to_bytes().len().to_string())
-        }))
+        .route(
+            "/length",
+            any(|body: Body| async {
+                body.collect()
+                    .await
+                    .map_or_else(|error| error.to_string(), |body| body.to_bytes().len().to_string())
+            }),
+        )
         .route("/method", any(|method: http::Method| async move { method.to_string() }))
-        .route("/facts", get(|Extension(connection): Extension<Connection>, version: http::Version| async move {
-            let alpn = String::from_utf8_lossy(connection.alpn().unwrap_or(b"none")).into_owned();
-            format!("{version:?} {:?} {} {alpn}", connection.listener(), connection.security())
-        }))
+        .route(
+            "/facts",
+            get(|Extension(connection): Extension<Connection>, version: http::Version| async move {
+                let alpn = String::from_utf8_lossy(connection.alpn().unwrap_or(b"none")).into_owned();
+                format!("{version:?} {:?} {} {alpn}", connection.listener(), connection.security())
+            }),
+        )
 }
 
 /// A flow in memory that says that ALPN agreed on this.
