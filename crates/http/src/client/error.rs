@@ -13,11 +13,14 @@ use crate::error::BoxError;
 /// Why a request has no response: in which stage, for which URL, and the cause. The causes of
 /// [`Resolve`](Stage::Resolve) and [`Connect`](Stage::Connect) name every hop: [`Error::resolution`].
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    url: Option<Box<Uri>>,
+    /// Shared by all who waited for the same.
+    inner: Arc<Inner>,
+}
 
 struct Inner {
     stage: Stage,
-    url: Option<Uri>,
     what: Option<String>,
     timeout: bool,
     source: Option<BoxError>,
@@ -47,7 +50,7 @@ pub enum Stage {
 
 impl Error {
     pub(crate) fn new(stage: Stage) -> Self {
-        Self(Arc::new(Inner { stage, url: None, what: None, timeout: false, source: None }))
+        Self { url: None, inner: Arc::new(Inner { stage, what: None, timeout: false, source: None }) }
     }
 
     pub(crate) fn what(stage: Stage, what: impl Into<String>) -> Self {
@@ -73,19 +76,13 @@ impl Error {
         Self::caused(stage, error).with(|inner| inner.timeout = timeout)
     }
 
-    pub(crate) fn at(self, url: &Uri) -> Self {
-        if self.0.url.is_some() {
-            return self;
-        }
-        // Whoever waited for the same dial has the same error, for the same host.
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(Arc::new(Inner { url: Some(shown(url)), ..inner })),
-            Err(shared) => Self(shared),
-        }
+    pub(crate) fn at(mut self, url: &Uri) -> Self {
+        self.url.get_or_insert_with(|| Box::new(shown(url)));
+        self
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
         }
         self
@@ -93,22 +90,22 @@ impl Error {
 
     /// How far the request came.
     pub fn stage(&self) -> Stage {
-        self.0.stage
+        self.inner.stage
     }
 
     /// Whether it took too long.
     pub fn is_timeout(&self) -> bool {
-        self.0.timeout
+        self.inner.timeout
     }
 
     /// The URL that was asked for, of the last request if there were redirects; without query and user.
     pub fn url(&self) -> Option<&Uri> {
-        self.0.url.as_ref()
+        self.url.as_deref()
     }
 
     /// What the resolution of the context did, if that is what failed: every candidate and every hop.
     pub fn resolution(&self) -> Option<&tuyau_core::Error> {
-        self.0.source.as_ref()?.downcast_ref()
+        self.inner.source.as_ref()?.downcast_ref()
     }
 }
 
@@ -126,8 +123,8 @@ fn shown(url: &Uri) -> Uri {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { stage, url, what, .. } = &*self.0;
-        if let Some(url) = url {
+        let Inner { stage, what, .. } = &*self.inner;
+        if let Some(url) = &self.url {
             write!(f, "{url}: ")?;
         }
         f.write_str(match stage {
@@ -158,6 +155,6 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }

@@ -1,7 +1,5 @@
 //! Servers and the contexts that reach them, over every transport.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
@@ -9,10 +7,9 @@ use axum::routing::{any, get};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tuyau_core::names::{ALPN, NEGOTIATED_ALPN, SECURITY, SERVER_NAME};
+use tuyau_core::names::{NEGOTIATED_ALPN, SECURITY, SERVER_NAME};
 use tuyau_core::{
-    Accepted, Ask, BoxFuture, ConnectCx, ConnectError, Context, Flow, FlowError, Layer, Listener, Net,
-    Protection, RawFlow, ReadBuf, Role, Target,
+    Accepted, Ask, ConnectCx, Context, Flow, FlowError, Listener, Net, Protection, RawFlow, ReadBuf, Target,
 };
 use tuyau_http::{Client, Connection, Report, Server, Versions};
 use tuyau_testing::certs::Ca;
@@ -208,33 +205,6 @@ impl RawFlow for Says {
 
 pub(crate) fn says(flow: Flow, alpn: &'static str) -> Flow {
     Flow::new(Says { flow, alpn, security: Protection::Clear })
-}
-
-/// Accepts by ALPN without TLS, as a layer.
-pub(crate) struct SaysLayer(pub(crate) &'static str);
-
-impl Layer for SaysLayer {
-    fn describe(&self) -> String {
-        self.0.to_owned()
-    }
-    fn wrap<'a>(
-        &'a self,
-        inner: Flow,
-        _role: Role,
-        _cx: &'a ConnectCx<'_>,
-    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
-        let alpn = self.0;
-        Box::pin(async move { Ok(says(inner, alpn)) })
-    }
-}
-
-pub(crate) fn alpn(names: &[&str]) -> Arc<[Vec<u8>]> {
-    names.iter().map(|name| name.as_bytes().to_vec()).collect()
-}
-
-/// Offers this by ALPN in place of what the client would.
-pub(crate) fn offering(ctx: Context, names: &[&str]) -> Context {
-    ctx.with(&ALPN, alpn(names))
 }
 
 /// The bytes that a flow gives until its end.
