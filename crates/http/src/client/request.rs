@@ -220,4 +220,6 @@ pub(super) fn hold_back(request: &mut Request<Body>) {
 
 /// Whom the user wants told of informational responses.
 #[derive(Clone)]
-struct Informational(Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>);
+struct Informational(Arc<Told>);
+
+type Told = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;

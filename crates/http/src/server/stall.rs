@@ -65,8 +65,10 @@ pub(crate) struct Tasks {
     watch: Arc<Watch>,
     /// What belongs to the stream whose task hyper starts next. hyper calls the service and starts the task in
     /// one go, so it is that of the same thread; tasks of other threads start tasks too (for upgrades).
-    next: Arc<Mutex<Option<(ThreadId, Arc<Stall>)>>>,
+    next: Arc<Next>,
 }
+
+type Next = Mutex<Option<(ThreadId, Arc<Stall>)>>;
 
 impl Tasks {
     pub(crate) fn new(watch: &Arc<Watch>) -> Self {
