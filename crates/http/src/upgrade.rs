@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -20,24 +20,26 @@ impl<B> Upgradable for &mut Request<B> {}
 impl<B> Upgradable for &mut Response<B> {}
 
 mod sealed {
-    use super::Connection;
+    use super::{Connection, Held};
     use http::{Request, Response};
 
     pub trait Sealed {
-        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>);
+        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>, Option<Held>);
     }
 
     impl<B> Sealed for &mut Request<B> {
-        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>) {
+        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>, Option<Held>) {
             let connection = self.extensions().get().cloned();
-            (hyper::upgrade::on(self), connection)
+            let held = self.extensions_mut().remove();
+            (hyper::upgrade::on(self), connection, held)
         }
     }
 
     impl<B> Sealed for &mut Response<B> {
-        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>) {
+        fn take(self) -> (hyper::upgrade::OnUpgrade, Option<Connection>, Option<Held>) {
             let connection = self.extensions().get().cloned();
-            (hyper::upgrade::on(self), connection)
+            let held = self.extensions_mut().remove();
+            (hyper::upgrade::on(self), connection, held)
         }
     }
 }
@@ -56,7 +58,7 @@ mod sealed {
 /// # Errors
 /// If the message asked for no upgrade, or what was answered does not agree to it, or the connection broke.
 pub async fn upgrade(message: impl Upgradable) -> Result<Flow, UpgradeError> {
-    let (upgrade, connection) = message.take();
+    let (upgrade, connection, held) = message.take();
     let upgraded = upgrade.await.map_err(|error| UpgradeError(error.into()))?;
     match upgraded.downcast::<Flow>() {
         Ok(parts) => {
@@ -72,7 +74,7 @@ pub async fn upgrade(message: impl Upgradable) -> Result<Flow, UpgradeError> {
             };
             Ok(flow.with_unread(unread))
         }
-        Err(upgraded) => Ok(Flow::new(Stream { io: Mutex::new(upgraded), connection })),
+        Err(upgraded) => Ok(Flow::new(Stream { io: Mutex::new(upgraded), connection, _held: held })),
     }
 }
 
@@ -96,7 +98,15 @@ impl std::error::Error for UpgradeError {
 struct Stream {
     io: Mutex<hyper::upgrade::Upgraded>,
     connection: Option<Connection>,
+    _held: Option<Held>,
 }
+
+/// Keeps a client's connection from being idle as long as one of its streams is in use: an extension of the
+/// response that the stream is taken over by.
+#[derive(Clone)]
+#[allow(unreachable_pub)] // named by a sealed trait
+#[allow(dead_code)] // what it does, it does when it is dropped
+pub struct Held(pub(crate) Arc<dyn Any + Send + Sync>);
 
 impl Stream {
     fn io(&mut self) -> Pin<&mut hyper::upgrade::Upgraded> {

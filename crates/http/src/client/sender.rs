@@ -22,6 +22,7 @@ use crate::Versions;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
+use crate::upgrade::Held;
 
 /// Speaks HTTP as a client on `flow`, which one already has: the version is what ALPN agreed on; without, it is
 /// HTTP/1.1, or HTTP/2 by prior knowledge if `versions` has no other.
@@ -226,6 +227,7 @@ impl Sender {
         &mut self,
         mut request: Request<Body>,
     ) -> Result<Response<hyper::body::Incoming>, Unsent> {
+        let tunnel = self.is_shared() && request.method() == Method::CONNECT;
         let sent = match &mut self.wire {
             Wire::H1(sender) => {
                 let url = to_origin_form(&mut request);
@@ -248,6 +250,9 @@ impl Sender {
         };
         sent.map(|mut response| {
             response.extensions_mut().insert(self.link.connection.clone());
+            if tunnel && response.status().is_success() {
+                response.extensions_mut().insert(Held(Arc::new(Lease::of(&self.link))));
+            }
             response
         })
     }

@@ -98,6 +98,8 @@ impl Watch {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         self.head_since.store(0, Relaxed);
+        // hyper has read what was left of the last one's body.
+        self.linger.store(false, Relaxed);
     }
 
     /// The response of one is wholly in hyper's hands.
@@ -169,8 +171,9 @@ impl Watch {
         let _ = self.closing_since.compare_exchange(0, self.now(), Relaxed, Relaxed);
     }
 
+    /// Over HTTP/2, frames are read to the end anyway.
     pub(crate) fn body_was_dropped(&self) {
-        self.linger.store(true, Relaxed);
+        self.linger.store(self.kind == Kind::H1, Relaxed);
     }
 
     pub(crate) fn body_was_late(&self) {

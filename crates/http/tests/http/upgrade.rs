@@ -5,8 +5,9 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::{any, get};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tuyau_core::Context;
 use tuyau_core::names::PEER;
-use tuyau_http::{Body, Incoming, Server, Versions, handshake, upgrade};
+use tuyau_http::{Body, Client, Incoming, Server, Versions, handshake, upgrade};
 use tuyau_tokio::{MemHub, duplex};
 
 use crate::support::{rest, router};
@@ -25,7 +26,7 @@ async fn tunnel(mut request: Request<Incoming>) -> Result<Response<Body>, std::c
     }
     tokio::spawn(async move {
         let mut flow = upgrade(&mut request).await.unwrap();
-        assert!(flow.fact(&PEER).is_some());
+        assert!(flow.fact(&PEER).is_some(), "the facts are the connection's");
         let mut bytes = [0; 1024];
         while let Ok(n @ 1..) = flow.read(&mut bytes).await {
             bytes[..n].make_ascii_uppercase();
@@ -88,6 +89,29 @@ async fn a_flow_that_was_taken_over_has_no_limits() {
         assert_eq!(&got, b"X", "{versions:?}");
     }
     serving.abort();
+}
+
+/// Nor does the client take the connection for idle.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_over_a_pooled_connection_is_use_of_it() {
+    let ctx = Context::from_fn(|| {
+        let (ours, theirs) = duplex();
+        tokio::spawn(tuyau_http::serve_flow(theirs, tower::service_fn(tunnel)));
+        async { Ok(ours) }
+    });
+    let client = Client::new(ctx).versions(Versions::Http2);
+    let mut request = Request::connect("http://far.test/").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(tuyau_http::Protocol::from_static("shout"));
+    // The server's settings come before its first response.
+    assert_eq!(client.get("http://far.test/").send().await.unwrap().status(), 404);
+    let mut response = client.request(request).await.unwrap();
+    let mut flow = upgrade(&mut response).await.unwrap();
+    drop(response);
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    flow.write_all(b"x").await.unwrap();
+    let mut got = [0; 1];
+    flow.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"X");
 }
 
 fn chat() -> Router {
