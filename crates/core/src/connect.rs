@@ -14,7 +14,7 @@ use crate::context::{Context, Plain};
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
-use crate::{Instant, Key, KeyRef, Policy, Resolved, SharedRuntime};
+use crate::{Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
 /// the cause.
@@ -299,7 +299,18 @@ impl ConnectCx<'_> {
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
     /// policy. What it dialled shows as hops of this one. Cancel safe.
     pub async fn resolve(&self, outer: &Context) -> Result<Resolved, ConnectError> {
-        let inherited = self.frame().inherited.for_hop(outer)?;
+        self.resolve_protected(outer, Protection::Clear).await
+    }
+
+    /// Like [`resolve`](Self::resolve), for a hop that itself protects what it sends through `outer`, as
+    /// far as `own` says (an SSH server): a policy that wants each hop encrypted does not want `outer`
+    /// to be encrypted as well.
+    pub async fn resolve_protected(
+        &self,
+        outer: &Context,
+        own: Protection,
+    ) -> Result<Resolved, ConnectError> {
+        let inherited = self.frame().inherited.for_hop(outer, own)?;
         let began = self.now();
         let since_then = |since: Option<Duration>| began.zip(since).map(|(began, since)| began + since);
         let result = resolve::resolve_inherited(outer, inherited).await;

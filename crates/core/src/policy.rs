@@ -34,7 +34,7 @@ impl fmt::Display for Protection {
 
 /// What binds every candidate and every hop. Bound to [`names::POLICY`](crate::names::POLICY);
 /// the default forbids nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     end_to_end: bool,
     every_hop: bool,
@@ -106,9 +106,9 @@ impl Policy {
     }
 
     /// The policy for a hop on the way: end-to-end protection is the business of what the hop
-    /// carries, unless every hop must be encrypted.
-    pub(crate) fn for_hop(&self) -> Self {
-        Self { end_to_end: self.every_hop, ..self.clone() }
+    /// carries, unless every hop must be encrypted and the hop does not do so by its `own` means.
+    pub(crate) fn for_hop(&self, own: Protection) -> Self {
+        Self { end_to_end: self.every_hop && own == Protection::Clear, ..self.clone() }
     }
 
     /// Whether names may be looked up on this machine.

@@ -93,6 +93,34 @@ fn a_policy_binds_the_hops_on_the_way() {
     assert!(world.dialled().is_empty());
 }
 
+/// Goes through its endpoint, which it encrypts.
+struct Encrypting;
+
+impl Protocol for Encrypting {
+    type Endpoint = Context;
+    type Flow = Flow;
+
+    async fn connect(&self, outer: Context, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        Ok(cx.resolve_protected(&outer, Protection::Encrypted).await?.into_flow())
+    }
+}
+
+static ENCRYPTING: Endpoint<Encrypting> =
+    Endpoint::new("encrypting", &Encrypting).protection(Protection::Encrypted);
+
+#[test]
+fn a_hop_that_encrypts_what_it_sends_is_dialled_in_clear_but_not_what_is_before_it() {
+    let world = World::default();
+    let clear = Context::new().with(&A, world.at("clear")).offer(&A);
+    let every_hop = |ctx: Context| ctx.with(&names::POLICY, Policy::new().encrypted_on_every_hop());
+    let ctx = |below: &Context| Context::new().with(&ENCRYPTING, below.clone()).offer(&ENCRYPTING);
+    assert!(resolve(&every_hop(ctx(&clear))).is_ok());
+    world.dialled();
+    let before = Context::new().with(&SEALED, clear).offer(&SEALED);
+    assert_eq!(resolve(&every_hop(ctx(&before))).unwrap_err().kind(), ConnectErrorKind::Policy);
+    assert!(world.dialled().is_empty());
+}
+
 /// Writes down the deadline that it is given, and hangs.
 struct Hanging;
 

@@ -30,7 +30,9 @@ use crate::names::{
 use crate::protocol::{AnyEndpoint, Value};
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
-use crate::{ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, SharedRuntime};
+use crate::{
+    ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
+};
 use memo::{Found, Memo};
 use record::Record;
 use session::{AttemptState, Mode, Session};
@@ -151,16 +153,16 @@ impl Inherited {
         Ok(Self { deadline, runtime, policy: plain(ctx, &POLICY)?.map(Arc::new) })
     }
 
-    /// For `outer`, the context that a hop is dialled in: the nearer deadline of both, and both
-    /// policies.
-    pub(crate) fn for_hop(&self, outer: &Context) -> Result<Self, ConnectError> {
-        let own = Self::of(outer)?;
-        let deadline = [self.deadline, own.deadline].into_iter().flatten().min();
-        let runtime = self.runtime.clone().or(own.runtime);
-        let policy = match (&self.policy, own.policy) {
-            (Some(policy), None) => Some(Arc::new(policy.for_hop())),
-            (Some(policy), Some(own)) => Some(Arc::new(policy.for_hop().and(&own))),
-            (None, own) => own,
+    /// For `outer`, the context that a hop is dialled in, which protects what it sends there as far as
+    /// `own` says: the nearer deadline of both, and both policies.
+    pub(crate) fn for_hop(&self, outer: &Context, own: Protection) -> Result<Self, ConnectError> {
+        let its = Self::of(outer)?;
+        let deadline = [self.deadline, its.deadline].into_iter().flatten().min();
+        let runtime = self.runtime.clone().or(its.runtime);
+        let policy = match (&self.policy, its.policy) {
+            (Some(policy), None) => Some(Arc::new(policy.for_hop(own))),
+            (Some(policy), Some(its)) => Some(Arc::new(policy.for_hop(own).and(&its))),
+            (None, its) => its,
         };
         Ok(Self { deadline, runtime, policy })
     }

@@ -1,0 +1,151 @@
+//! The flow that carries the SSH connection, as russh wants it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tuyau_core::Flow;
+
+/// What may wait to be written while the peer does not read. russh reads nothing while it writes: two of
+/// them, each waiting for the other to read, would wait for ever. What the channels may send is bounded
+/// by their windows anyway.
+const AHEAD: usize = 8 * 1024 * 1024;
+/// How much of what the peer says first is kept, to be shown if it speaks no SSH.
+const FIRST_WORDS: usize = 256;
+
+/// What the peer said first.
+#[derive(Clone, Default)]
+pub(crate) struct FirstWords(Arc<Mutex<Vec<u8>>>);
+
+impl FirstWords {
+    pub(crate) fn get(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hear(&self, bytes: &[u8]) -> bool {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = FIRST_WORDS - heard.len();
+        heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        heard.len() < FIRST_WORDS
+    }
+}
+
+pub(crate) struct Carrier {
+    flow: Flow,
+    ahead: Vec<u8>,
+    written: usize,
+    heard: Option<FirstWords>,
+    /// The connection ends at once when the other side of this is dropped.
+    cut: Option<oneshot::Receiver<()>>,
+}
+
+impl Carrier {
+    /// `flow`, until the sender that is returned is dropped: then it fails, whatever waits for it.
+    pub(crate) fn new(flow: Flow, heard: FirstWords) -> (Self, oneshot::Sender<()>) {
+        let (guard, cut) = oneshot::channel();
+        (Self { flow, ahead: Vec::new(), written: 0, heard: Some(heard), cut: Some(cut) }, guard)
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(cut) = &mut self.cut else { return Err(given_up()) };
+        if Pin::new(cut).poll(cx).is_ready() {
+            self.cut = None;
+            return Err(given_up());
+        }
+        Ok(())
+    }
+
+    /// Writes what waits. Ready when nothing does.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.ahead.len() {
+            match ready!(self.flow.poll_write(cx, &[&self.ahead[self.written..]])) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => self.written += n,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        self.ahead.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn waiting(&self) -> usize {
+        self.ahead.len() - self.written
+    }
+}
+
+fn given_up() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "nobody needs the connection any more")
+}
+
+impl AsyncRead for Carrier {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.poll_cut(cx)?;
+        // The task that reads is the one that writes, and always waits to read.
+        if this.waiting() > 0
+            && let Poll::Ready(result) = this.poll_ahead(cx)
+        {
+            result?;
+            let _ = this.flow.poll_flush(cx)?;
+        }
+        let before = buf.filled().len();
+        ready!(AsyncRead::poll_read(Pin::new(&mut this.flow), cx, buf))?;
+        if let Some(heard) = &this.heard
+            && !heard.hear(&buf.filled()[before..])
+        {
+            this.heard = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Carrier {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.poll_cut(cx)?;
+        if let Poll::Ready(result) = this.poll_ahead(cx) {
+            result?;
+            if let Poll::Ready(result) = this.flow.poll_write(cx, &[bytes]) {
+                return Poll::Ready(result.map_err(io::Error::from));
+            }
+        }
+        if this.waiting() >= AHEAD {
+            return Poll::Pending;
+        }
+        if this.written > 0 {
+            this.ahead.drain(..this.written);
+            this.written = 0;
+        }
+        this.ahead.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.poll_cut(cx)?;
+        match this.poll_ahead(cx) {
+            Poll::Ready(result) => result?,
+            // Reading goes on writing it.
+            Poll::Pending => return Poll::Ready(Ok(())),
+        }
+        match this.flow.poll_flush(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map_err(io::Error::from)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.poll_cut(cx)?;
+        ready!(this.poll_ahead(cx))?;
+        this.flow.poll_shutdown(cx).map_err(io::Error::from)
+    }
+}
