@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use tuyau_core::{ConnectCx, ConnectError, Context, Endpoint, Flow, Key, Protection, Protocol};
+use tuyau_core::{AnyEndpoint, ConnectCx, ConnectError, Context, Endpoint, Flow, Key, Protection, Protocol};
 
 use crate::client::TlsClient;
 use crate::config::Settings;
@@ -43,10 +43,10 @@ impl Protocol for UnverifiedTls {
 
 /// Like [`over`](crate::over), with anybody. [`ROOTS`](crate::ROOTS) is not read.
 #[track_caller]
-pub fn over_unverified<P: Protocol>(
+pub fn over_unverified(
     ctx: Context,
     layer: &'static Endpoint<UnverifiedTls>,
-    below: &'static Endpoint<P>,
+    below: &'static dyn AnyEndpoint,
 ) -> Context {
     bind(clients(ctx, &UNVERIFIED_CLIENT, false), layer, below, &UNVERIFIED_CLIENT)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tuyau_core::names::{ALPN, HOST, LAYER, SERVER_NAME};
 use tuyau_core::{
-    ConnectCx, ConnectError, Context, Dial, Endpoint, Flow, Key, Protection, Protocol, SharedLayer, dial,
-    opt, or, req,
+    AnyEndpoint, ConnectCx, ConnectError, Context, Dial, Endpoint, Flow, Key, Protection, Protocol,
+    SharedLayer, dial, opt, or, req,
 };
 
 use crate::client::{Clients, TlsClient};
@@ -82,20 +82,16 @@ impl fmt::Debug for TlsEndpoint {
 /// Files are read, and what is wrong with them is found, before anything is looked up or dialled. They are
 /// read again once they have changed.
 #[track_caller]
-pub fn over<P: Protocol>(
-    ctx: Context,
-    layer: &'static Endpoint<Tls>,
-    below: &'static Endpoint<P>,
-) -> Context {
+pub fn over(ctx: Context, layer: &'static Endpoint<Tls>, below: &'static dyn AnyEndpoint) -> Context {
     bind(clients(ctx, &CLIENT, true), layer, below, &CLIENT)
 }
 
 /// Like [`over`], by this client, whatever the context says: where several layers need settings of their own.
 #[track_caller]
-pub fn over_with<P: Protocol>(
+pub fn over_with(
     ctx: Context,
     layer: &'static Endpoint<Tls>,
-    below: &'static Endpoint<P>,
+    below: &'static dyn AnyEndpoint,
     client: TlsClient,
 ) -> Context {
     let args = (opt(&SERVER_NAME), opt(&HOST), opt(&ALPN), dial(below));
@@ -122,15 +118,14 @@ pub(crate) fn upgrades_by(ctx: Context, client: &'static Key<TlsClient>) -> Cont
 
 /// Binds `layer`. The client comes first: what is wrong with it costs no lookup.
 #[track_caller]
-pub(crate) fn bind<L, P>(
+pub(crate) fn bind<L>(
     ctx: Context,
     layer: &'static Endpoint<L>,
-    below: &'static Endpoint<P>,
+    below: &'static dyn AnyEndpoint,
     client: &'static Key<TlsClient>,
 ) -> Context
 where
     L: Protocol<Endpoint = TlsEndpoint>,
-    P: Protocol,
 {
     let args = (req(client), opt(&SERVER_NAME), opt(&HOST), opt(&ALPN), dial(below));
     ctx.derive(layer, args, |(client, server_name, host, alpn, below)| async move {
