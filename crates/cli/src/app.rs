@@ -3,17 +3,15 @@
 use tuyau::Report;
 
 use crate::cli::{Cli, Command, Demo};
-use crate::commands::{connect, demo, explain, generate, listen, ping, schemes, tour};
+use crate::commands::{bridge, connect, demo, explain, generate, listen, ping, schemes, tour};
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::route::Route;
 use crate::signals::Signals;
 
 /// What every command is given.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) out: Output,
-    pub(crate) route: Route,
     pub(crate) verbose: bool,
 }
 
@@ -22,6 +20,7 @@ impl App {
     pub(crate) fn show(&self, report: &Report) {
         tracing::debug!(took = ?report.took, "{}", report.summary());
         if self.verbose {
+            let report = report.clone().without_places();
             self.out.tell(format_args!("{}", report.to_string().trim_end()));
         }
     }
@@ -45,49 +44,40 @@ impl App {
 /// Runs the command, to its end or to a signal's.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
-    let app = App {
-        out: Output::new(cli.global.color),
-        route: Route::of(&cli.global),
-        verbose: cli.global.verbose,
-    };
+    let app = App { out: Output::new(cli.global.color), verbose: cli.global.verbose };
     let app = &app;
     match cli.command {
-        Command::Tour { json } => {
-            app.route.refuse("tour")?;
-            signals.end(tour::run(app, json)).await
+        Command::Tour { json } => signals.end(tour::run(app, json)).await,
+        Command::Demo(Demo::Server { uri, seen, tls }) => {
+            demo::server(app, &uri, seen, &tls, &mut signals).await
         }
-        Command::Demo(Demo::Server { uri, seen }) => {
-            app.route.refuse("demo server")?;
-            demo::server(app, &uri, seen, &mut signals).await
+        Command::Demo(Demo::Client { uri, count, connecting }) => {
+            signals.end(demo::client(app, &uri, &connecting, count)).await
         }
-        Command::Demo(Demo::Client { uri, count }) => signals.end(demo::client(app, &uri, count)).await,
-        Command::Ping { uri, count, interval } => ping::run(app, &uri, count, interval, &mut signals).await,
-        Command::Connect { uri } => signals.end(connect::run(app, &uri)).await,
-        Command::Listen { uri, echo, exec, once, max } => {
-            app.route.refuse("listen")?;
-            match listen::Service::of(echo, exec) {
-                Some(service) => listen::serve(app, &uri, service, once, max, &mut signals).await,
-                None if max.is_some() => Err(Failure::Usage(
-                    "--max has no use without --echo or --exec: the first connection is the only one".into(),
-                )),
-                None => signals.end(listen::one(app, &uri)).await,
-            }
+        Command::Ping { uri, count, interval, connecting } => {
+            ping::run(app, &uri, &connecting, count, interval, &mut signals).await
         }
-        Command::Plan { uri, format } => explain::plan(app, &uri, format).await,
-        Command::Explain { uri, format, html } => {
-            signals.end(explain::explain(app, &uri, format, html.as_deref())).await
+        Command::Connect { uri, connecting } => signals.end(connect::run(app, &uri, &connecting)).await,
+        Command::Bridge { listen, connect, max, connecting } => {
+            bridge::run(app, &listen, &connect, &connecting, max, &mut signals).await
         }
-        Command::Schemes => {
-            app.route.refuse("schemes")?;
-            schemes::run(app)
+        Command::Listen { uri, echo, exec, once, max, tls } => match listen::Service::of(echo, exec) {
+            Some(service) => listen::serve(app, &uri, service, once, max, &tls, &mut signals).await,
+            None if max.is_some() => Err(Failure::Usage(
+                "--max has no use without --echo or --exec: the first connection is the only one".into(),
+            )),
+            None => signals.end(listen::one(app, &uri, &tls)).await,
+        },
+        Command::Plan { uri, connecting, format } => explain::plan(app, &uri, &connecting, format).await,
+        Command::Explain { uri, connecting, format, html } => {
+            signals.end(explain::explain(app, &uri, &connecting, format, html.as_deref())).await
         }
+        Command::Schemes => schemes::run(app),
         Command::Completions { shell } => {
-            app.route.refuse("completions")?;
             app.refuse_verbose("completions")?;
             generate::completions(app, shell)
         }
         Command::Man { dir } => {
-            app.route.refuse("man")?;
             app.refuse_verbose("man")?;
             generate::man(app, dir.as_deref())
         }

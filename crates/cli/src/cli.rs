@@ -8,7 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use tuyau::Network;
+
 use crate::overrides::Pinned;
+use crate::via::Hops;
 
 /// The exit status, and what it means.
 pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
@@ -68,22 +71,117 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What goes with every command, or is refused by those that have no use for it.
-#[derive(Args, Debug)]
-pub(crate) struct Global {
+/// How to connect.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connecting")]
+pub(crate) struct Connecting {
     /// Connect by IPv4 only
-    #[arg(short = '4', long = "ipv4", global = true, conflicts_with = "ipv6", help_heading = "Connecting")]
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6")]
     pub(crate) ipv4: bool,
     /// Connect by IPv6 only
-    #[arg(short = '6', long = "ipv6", global = true, help_heading = "Connecting")]
+    #[arg(short = '6', long = "ipv6")]
     pub(crate) ipv6: bool,
-    /// How long connecting may take in all: lookups, connections and handshakes. Unlimited by default
-    #[arg(long, global = true, value_name = "SECS", value_parser = seconds, help_heading = "Connecting")]
+    /// How long connecting may take in all: lookups, hops, connections and handshakes. Unlimited by
+    /// default
+    #[arg(long, visible_alias = "deadline", value_name = "SECS", value_parser = seconds)]
     pub(crate) connect_timeout: Option<Duration>,
     /// Connect to ADDR when HOST:PORT is asked for, without a lookup; HOST may be `*`. ADDR may be
     /// several, with commas between them. May be given several times: the last that fits counts
-    #[arg(long, global = true, value_name = "HOST:PORT:ADDR", help_heading = "Connecting")]
+    #[arg(long, value_name = "HOST:PORT:ADDR")]
     pub(crate) resolve: Vec<Pinned>,
+    #[command(flatten)]
+    pub(crate) hops: Hops,
+    /// Go through the proxy that the environment asks for (ALL_PROXY, HTTPS_PROXY, NO_PROXY, … as curl
+    /// has them), if it does
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
+    pub(crate) proxy_from_env: bool,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
+    #[command(flatten)]
+    pub(crate) policy: Policies,
+}
+
+/// How to do TLS where something is connected: each is an option of the one layer that it fits.
+#[cfg(feature = "tls")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct ClientTls {
+    /// The library that does it
+    #[arg(long, value_name = "LIBRARY", value_parser = ["rustls", "openssl"])]
+    pub(crate) tls: Option<String>,
+    /// Trust the authorities in FILE (PEM), not those of the system
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<String>,
+    /// Show the certificate in FILE (PEM), with its chain
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<String>,
+    /// The private key of the certificate (PEM), if it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<String>,
+    /// The name that the server's certificate must have, if it is not the host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// Offer these protocols (ALPN): h2,http/1.1
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) alpn: Option<String>,
+}
+
+/// How to do TLS where something is listened on.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct ServerTls {
+    /// The library that does it
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "LIBRARY", value_parser = ["rustls", "openssl"])]
+    pub(crate) tls: Option<String>,
+    /// Show the certificate in FILE (PEM), with its chain
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<String>,
+    /// The private key of the certificate (PEM), if it is not in the same file
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<String>,
+    /// Clients must show a certificate of the authorities in FILE (PEM)
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<String>,
+    /// Speak these protocols (ALPN): h2,http/1.1
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) alpn: Option<String>,
+}
+
+/// What is forbidden on the way.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Policy")]
+pub(crate) struct Policies {
+    /// Refuse what is not encrypted: from here to the destination, or on each hop of the way as well
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) require: Option<Require>,
+    /// Dial addresses of these networks only, each hop included: 10.0.0.0/8,2001:db8::/32
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) only_networks: Vec<Network>,
+    /// Use these transports only, each hop included: tcp,unix
+    #[arg(long, value_name = "SCHEME", value_delimiter = ',')]
+    pub(crate) only_protocols: Vec<String>,
+    /// Look no name up on this machine: leave that to a hop
+    #[arg(long)]
+    pub(crate) no_local_lookup: bool,
+}
+
+/// What must be encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Require {
+    Encrypted,
+    EncryptedHops,
+}
+
+/// What goes with every command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
     /// Show on standard error how each connection came about; in `plan` and `explain`: everything
     #[arg(short, long, global = true, help_heading = "Output")]
     pub(crate) verbose: bool,
@@ -128,9 +226,15 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Demo(Demo),
     /// Connect again and again, and time each step on the way; nothing is sent
+    #[command(
+        after_help = "What is timed is what connecting takes: to a program (exec:, sh:) that is starting it, \
+        whether or not it works; through one (--via exec:) the same."
+    )]
     Ping {
         /// Where to
         uri: String,
+        #[command(flatten)]
+        connecting: Connecting,
         /// Stop after so many; by default, on Ctrl-C
         #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
@@ -146,6 +250,25 @@ pub(crate) enum Command {
     Connect {
         /// Where to
         uri: String,
+        #[command(flatten)]
+        connecting: Connecting,
+    },
+    /// Listen, and relay each connection to another place, like socat
+    #[command(long_about = "Listen, and relay each connection to another place, like socat.\n\n\
+        Who connects to LISTEN is connected with CONNECT, by a connection of its own; --via and the other options \
+        of connecting are for that side. Bytes pass as they are, both ways; the end of one direction is passed on \
+        as that. If CONNECT can't be connected, the reason is told on standard error, in a line, and the \
+        connection that wanted it is reset. A signal stops the listening; what is under way has a second to end.")]
+    Bridge {
+        /// Where to listen
+        listen: String,
+        /// Where to connect
+        connect: String,
+        /// Relay at most so many connections at a time; others wait
+        #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
+        max: u32,
+        #[command(flatten)]
+        connecting: Connecting,
     },
     /// Listen, and serve the standard streams to the first who connects, or an echo or a program to each
     Listen {
@@ -164,11 +287,15 @@ pub(crate) enum Command {
         /// Serve at most so many connections at a time; with --echo or --exec
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "once")]
         max: Option<u32>,
+        #[command(flatten)]
+        tls: ServerTls,
     },
     /// Say what connecting would try and what decides it, without doing anything
     Plan {
         /// Where to
         uri: String,
+        #[command(flatten)]
+        connecting: Connecting,
         #[command(flatten)]
         format: Format,
     },
@@ -176,6 +303,8 @@ pub(crate) enum Command {
     Explain {
         /// Where to
         uri: String,
+        #[command(flatten)]
+        connecting: Connecting,
         #[command(flatten)]
         format: Format,
         /// Also write it as a page for a browser: who was tried when, and what came of what
@@ -207,11 +336,15 @@ pub(crate) enum Demo {
         /// Append to FILE what each connection looks like from here, as a line of JSON
         #[arg(long, value_name = "FILE")]
         seen: Option<PathBuf>,
+        #[command(flatten)]
+        tls: ServerTls,
     },
     /// Send the lines of standard input and print each answer; or, with -n, pings
     Client {
         /// Where to; port 4343 if it is left out
         uri: String,
+        #[command(flatten)]
+        connecting: Connecting,
         /// Send so many pings and sum up their round-trip times
         #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,

@@ -93,3 +93,8 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// An error in one line.
+pub(crate) fn in_a_line(error: &(dyn std::error::Error + 'static)) -> String {
+    Chain(error).to_string().split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
+}

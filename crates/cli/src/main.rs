@@ -10,6 +10,8 @@ mod app;
 mod cli;
 mod commands;
 mod exit;
+#[cfg(feature = "tls")]
+mod flags;
 mod output;
 mod overrides;
 mod page;
@@ -19,6 +21,7 @@ mod route;
 mod signals;
 mod stats;
 mod table;
+mod via;
 
 use std::process::ExitCode;
 

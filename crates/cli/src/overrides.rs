@@ -10,7 +10,7 @@ use tuyau_tokio::IP;
 /// One `--resolve`: the addresses of a host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pinned {
-    /// In lower case; `*` is any.
+    /// `*` is any.
     host: String,
     port: u16,
     addresses: Vec<IpAddr>,
@@ -18,7 +18,8 @@ pub(crate) struct Pinned {
 
 impl Pinned {
     pub(crate) fn fits(&self, host: &str, port: u16) -> bool {
-        (self.host == "*" || self.host.eq_ignore_ascii_case(host)) && self.port == port
+        let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        (self.host == "*" || bare(&self.host) == bare(host)) && self.port == port
     }
 }
 
@@ -86,13 +87,18 @@ impl Family {
 
 /// `ctx` with what `-4` or `-6` says about where addresses come from.
 ///
-/// It looks the name up itself, and never declines: an older derivation would give the addresses of
-/// the other family.
+/// It looks the name up itself, and declines only if the net does that: an older derivation would give the
+/// addresses of the other family.
 pub(crate) fn with_family(ctx: Context, family: Family) -> Context {
     ctx.derive_many(&IP, (req(&HOST), req(&NET), opt(&POLICY)), move |(host, net, policy)| async move {
         let found = match host.split('%').next().unwrap_or_default().parse() {
             Ok(literal) => vec![literal],
-            Err(_) => all(net.lookup(&host, &policy.unwrap_or_default()).await?).await?,
+            Err(_) => match net.lookup(&host, &policy.unwrap_or_default()).await {
+                Err(error) if error.kind() == ConnectErrorKind::Unsupported => {
+                    return Err(decline(format!("{} looks names up itself", net.describe())));
+                }
+                found => all(found?).await?,
+            },
         };
         Ok::<_, Stop>(family.of(found, &host)?)
     })
@@ -138,6 +144,7 @@ mod tests {
         let pinned: Pinned = "Example.com:443:192.0.2.1,[2001:db8::1],2001:db8::2".parse().unwrap();
         assert_eq!(pinned.addresses, ips(&["192.0.2.1", "2001:db8::1", "2001:db8::2"]));
         assert!(pinned.fits("example.COM", 443) && !pinned.fits("example.com", 80));
+        assert!(pinned.fits("example.com.", 443), "the dot only says that it is all of the name");
         assert!(!pinned.fits("example.org", 443));
         assert!("*:80:::1".parse::<Pinned>().unwrap().fits("anything", 80));
         assert!("[::1]:80:127.0.0.1".parse::<Pinned>().unwrap().fits("::1", 80));

@@ -1,16 +1,20 @@
 //! Two flows, each the other's end.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tuyau::{Flow, FlowError, FlowErrorKind};
+use tokio::net::TcpStream;
+use tuyau::{Flow, FlowError, FlowErrorKind, ReadBuf};
 use tuyau_tokio::EXIT_STATUS;
 
 use crate::exit::Chain;
+
+/// How much is read at once.
+const BUFFER: usize = 128 * 1024;
+/// How many buffers are kept that nobody has bytes in.
+const SPARE: usize = 8;
 
 /// How long what a peer still sends is read and thrown away, once nobody is there to take it: closing a
 /// socket with unread bytes resets it, and what was just sent to the peer could be lost.
@@ -38,13 +42,13 @@ pub(crate) struct Relayed {
 #[derive(Debug)]
 pub(crate) enum Break {
     /// The near side could not be read.
-    NearRead(io::Error),
+    NearRead(FlowError),
     /// The near side took no more.
-    NearWrite(io::Error),
+    NearWrite(FlowError),
     /// The far side failed while it was read.
-    FarRead(io::Error),
+    FarRead(FlowError),
     /// The far side took no more.
-    FarWrite(io::Error),
+    FarWrite(FlowError),
 }
 
 impl Break {
@@ -54,24 +58,35 @@ impl Break {
             Self::NearRead(_) => format!("{near} can't be read"),
             Self::NearWrite(_) => format!("{near} takes no more"),
             Self::FarRead(_) => format!("{far} broke off"),
-            Self::FarWrite(error) if is(error, FlowErrorKind::BrokenPipe) => format!("{far} stopped reading"),
+            Self::FarWrite(error) if error.kind() == FlowErrorKind::BrokenPipe => {
+                format!("{far} stopped reading")
+            }
             Self::FarWrite(_) => format!("{far} broke off"),
         };
         let (Self::NearRead(error) | Self::NearWrite(error) | Self::FarRead(error) | Self::FarWrite(error)) =
-            self;
-        let error = FlowError::from(error);
+            &self;
         let Relayed { sent, received } = relayed;
-        format!("{what}: {} ({sent} bytes sent, {received} received)", Chain(&error))
+        format!("{what}: {} ({sent} bytes sent, {received} received)", Chain(error))
     }
 }
 
-/// Whether the error is of this kind.
-pub(crate) fn is(error: &io::Error, kind: FlowErrorKind) -> bool {
-    matches!(
-        (error.kind(), kind),
-        (io::ErrorKind::BrokenPipe, FlowErrorKind::BrokenPipe)
-            | (io::ErrorKind::ConnectionReset, FlowErrorKind::Reset)
-    )
+/// Buffers that relays share: one has a buffer only while it has bytes in it, so that a thousand idle
+/// connections need none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+
+impl Buffers {
+    fn take(&self) -> Box<[u8]> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+    }
+
+    fn give_back(&self, buffer: Box<[u8]>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(buffer);
+        }
+    }
 }
 
 /// Copies both ways until both sides have ended, each end passed on as the end of that direction alone.
@@ -81,153 +96,194 @@ pub(crate) fn is(error: &io::Error, kind: FlowErrorKind) -> bool {
 ///
 /// A far side that is a program is done once it has exited, whether or not it has read all: its exit status says
 /// whether that was right.
-pub(crate) async fn relay(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Result<(), Break>) {
-    let (mut near_read, mut near_write) = tokio::io::split(near);
-    let (mut far_read, mut far_write) = Half::split(far);
-    let far = far_read.clone();
-    let (mut sent, mut received) = (0, 0);
-    let result = {
-        let up = copy(&mut near_read, &mut far_write, &mut sent);
-        let down = copy(&mut far_read, &mut near_write, &mut received);
-        tokio::pin!(up, down);
-        // The direction that ends first decides what becomes of the other.
-        tokio::select! {
-            upward = &mut up => match upward {
-                Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
-                Err(CopyError::Write(error)) => match down.await {
+pub(crate) async fn relay(
+    near: &mut Flow,
+    far: &mut Flow,
+    at_end: AtEnd,
+    buffers: &Buffers,
+) -> (Relayed, Result<(), Break>) {
+    let (mut up, mut down) = (Pump::default(), Pump::default());
+    let result = poll_fn(|cx| {
+        up.poll(cx, near, far, buffers);
+        down.poll(cx, far, near, buffers);
+        let ended = match (up.ended.take_if(|ended| ended.is_err()), down.ended.take_if(|it| it.is_err())) {
+            (_, Some(Err(CopyError::Read(error)))) => Err(Break::FarRead(error)),
+            (_, Some(Err(CopyError::Write(error)))) => Err(Break::NearWrite(error)),
+            (Some(Err(CopyError::Read(error))), _) => Err(Break::NearRead(error)),
+            (failed, _) => {
+                up.ended = up.ended.take().or(failed);
+                match (&up.ended, &down.ended) {
+                    (_, None) => return Poll::Pending,
                     // A program need not read all of its input, as long as it ends well.
-                    Ok(()) if far.has_exited() => Ok(()),
-                    Ok(()) => Err(Break::FarWrite(error)),
-                    Err(error) => Err(down_break(error)),
-                },
-                Ok(()) => down.await.map_err(down_break),
-            },
-            downward = &mut down => match downward {
-                Err(error) => Err(down_break(error)),
-                Ok(()) if at_end == AtEnd::Stop || far.has_exited() => Ok(()),
-                Ok(()) => match up.await {
-                    Ok(()) => Ok(()),
-                    Err(CopyError::Read(error)) => Err(Break::NearRead(error)),
-                    Err(CopyError::Write(error)) => Err(Break::FarWrite(error)),
-                },
-            },
-        }
-    };
-    (Relayed { sent, received }, result)
-}
-
-/// One direction of a flow; clones are of the same flow. Unlike tokio's halves it lets the flow be asked.
-#[derive(Clone)]
-struct Half(Arc<Mutex<Flow>>);
-
-impl Half {
-    fn split(flow: Flow) -> (Self, Self) {
-        let half = Self(Arc::new(Mutex::new(flow)));
-        (half.clone(), half)
-    }
-
-    fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is a program that has ended.
-    fn has_exited(&self) -> bool {
-        self.flow().fact(&EXIT_STATUS).is_some()
-    }
-}
-
-impl AsyncRead for Half {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut *self.flow()), cx, buf)
-    }
-}
-
-impl AsyncWrite for Half {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut *self.flow()), cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut *self.flow()), cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(&mut *self.flow()), cx)
-    }
+                    (_, Some(_)) if far.fact(&EXIT_STATUS).is_some() => Ok(()),
+                    (None, Some(_)) if at_end == AtEnd::Stop => Ok(()),
+                    (None, Some(_)) => return Poll::Pending,
+                    (Some(Ok(())), Some(_)) => Ok(()),
+                    (Some(Err(_)), Some(_)) => match up.ended.take() {
+                        Some(Err(CopyError::Write(error) | CopyError::Read(error))) => {
+                            Err(Break::FarWrite(error))
+                        }
+                        _ => Ok(()),
+                    },
+                }
+            }
+        };
+        Poll::Ready(ended)
+    })
+    .await;
+    (Relayed { sent: up.moved, received: down.moved }, result)
 }
 
 /// Connects `near`, a peer, with `child`, a program: like [`relay`], but the end of the program ends it
 /// all.
-pub(crate) async fn relay_child(near: Flow, child: Flow) -> (Relayed, Result<(), Break>) {
-    let (mut near_read, mut near_write) = tokio::io::split(near);
-    let (mut child_read, mut child_write) = tokio::io::split(child);
-    let (mut sent, mut received) = (0, 0);
-    let result = {
-        let up = async {
-            match copy(&mut near_read, &mut child_write, &mut sent).await {
-                Err(CopyError::Read(error)) => return Err(Break::NearRead(error)),
-                // A program need not read all of its input; how it ends says whether that was right.
-                Err(CopyError::Write(_)) | Ok(()) => {}
-            }
-            std::future::pending().await
-        };
-        let down = copy(&mut child_read, &mut near_write, &mut received);
-        tokio::select! {
-            broken = up => broken,
-            ended = down => ended.map_err(down_break),
-        }
+pub(crate) async fn relay_child(
+    mut near: Flow,
+    mut child: Flow,
+    buffers: &Buffers,
+) -> (Relayed, Result<(), Break>) {
+    let (relayed, result) = relay(&mut near, &mut child, AtEnd::Stop, buffers).await;
+    // A program need not read all of its input; how it ends says whether that was right.
+    let result = match result {
+        Err(Break::FarWrite(_)) => Ok(()),
+        other => other,
     };
     if result.is_ok() {
-        let mut nowhere = tokio::io::sink();
-        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut near_read, &mut nowhere)).await;
+        let mut bytes = [0; 4096];
+        let rest = async { while near.read(&mut bytes).await.is_ok_and(|n| n > 0) {} };
+        let _ = tokio::time::timeout(LINGER, rest).await;
     }
-    (Relayed { sent, received }, result)
+    (relayed, result)
 }
 
 /// Sends everything back, and says how much.
-pub(crate) async fn echo(flow: Flow) -> Result<u64, FlowError> {
-    let (mut read, mut write) = tokio::io::split(flow);
+pub(crate) async fn echo(mut flow: Flow) -> Result<u64, FlowError> {
+    let mut buffer = vec![0; BUFFER];
     let mut moved = 0;
-    match copy(&mut read, &mut write, &mut moved).await {
-        Ok(()) => Ok(moved),
-        Err(CopyError::Read(error) | CopyError::Write(error)) => Err(error.into()),
-    }
-}
-
-fn down_break(error: CopyError) -> Break {
-    match error {
-        CopyError::Read(error) => Break::FarRead(error),
-        CopyError::Write(error) => Break::NearWrite(error),
-    }
-}
-
-enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// Copies to the end, and passes it on.
-async fn copy(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    moved: &mut u64,
-) -> Result<(), CopyError> {
-    let mut buffer = vec![0; 64 * 1024];
     loop {
-        let n = from.read(&mut buffer).await.map_err(CopyError::Read)?;
-        if n == 0 {
-            return to.shutdown().await.map_err(CopyError::Write);
+        match flow.read(&mut buffer).await? {
+            0 => break,
+            n => {
+                flow.write_all(&buffer[..n]).await?;
+                moved += n as u64;
+            }
         }
-        to.write_all(&buffer[..n]).await.map_err(CopyError::Write)?;
-        to.flush().await.map_err(CopyError::Write)?;
-        *moved += n as u64;
+    }
+    flow.shutdown().await?;
+    Ok(moved)
+}
+
+/// Closes `flow` so that its peer can't take that for a clean end, if it is TCP: it is reset.
+pub(crate) fn reset(flow: Flow) {
+    if let Some(socket) = flow.find::<TcpStream>() {
+        // It is closed in any case.
+        let _ = socket.set_zero_linger();
+    }
+}
+
+#[derive(Debug)]
+enum CopyError {
+    Read(FlowError),
+    Write(FlowError),
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Pump {
+    /// What was read and is not written yet.
+    waiting: Option<Waiting>,
+    moved: u64,
+    /// Whether something was written since it was flushed.
+    unflushed: bool,
+    /// Whether there is nothing more to read.
+    ending: bool,
+    ended: Option<Result<(), CopyError>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Pump {
+    /// Copies as far as that goes now.
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Flow, to: &mut Flow, buffers: &Buffers) {
+        if self.ended.is_none()
+            && let Poll::Ready(ended) = self.copy(cx, from, to, buffers)
+        {
+            if let Some(Waiting { buffer, .. }) = self.waiting.take() {
+                buffers.give_back(buffer);
+            }
+            self.ended = Some(ended);
+        }
+    }
+
+    fn copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Flow,
+        to: &mut Flow,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), CopyError>> {
+        while !self.ending {
+            let mut waiting = match self.waiting.take() {
+                Some(waiting) => waiting,
+                None => {
+                    // What came before an error or a silence must not wait in a buffer.
+                    if self.unflushed {
+                        ready!(to.poll_flush(cx)).map_err(CopyError::Write)?;
+                        self.unflushed = false;
+                    }
+                    let mut buffer = buffers.take();
+                    let mut filling = ReadBuf::new(&mut buffer);
+                    let read = from.poll_read(cx, &mut filling);
+                    let end = filling.filled().len();
+                    if end > 0 && matches!(read, Poll::Ready(Ok(()))) {
+                        Waiting { buffer, start: 0, end }
+                    } else {
+                        buffers.give_back(buffer);
+                        match read {
+                            Poll::Ready(Ok(())) => {
+                                self.ending = true;
+                                break;
+                            }
+                            Poll::Ready(Err(error)) => return Poll::Ready(Err(CopyError::Read(error))),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                }
+            };
+            let written = to.poll_write(cx, &[&waiting.buffer[waiting.start..waiting.end]]);
+            if let Poll::Ready(Ok(n)) = written {
+                waiting.start += n;
+                self.moved += n as u64;
+                self.unflushed = true;
+            }
+            match waiting.start == waiting.end {
+                true => buffers.give_back(waiting.buffer),
+                false => self.waiting = Some(waiting),
+            }
+            match ready!(written) {
+                Ok(0) => return Poll::Ready(Err(CopyError::Write(FlowErrorKind::BrokenPipe.into()))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(CopyError::Write(error))),
+            }
+        }
+        to.poll_shutdown(cx).map_err(CopyError::Write)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
     use tuyau_tokio::duplex;
+
+    async fn joined(near: Flow, far: Flow, at_end: AtEnd) -> (Relayed, Result<(), Break>) {
+        let (mut near, mut far) = (near, far);
+        relay(&mut near, &mut far, at_end, &Buffers::default()).await
+    }
 
     #[test]
     fn a_gibibyte_in_memory() {
@@ -236,7 +292,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let ((mut source, near), (far, mut drain)) = (duplex(), duplex());
-            let relaying = tokio::spawn(relay(near, far, AtEnd::SendOn));
+            let relaying = tokio::spawn(joined(near, far, AtEnd::SendOn));
             let chunk = |number: u64| number.to_le_bytes().repeat(CHUNK / 8);
             let writing = tokio::spawn(async move {
                 for number in 0..CHUNKS {
@@ -266,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_far_side_says_before_it_goes_is_passed_on() {
         let ((mut user, near), (far, mut peer)) = (duplex(), duplex());
-        let relaying = tokio::spawn(relay(near, far, AtEnd::SendOn));
+        let relaying = tokio::spawn(joined(near, far, AtEnd::SendOn));
         peer.write_all(b"go away").await.unwrap();
         drop(peer);
         let mut said = [0; 7];
@@ -283,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn at_a_terminal_the_far_sides_end_is_the_end() {
         let ((user, near), (far, mut peer)) = (duplex(), duplex());
-        let relaying = tokio::spawn(relay(near, far, AtEnd::Stop));
+        let relaying = tokio::spawn(joined(near, far, AtEnd::Stop));
         peer.shutdown().await.unwrap();
         let (relayed, result) = relaying.await.unwrap();
         assert!(result.is_ok());

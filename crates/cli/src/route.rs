@@ -1,80 +1,204 @@
-//! The context that a command connects in, from the options that say how.
+//! What a command connects to, and in which context, from the options that say how.
 
-use std::time::Duration;
+use tuyau::names::{DEADLINE, POLICY};
+use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
 
-use tuyau::names::DEADLINE;
-use tuyau::{Allow, Context, Uri};
-
-use crate::cli::Global;
+#[cfg(feature = "tls")]
+use crate::cli::ClientTls;
+use crate::cli::{Connecting, Policies, Require, ServerTls};
 use crate::exit::Failure;
+#[cfg(feature = "tls")]
+use crate::flags::Way;
 use crate::overrides::{Family, Pinned, with_family, with_pinned};
 
-/// How to connect, whatever the URI.
+/// Where to, with its hops, and the context to connect in.
 #[derive(Debug)]
-pub(crate) struct Route {
-    family: Option<Family>,
-    pinned: Vec<Pinned>,
-    timeout: Option<Duration>,
+pub(crate) struct Routed {
+    pub(crate) uri: Uri,
+    pub(crate) ctx: Context,
 }
 
-impl Route {
-    pub(crate) fn of(global: &Global) -> Self {
-        let family = match global {
-            Global { ipv4: true, .. } => Some(Family::V4),
-            Global { ipv6: true, .. } => Some(Family::V6),
-            _ => None,
-        };
-        Self { family, pinned: global.resolve.clone(), timeout: global.connect_timeout }
-    }
+/// What `uri` and the options say. `default_port` is that of `uri` if it has none. An option that the way has
+/// no use for is an error.
+pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) -> Result<Routed, Failure> {
+    route_from(None, uri, options, default_port)
+}
 
-    /// The context for `uri`, whose port is `default_port` if it has none. An option that `uri` has no use
-    /// for is an error.
-    pub(crate) fn context(&self, uri: &Uri, default_port: Option<u16>) -> Result<Context, Failure> {
-        let Self { family, pinned, timeout } = self;
-        let mut ctx = tuyau::context();
-        if let Some(timeout) = timeout {
-            ctx = ctx.with(&DEADLINE, *timeout);
-        }
-        let unused = |option: &str| {
-            Failure::Usage(format!("{option} has no use with {uri}: nothing on the way has an IP address"))
-        };
-        let host = uri.host();
-        if let Some(family) = *family {
-            if host.is_none() {
-                return Err(unused(family.option()));
-            }
-            ctx = with_family(ctx, family);
-        }
-        if !pinned.is_empty() {
-            let host = host.ok_or_else(|| unused("--resolve"))?;
-            if let Some(port) = uri.port().or(default_port)
-                && !pinned.iter().any(|pinned| pinned.fits(&host, port))
-            {
-                return Err(Failure::Usage(format!(
-                    "--resolve has no use with {uri}: none is about {host}:{port}"
-                )));
-            }
-            ctx = with_pinned(ctx, pinned.clone(), *family);
-        }
-        Ok(ctx)
+/// The same, from what is listened on, which may take some of the options.
+pub(crate) fn route_from(
+    listen: Option<&mut Uri>,
+    uri: &str,
+    options: &Connecting,
+    default_port: Option<u16>,
+) -> Result<Routed, Failure> {
+    let Connecting {
+        ipv4,
+        ipv6,
+        connect_timeout,
+        resolve,
+        hops,
+        #[cfg(any(feature = "socks5", feature = "http"))]
+        proxy_from_env,
+        #[cfg(feature = "tls")]
+        tls,
+        policy,
+    } = options;
+    let (mut uri, mut hops) = (typed(uri)?, hops.0.clone());
+    #[cfg(feature = "tls")]
+    give(tls, &mut Way { listen, hops: &mut hops, connect: Some(&mut uri) })?;
+    let uri = hops.into_iter().fold(uri, Uri::via);
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
+    let mut ctx = tuyau::context();
+    if let Some(timeout) = connect_timeout {
+        ctx = ctx.with(&DEADLINE, *timeout);
     }
+    if let Some(policy) = self::policy(policy)? {
+        ctx = ctx.with(&POLICY, policy);
+    }
+    let family = match (ipv4, ipv6) {
+        (true, _) => Some(Family::V4),
+        (_, true) => Some(Family::V6),
+        _ => None,
+    };
+    let asked_here = asked_here(&uri, default_port);
+    if let Some(family) = family {
+        if asked_here.is_empty() {
+            return Err(unused(family.option(), &uri));
+        }
+        ctx = with_family(ctx, family);
+    }
+    if !resolve.is_empty() {
+        check_pinned(resolve, &asked_here, &uri)?;
+        ctx = with_pinned(ctx, resolve.clone(), family);
+    }
+    Ok(Routed { uri, ctx })
+}
 
-    /// For a command that does not connect: any option of this kind is an error.
-    pub(crate) fn refuse(&self, command: &str) -> Result<(), Failure> {
-        let Self { family, pinned, timeout } = self;
-        let option = match (family, timeout) {
-            (Some(family), _) => family.option(),
-            (_, Some(_)) => "--connect-timeout",
-            _ if !pinned.is_empty() => "--resolve",
-            _ => return Ok(()),
-        };
-        Err(Failure::Usage(format!(
-            "{option} has no use with `{command}`, which connects to nothing that is given"
-        )))
+#[cfg(feature = "tls")]
+fn give(options: &ClientTls, way: &mut Way<'_>) -> Result<(), Failure> {
+    let ClientTls { tls, cacert, cert, key, sni, alpn } = options;
+    way.give_each("--tls", "backend", tls.as_deref())?;
+    way.give("--cacert", "cacert", cacert.as_deref())?;
+    way.give("--cert", "cert", cert.as_deref())?;
+    way.give("--key", "key", key.as_deref())?;
+    way.give("--sni", "sni", sni.as_deref())?;
+    way.give("--alpn", "alpn", alpn.as_deref())
+}
+
+/// `uri`, through the proxy that the environment asks for.
+#[cfg(any(feature = "socks5", feature = "http"))]
+fn through_environment(uri: Uri) -> Result<Uri, Failure> {
+    if !uri.scheme().network {
+        return Err(Failure::Usage(format!(
+            "--proxy-from-env has no use with {uri}, which no proxy leads to"
+        )));
     }
+    // What is not Unicode is an error, not nothing.
+    let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    match tuyau::Via::from_env(&uri, get) {
+        Ok(Some(hop)) => Ok(uri.via(hop)),
+        Ok(None) => Ok(uri),
+        Err(error) => Err(Failure::Usage(format!("--proxy-from-env: {}", crate::exit::Chain(&error)))),
+    }
+}
+
+fn unused(option: &str, uri: &Uri) -> Failure {
+    let way = match uri.hops() {
+        [] => String::new(),
+        hops => format!(" via {}", hops.iter().map(|hop| hop.to_string()).collect::<Vec<_>>().join(",")),
+    };
+    Failure::Usage(format!("{option} has no use with {uri}{way}: no IP address is chosen here on the way"))
+}
+
+/// The hosts whose addresses are chosen on this machine, with their ports as far as they are known: those
+/// that it dials, or looks up for a hop.
+fn asked_here(uri: &Uri, default_port: Option<u16>) -> Vec<(String, Option<u16>)> {
+    let hosts = uri.hops().iter().map(|hop| (hop.host(), hop.port()));
+    let mut hosts: Vec<_> = hosts.chain([(uri.host(), uri.port().or(default_port))]).collect();
+    // What comes after a hop is looked up there, but for what looks up here.
+    let looks_up_here = |hop: usize| uri.hops().get(hop).is_some_and(|hop| hop.scheme().name == "socks5");
+    let mut index = 0;
+    hosts.retain(|_| {
+        index += 1;
+        index == 1 || looks_up_here(index - 2)
+    });
+    hosts.into_iter().filter_map(|(host, port)| Some((host?, port))).collect()
+}
+
+fn check_pinned(pinned: &[Pinned], hosts: &[(String, Option<u16>)], uri: &Uri) -> Result<(), Failure> {
+    if hosts.is_empty() {
+        return Err(unused("--resolve", uri));
+    }
+    let fits = |(host, port): &(String, Option<u16>)| {
+        port.is_none_or(|port| pinned.iter().any(|pinned| pinned.fits(host, port)))
+    };
+    if hosts.iter().any(fits) {
+        return Ok(());
+    }
+    let hosts: Vec<_> =
+        hosts.iter().map(|(host, port)| format!("{host}:{}", port.unwrap_or_default())).collect();
+    Err(Failure::Usage(format!("--resolve has no use with {uri}: none is about {}", hosts.join(" or "))))
+}
+
+/// What is forbidden; `None` if nothing is.
+fn policy(options: &Policies) -> Result<Option<Policy>, Failure> {
+    let Policies { require, only_networks, only_protocols, no_local_lookup } = options;
+    if require.is_none() && only_networks.is_empty() && only_protocols.is_empty() && !no_local_lookup {
+        return Ok(None);
+    }
+    let mut policy = match require {
+        Some(Require::Encrypted) => Policy::new().encrypted_end_to_end(),
+        Some(Require::EncryptedHops) => Policy::new().encrypted_on_every_hop(),
+        None => Policy::new(),
+    };
+    if *no_local_lookup {
+        policy = policy.no_local_lookup();
+    }
+    if !only_networks.is_empty() {
+        policy = policy.only_networks(only_networks.iter().copied());
+    }
+    if !only_protocols.is_empty() {
+        let keys = only_protocols.iter().map(|name| protocols(name)).collect::<Result<Vec<_>, _>>()?;
+        policy = policy.only_protocols(keys.concat());
+    }
+    Ok(Some(policy))
+}
+
+fn protocols(name: &str) -> Result<Vec<KeyRef>, Failure> {
+    let known = || tuyau::schemes().iter().filter(|scheme| !scheme.protocols().is_empty());
+    known().find(|known| known.name == name).map(Scheme::protocols).ok_or_else(|| {
+        let names: Vec<_> = known().map(|known| known.name).collect();
+        Failure::Usage(format!("--only-protocols {name}: the protocols are {}", names.join(", ")))
+    })
 }
 
 /// A URI that the user typed, to whom everything is allowed.
 pub(crate) fn typed(uri: &str) -> Result<Uri, Failure> {
-    Ok(tuyau::uri(uri)?.allow(Allow::ALL))
+    let uri = tuyau::uri(uri)?.allow(Allow::ALL);
+    Ok(uri)
+}
+
+/// The same, to listen on for others.
+#[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "what takes options is left out"))]
+pub(crate) fn to_listen(uri: &str, options: Option<&ServerTls>) -> Result<Uri, Failure> {
+    let mut uri = typed(uri)?;
+    #[cfg(feature = "tls")]
+    if let Some(ServerTls { tls, cert, key, client_ca, alpn }) = options {
+        let mut way = Way { listen: Some(&mut uri), hops: &mut [], connect: None };
+        way.give("--tls", "backend", tls.as_deref())?;
+        way.give("--cert", "cert", cert.as_deref())?;
+        way.give("--key", "key", key.as_deref())?;
+        way.give("--client-ca", "client-ca", client_ca.as_deref())?;
+        way.give("--alpn", "alpn", alpn.as_deref())?;
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = options;
+    if uri.scheme().name == "mem" {
+        return Err(Failure::Usage(format!(
+            "{uri} is inside this process, where nobody else can connect to it: unix:@{} is for all on this machine",
+            uri.to_string().trim_start_matches("mem:")
+        )));
+    }
+    Ok(uri)
 }

@@ -113,9 +113,17 @@ impl Dns {
                         cache.put(question.clone(), &answer, ttl, runtime.now());
                         return Ok(answer);
                     }
-                    // What the policy forbids, no other server makes right.
-                    Err(Trouble::Connect(error)) if error.kind() == ConnectErrorKind::Policy => {
-                        return Err(error);
+                    // What the policy forbids, no other server makes right; and one that may be an
+                    // impostor is no reason to ask another, less protected.
+                    Err(Trouble::Connect(error))
+                        if matches!(
+                            error.kind(),
+                            ConnectErrorKind::Policy
+                                | ConnectErrorKind::Verification
+                                | ConnectErrorKind::Authentication
+                        ) =>
+                    {
+                        return Err(error::ends_it(question, server, error));
                     }
                     Err(trouble) => troubles.push((server, trouble)),
                 }

@@ -64,6 +64,14 @@ pub(crate) fn no_address(name: &Name, alias: Option<&Name>) -> ConnectError {
     .with_hint("it may serve mail or be a zone only: is there another name for the host, like `www.`?")
 }
 
+/// What went wrong with one server, and ends the lookup.
+pub(crate) fn ends_it(question: &Question, server: &Server, error: ConnectError) -> ConnectError {
+    let hint = error.hint().unwrap_or("no other name server is asked in its place").to_owned();
+    ConnectError::new(error.kind(), format!("lookup of {question}: {server} could not be reached"))
+        .with_hint(hint)
+        .with_source(error)
+}
+
 /// No server gave an answer: what each said instead.
 pub(crate) fn no_answer(
     question: &Question,

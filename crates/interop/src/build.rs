@@ -11,7 +11,9 @@ use tuyau_core::{
     AnyEndpoint, ConnectCx, ConnectError, Context, Endpoint, Flow, Hop, Listener, Network, Protocol,
     SharedLayer, SharedNet, Target, copy_bidirectional,
 };
-use tuyau_proxy::proxy_protocol::{self, AcceptProxy, Header, PROXY_PROTOCOL, SEND_PROXY, SendProxy, Version};
+use tuyau_proxy::proxy_protocol::{
+    self, AcceptProxy, Header, PROXY_PROTOCOL, SEND_PROXY, SendProxy, Version,
+};
 use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server};
 use tuyau_ssh::{Asker, HostKeys, Identity, Secret, SshHop, SshServer};
 use tuyau_stack::{Conditions, Config, Link, Stack};

@@ -37,8 +37,7 @@ pub enum Element {
 }
 
 /// What is in this process on both sides, so that stacks of it are made quickly.
-const EMBEDDED: [Element; 9] =
-    [Rustls, OpenSsl, Ws, ProxyProtocol, Socks5, Socks5h, Http, Ssh, Stack];
+const EMBEDDED: [Element; 9] = [Rustls, OpenSsl, Ws, ProxyProtocol, Socks5, Socks5h, Http, Ssh, Stack];
 
 impl Element {
     /// Whether it is a net; else it is a layer.
@@ -68,7 +67,8 @@ pub fn abilities(stack: &[Element]) -> Abilities {
     let last_net = stack.iter().rposition(|element| element.is_net());
     let mut all = Abilities { large: 1024 * 1024, ..Abilities::ALL };
     for (at, element) in stack.iter().enumerate() {
-        let Abilities { reset, drop_delivers, drop_ends, vectored, broken_pipe, large: _ } = element.abilities();
+        let Abilities { reset, drop_delivers, drop_ends, vectored, broken_pipe, large: _ } =
+            element.abilities();
         all.reset &= reset;
         all.drop_delivers &= drop_delivers;
         all.drop_ends &= drop_ends || last_net.is_some_and(|net| at < net);

@@ -59,12 +59,12 @@ impl Device for Tunnel {
         9000
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        match ready!(self.incoming.poll_recv(cx)) {
-            Some(next) => *packet = next,
-            None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        }
-        Poll::Ready(Ok(()))
+    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(next) = ready!(self.incoming.poll_recv(cx)) else {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        };
+        packet[..next.len()].copy_from_slice(&next);
+        Poll::Ready(Ok(next.len()))
     }
 
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {

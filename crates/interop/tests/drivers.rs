@@ -84,6 +84,7 @@ fn trusting(ctx: Context, ca: &Ca) -> Context {
 async fn assert_goes_through(ctx: &Context, hops: &[&str]) {
     let report = ctx.explain().await;
     let winner = &report.candidates[report.winner.unwrap_or_else(|| panic!("{report:#}"))];
-    let through: Vec<_> = winner.hops.iter().map(|hop| hop.name.as_str()).filter(|&name| name != "tcp").collect();
+    let through: Vec<_> =
+        winner.hops.iter().map(|hop| hop.name.as_str()).filter(|&name| name != "tcp").collect();
     assert_eq!(through, hops, "{report:#}");
 }

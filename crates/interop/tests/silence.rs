@@ -1,7 +1,6 @@
 //! What must stay silent: whatever goes wrong on the way, nothing comes to the target, and nothing is said in clear text
 //! that was to be said by TLS; and no secret is in any error or report.
 
-use std::error::Error as _;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -22,11 +21,10 @@ use tuyau_tokio::{TCP, derivations, host, runtime, serve};
 
 const BOTH: [Backend; 2] = [Backend::Rustls, Backend::OpenSsl];
 
-/// What nobody may ever read, as it is and as proxies are told it: the base64 of `somebody:hunter2-wrong` has no
-/// padding in it, nor has that of the right one.
-const SECRETS: [&str; 7] = [
-    "hunter2", "open sesame", "sesame", "somebody:", "c29tZWJvZHk6", "aHVudGVy", "PRIVATE KEY",
-];
+/// What nobody may ever read, as it is and as HTTP proxies are told it: the nine bytes of `somebody:` make the base64 of
+/// what follows that of `hunter2` itself.
+const SECRETS: [&str; 7] =
+    ["hunter2", "open sesame", "sesame", "somebody:", "c29tZWJvZHk6", "aHVudGVy", "PRIVATE KEY"];
 const RIGHT: &str = "hunter2-right";
 const WRONG: &str = "hunter2-wrong";
 const PASSPHRASE: &str = "open sesame";
@@ -82,7 +80,12 @@ async fn assert_keeps_secrets(ctx: &Context, error: &Error) {
     for error in error.errors() {
         let mut next = Some(error);
         while let Some(error) = next {
-            texts.extend([format!("{error}"), format!("{error:#}"), format!("{error:?}"), format!("{error:#?}")]);
+            texts.extend([
+                format!("{error}"),
+                format!("{error:#}"),
+                format!("{error:?}"),
+                format!("{error:#?}"),
+            ]);
             next = error.source();
         }
     }
@@ -95,7 +98,14 @@ async fn assert_keeps_secrets(ctx: &Context, error: &Error) {
 fn renderings(report: &Report) -> Vec<String> {
     let json = serde_json::to_string(report).expect("JSON");
     let summary = format!("{}", report.summary());
-    vec![format!("{report}"), format!("{report:#}"), format!("{report:?}"), summary, report.dot().to_string(), json]
+    vec![
+        format!("{report}"),
+        format!("{report:#}"),
+        format!("{report:?}"),
+        summary,
+        report.dot().to_string(),
+        json,
+    ]
 }
 
 #[track_caller]
@@ -119,7 +129,10 @@ fn hops() -> [(&'static str, Box<dyn Hop>); 4] {
         ("socks5", Box::new(Socks5::new().with_credentials(wrong()))),
         ("socks5h", Box::new(Socks5::new().lookup_by_proxy().with_credentials(wrong()))),
         ("http", Box::new(HttpConnect::new().with_credentials(wrong()))),
-        ("ssh", Box::new(SshHop::new("ops").host_keys(HostKeys::dangerous_accept_any()).ask(answering(WRONG)))),
+        (
+            "ssh",
+            Box::new(SshHop::new("ops").host_keys(HostKeys::dangerous_accept_any()).ask(answering(WRONG))),
+        ),
     ]
 }
 
@@ -166,7 +179,8 @@ async fn files_that_cant_be_used() {
     let cacert = ca.file(&place, "ca.pem");
     let (chain, key) = ca.client("alice").files(&place, "alice");
     let encrypted = place.path("encrypted.key");
-    let lines = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "aHVudGVyMg==", "-----END ENCRYPTED PRIVATE KEY-----"];
+    let lines =
+        ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "aHVudGVyMg==", "-----END ENCRYPTED PRIVATE KEY-----"];
     fs::write(&encrypted, lines.join("\n")).expect("write");
     let garbled = place.path("garbled.key");
     fs::write(&garbled, fs::read_to_string(&key).expect("a key").replace("\nM", "\nhunter2")).expect("write");
@@ -258,7 +272,10 @@ async fn an_ssh_server_that_lets_nobody_in() {
         ("no key", known(&sshd)),
         ("another's key", known(&sshd).identity(tuyau_ssh::Identity::file(strange))),
         ("no passphrase", known(&sshd).identity(tuyau_ssh::Identity::file(&locked))),
-        ("a wrong passphrase", known(&sshd).identity(tuyau_ssh::Identity::file(&locked)).ask(answering(WRONG))),
+        (
+            "a wrong passphrase",
+            known(&sshd).identity(tuyau_ssh::Identity::file(&locked)).ask(answering(WRONG)),
+        ),
     ];
     for (what, hop) in ways {
         let error = silent(what, near(sshd.port()).via(Box::new(hop))).await;
@@ -366,7 +383,11 @@ async fn clear_text_never_follows_tls_that_failed() {
             let error = ctx.resolve().await.map(drop).expect_err(what);
             let _ = stop.send(());
             let (listener, begun) = serving.await.expect("it serves");
-            assert_eq!(begun, [Some(22)], "{what}, {backend}: not one connection, which begins with a handshake");
+            assert_eq!(
+                begun,
+                [Some(22)],
+                "{what}, {backend}: not one connection, which begins with a handshake"
+            );
             Untouched(listener).check(what);
             let left = words(&error);
             assert!(left.contains("tcp") && !left.contains("connected"), "{what}, {backend}: {left}");

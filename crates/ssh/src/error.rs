@@ -155,3 +155,47 @@ pub(crate) fn listen(server: &str, at: &Target) -> ConnectError {
     ConnectError::new(ConnectErrorKind::Refused, format!("listen on {at} of {server}: the server refused"))
         .with_hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_for_no_channel_is_its_own_error() {
+        use ChannelOpenFailure::*;
+        let tcp = Open::Tcp { host: "::1".into(), port: 80 };
+        let words = |words: &str| Some(words.to_owned());
+        for (reason, words, kind, text) in [
+            (AdministrativelyProhibited, None, ConnectErrorKind::Refused, "it is prohibited there"),
+            (
+                ConnectFailed,
+                words("Connection refused"),
+                ConnectErrorKind::Refused,
+                "the server could not connect",
+            ),
+            (
+                ConnectFailed,
+                words("Name or service not known"),
+                ConnectErrorKind::NotFound,
+                "can't look the name up",
+            ),
+            (ConnectFailed, words("Connection timed out"), ConnectErrorKind::TimedOut, "nothing answered"),
+            (ConnectFailed, words("No route to host"), ConnectErrorKind::Unreachable, "has no way there"),
+            (UnknownChannelType, None, ConnectErrorKind::Unsupported, "the server can't do that"),
+            (ResourceShortage, None, ConnectErrorKind::Environment, "has no resources left"),
+            (Other { code: 9, reason: "?".into() }, None, ConnectErrorKind::Other, "the server refused"),
+        ] {
+            let error = channel("me@host:22", &tcp, &reason, words);
+            assert_eq!(error.kind(), kind, "{error}");
+            let start = "connect to [::1]:80 through me@host:22: ";
+            assert!(error.to_string().starts_with(start) && error.to_string().contains(text), "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_says_is_shown_safely() {
+        assert_eq!(first_line(b"220 mail\x1b[31m\r\nmore"), r"`220 mail\x1b[31m`");
+        assert_eq!(first_line(&[b'x'; 300]).len(), 102);
+    }
+}

@@ -27,6 +27,9 @@ use crate::session::{self, Open, Session, server_name};
 /// when the last flow over it and the last clone of this are gone. Contexts with different policies
 /// share none.
 ///
+/// 8 MiB of a flow that nobody reads wait here; then all flows of that connection wait for its reader, since
+/// the library below can't tell the server to stop sending on one channel. New flows don't.
+///
 /// What is behind the server is reached in clear: a flow is protected as far as the server only.
 #[derive(Clone)]
 pub struct Ssh(Arc<Inner>);

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,7 +100,8 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// IdentityAgent, ProxyJump, ProxyCommand, UserKnownHostsFile, GlobalKnownHostsFile, HostKeyAlias,
 /// StrictHostKeyChecking, ServerAliveInterval, ServerAliveCountMax, ConnectTimeout, BatchMode and the
 /// switches of the authentication methods. Any other keyword that would change the way to a server or
-/// what is trusted (`Match`, too) is an error that names it. Relative `Include`s are looked for in `~/.ssh`.
+/// what is trusted (`Match`, too) is an error that names it, as is one that stands twice under one `Host`
+/// (in included files the last one would count). Relative `Include`s are looked for in `~/.ssh`.
 #[derive(Clone)]
 pub struct OpenSsh {
     home: PathBuf,
@@ -170,13 +171,16 @@ impl OpenSsh {
             what: format!("read {}", file.display()),
             source: Some(source),
         };
-        let mut reader = match File::open(file) {
-            Ok(opened) => BufReader::new(opened),
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
             Err(error) => return Err(failed(error.into())),
         };
+        if let Some(keyword) = said_twice(&text) {
+            return Err(failed(format!("`{keyword}` stands twice under one `Host`").into()));
+        }
         let rules = ParseRule::ALLOW_UNKNOWN_FIELDS | ParseRule::ALLOW_UNSUPPORTED_FIELDS;
-        let parsed = SshConfig::default().home_dir(&self.home).parse(&mut reader, rules);
+        let parsed = SshConfig::default().home_dir(&self.home).parse(&mut text.as_bytes(), rules);
         let config = parsed.map_err(|error| failed(error.into()))?;
         // What follows a `Match` was taken for a part of the `Host` before it.
         let conditional = |host: &ssh2_config::Host| {
@@ -470,6 +474,23 @@ impl<'a> Server<'a> {
         }
         Ok(identities)
     }
+}
+
+/// A keyword that stands twice under one `Host`: OpenSSH takes the first, the parser the last.
+fn said_twice(text: &str) -> Option<String> {
+    let mut said = Vec::new();
+    for line in text.lines() {
+        let keyword = line.trim().split(|c: char| c.is_whitespace() || c == '=').next().unwrap_or_default();
+        let keyword = keyword.to_ascii_lowercase();
+        match keyword.as_str() {
+            "host" => said.clear(),
+            "" | "identityfile" | "include" | "remoteforward" => {}
+            other if other.starts_with('#') || WITHOUT_EFFECT.contains(&other) => {}
+            _ if said.contains(&keyword) => return Some(keyword),
+            _ => said.push(keyword),
+        }
+    }
+    None
 }
 
 /// Whatever changes the way or the trust, and is not understood.

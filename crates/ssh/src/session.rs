@@ -84,8 +84,8 @@ pub(crate) struct Session {
     server: Arc<str>,
     protection: Protection,
     runtime: SharedRuntime,
-    /// Closes channels whose flows were dropped.
-    closer: mpsc::UnboundedSender<Arc<ChannelWriteHalf<Msg>>>,
+    /// To the task that does what is to be done after a drop.
+    errands: mpsc::UnboundedSender<Errand>,
     /// Dropped, it ends the connection whatever it is doing.
     guard: Option<oneshot::Sender<()>>,
     /// How many channels we closed before the server did.
@@ -143,15 +143,15 @@ pub(crate) async fn connect(
     let mut handle = handle;
     let authenticating = Authentication::new(hop, &keys, &mut handle, &shared, &server).run();
     cx.hop("ssh authentication", &hop.user, authenticating).await?;
-    let (closer, closing) = mpsc::unbounded_channel();
-    runtime.spawn(Box::pin(close_channels(closing)));
+    let (errands, waiting) = mpsc::unbounded_channel();
+    runtime.spawn(Box::pin(run_errands(waiting, runtime.clone())));
     let session = Arc::new(Session {
         handle: Some(handle),
         shared: shared.clone(),
         server,
         protection: hop.protection(),
         runtime,
-        closer,
+        errands,
         guard: Some(guard),
         cut_short: AtomicUsize::new(0),
     });
@@ -219,11 +219,60 @@ async fn handshake(
     }
 }
 
-/// Closes the channels that it gets, until the connection is dropped.
-async fn close_channels(mut closing: mpsc::UnboundedReceiver<Arc<ChannelWriteHalf<Msg>>>) {
-    while let Some(half) = closing.recv().await {
-        // If the connection has ended, so has the channel.
-        let _ = half.close().await;
+/// What is to be done after a drop: that may happen anywhere, also where there is no runtime.
+enum Errand {
+    /// Closes a channel.
+    Close(Arc<ChannelWriteHalf<Msg>>),
+    /// No longer listens.
+    StopListening(Arc<Session>, Target),
+    /// Nobody needs the connection any more. Always the last.
+    Farewell(Farewell),
+}
+
+struct Farewell {
+    handle: Option<Handle<Client>>,
+    guard: Option<oneshot::Sender<()>>,
+    shared: Arc<Shared>,
+    cut_short: bool,
+}
+
+async fn run_errands(mut waiting: mpsc::UnboundedReceiver<Errand>, runtime: SharedRuntime) {
+    while let Some(errand) = waiting.recv().await {
+        match errand {
+            Errand::Close(half) => {
+                // If the connection has ended, so has the channel.
+                let _ = half.close().await;
+            }
+            // The server may take its time.
+            Errand::StopListening(session, at) => {
+                runtime.spawn(Box::pin(async move { session.stop_listening_now(&at).await }));
+            }
+            Errand::Farewell(farewell) => return farewell.run(&runtime).await,
+        }
+    }
+}
+
+impl Farewell {
+    /// What was written last is still on its way, here and in the server, which forgets it when the
+    /// connection ends.
+    async fn run(self, runtime: &SharedRuntime) {
+        let Self { handle, guard, shared, cut_short } = self;
+        let mut over = shared.over.subscribe();
+        let farewell = async {
+            shared.inboxes.all_closed().await;
+            // Of those that we closed the server does not tell when it is done.
+            if cut_short {
+                runtime.sleep_until(runtime.now() + LINGER).await;
+            }
+            drop(handle);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = over.wait_for(|over| *over) => {}
+            () = farewell => {}
+            () = runtime.sleep_until(runtime.now() + FAREWELL) => {}
+        }
+        drop(guard);
     }
 }
 
@@ -266,8 +315,8 @@ impl Session {
     pub(crate) fn close(&self, half: Arc<ChannelWriteHalf<Msg>>) {
         self.inboxes().close(half.id());
         self.cut_short.fetch_add(1, Ordering::Relaxed);
-        // If the connection has ended, so has the channel.
-        let _ = self.closer.send(half);
+        // Without the task there is no runtime, and no connection.
+        let _ = self.errands.send(Errand::Close(half));
     }
 
     /// Opens a channel. Dropping the future closes it, also if it is opened later.
@@ -345,19 +394,21 @@ impl Session {
 
     /// Asks the server to no longer listen, in the background.
     pub(crate) fn stop_listening(self: &Arc<Self>, at: Target) {
-        let session = self.clone();
-        self.runtime.spawn(Box::pin(async move {
-            // Whether it does is its business: what still comes in is refused.
-            let _ = match &at {
-                Target::Name { host, port } => {
-                    session.handle().cancel_tcpip_forward(&**host, u32::from(*port)).await
-                }
-                Target::Path(path) => {
-                    session.handle().cancel_streamlocal_forward(String::from_utf8_lossy(path)).await
-                }
-                _ => Ok(()),
-            };
-        }));
+        // As above.
+        let _ = self.errands.send(Errand::StopListening(self.clone(), at));
+    }
+
+    async fn stop_listening_now(&self, at: &Target) {
+        // Whether it does is its business: what still comes in is refused.
+        let _ = match at {
+            Target::Name { host, port } => {
+                self.handle().cancel_tcpip_forward(&**host, u32::from(*port)).await
+            }
+            Target::Path(path) => {
+                self.handle().cancel_streamlocal_forward(String::from_utf8_lossy(path)).await
+            }
+            _ => Ok(()),
+        };
     }
 
     fn ended(&self, why: &str) -> ConnectError {
@@ -372,31 +423,15 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// What was written last is still on its way, here and in the server, which forgets it when the
-    /// connection ends.
     fn drop(&mut self) {
-        let (handle, guard, shared) = (self.handle.take(), self.guard.take(), self.shared.clone());
-        let runtime = self.runtime.clone();
-        let cut_short = self.cut_short.load(Ordering::Relaxed) > 0;
-        self.runtime.spawn(Box::pin(async move {
-            let mut over = shared.over.subscribe();
-            let over = over.wait_for(|over| *over);
-            let farewell = async {
-                shared.inboxes.all_closed().await;
-                // Of those that we closed the server does not tell when it is done.
-                if cut_short {
-                    runtime.sleep_until(runtime.now() + LINGER).await;
-                }
-                drop(handle);
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                _ = over => {}
-                () = farewell => {}
-                () = runtime.sleep_until(runtime.now() + FAREWELL) => {}
-            }
-            drop(guard);
-        }));
+        let farewell = Farewell {
+            handle: self.handle.take(),
+            guard: self.guard.take(),
+            shared: self.shared.clone(),
+            cut_short: self.cut_short.load(Ordering::Relaxed) > 0,
+        };
+        // As above.
+        let _ = self.errands.send(Errand::Farewell(farewell));
     }
 }
 

@@ -120,6 +120,7 @@ fn what_would_change_the_way_or_the_trust_is_never_ignored() {
         ("ProxyJump a", "`ProxyJump`: the way to a by way of a never begins"),
         ("ProxyJump b:x", "`ProxyJump b:x` is not [user@]host[:port]"),
         ("Port many", "expected port number"),
+        ("Host a\n User b\n# User c\n User=d", "`user` stands twice under one `Host`"),
     ] {
         let error = read(&place, config).and_then(|config| config.route(None, "a", None)).map(drop);
         let text = told(&error.expect_err(config));

@@ -123,6 +123,26 @@ async fn the_connection_ends_with_the_last_flow_and_net() {
         .expect("no panic");
 }
 
+#[test]
+fn flows_and_listeners_may_be_dropped_anywhere() {
+    let sshd = sshd();
+    let tokio = tokio::runtime::Runtime::new().expect("a runtime");
+    let make = async || {
+        let (target, echo) = echo_server().await;
+        let ssh = ssh(&sshd);
+        let flow = ssh.connect(&target, &cx()).await.expect("connect");
+        let listener = ssh.listen(&Target::name("127.0.0.1", 0), &cx()).await.expect("listen");
+        (flow, listener, ssh, echo)
+    };
+    let (flow, listener, ssh, _echo) = tokio.block_on(make());
+    // On a thread that is none of the runtime's.
+    drop((flow, listener, ssh));
+    let left = tokio.block_on(make());
+    drop(tokio);
+    // After it.
+    drop(left);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_gives_up_leaves_the_connecting_to_those_who_wait() {
     let (sshd, counting) = (sshd(), Counting::default());

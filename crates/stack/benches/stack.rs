@@ -33,7 +33,7 @@ mod linux {
     const BULK: usize = 8 << 20;
     const CHUNK: usize = 64 << 10;
     const TRIPS: usize = 500;
-    pub(super) const BUFFER: usize = 256 << 10;
+    pub(super) const BUFFER: usize = 128 << 10;
 
     pub(super) fn main() {
         unshare(CloneFlags::CLONE_NEWNET).expect("run it as root, or under `unshare -Urn`");

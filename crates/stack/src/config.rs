@@ -39,8 +39,8 @@ impl Config {
             routes: Vec::new(),
             name_servers: Vec::new(),
             seed: None,
-            receive_buffer: 256 << 10,
-            send_buffer: 256 << 10,
+            receive_buffer: 128 << 10,
+            send_buffer: 128 << 10,
             backlog: 128,
             ports: 49152..=65535,
             timeout: Duration::from_secs(60),
@@ -87,7 +87,10 @@ impl Config {
     }
 
     /// How many bytes each flow buffers in each direction; the receive buffer is also the largest window (RFC 7323).
-    /// 256 KiB each by default, from 4 KiB to 1 GiB. A flow holds both as long as it lives.
+    /// 128 KiB each by default, from 4 KiB to 1 GiB. A flow holds both as long as it lives.
+    ///
+    /// More pays on links that are both long and good only: smoltcp does not act on selective acknowledgements, so where
+    /// a window overruns a queue on the way, several packets are lost at once, and it takes a timeout to go on.
     pub fn buffers(mut self, receive: usize, send: usize) -> Self {
         (self.receive_buffer, self.send_buffer) = (receive, send);
         self

@@ -1,7 +1,6 @@
 //! Packet devices, and how smoltcp is shown one.
 
 use std::io;
-use std::mem;
 use std::task::{Context, Poll, Waker};
 
 use smoltcp::phy::{self, DeviceCapabilities};
@@ -19,10 +18,10 @@ pub trait Device: Send + 'static {
     /// change.
     fn mtu(&self) -> usize;
 
-    /// The next packet that came in replaces what is in `packet` (whose memory may be kept, and another given in
-    /// its place). On `Pending` the waker is woken once there is one. An error is the end of the device, and
-    /// of all flows over it.
-    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>>;
+    /// Writes the next packet that came in to the front of `packet`, which has room for the largest, and says how many
+    /// bytes it has. On `Pending` the waker is woken once there is one. An error is the end of the device, and of
+    /// all flows over it.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Whether there is room for another packet to send; on `Pending` the waker is woken once there is. A device that
     /// always says yes, as by default, drops what it has no room for.
@@ -52,8 +51,9 @@ pub enum Medium {
 pub(crate) struct Phy {
     device: Box<dyn Device>,
     capabilities: DeviceCapabilities,
-    received: Vec<u8>,
-    has_received: bool,
+    buffer: Vec<u8>,
+    /// How much of it is a packet that was not processed yet.
+    received: Option<usize>,
     outgoing: Vec<u8>,
     waker: Waker,
     blocked: bool,
@@ -74,9 +74,9 @@ impl Phy {
         };
         Self {
             device,
+            buffer: vec![0; capabilities.max_transmission_unit],
             capabilities,
-            received: Vec::new(),
-            has_received: false,
+            received: None,
             outgoing: Vec::new(),
             waker: Waker::noop().clone(),
             blocked: false,
@@ -102,14 +102,11 @@ impl Phy {
     /// The next packet, to be looked at before it is processed.
     pub(crate) fn poll_receive(&mut self) -> Poll<io::Result<&[u8]>> {
         let mut cx = Context::from_waker(&self.waker);
-        match self.device.poll_receive(&mut cx, &mut self.received) {
-            Poll::Ready(Ok(())) => {
-                self.has_received = true;
-                Poll::Ready(Ok(&self.received))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.device.poll_receive(&mut cx, &mut self.buffer).map_ok(|length| {
+            let length = length.min(self.buffer.len());
+            self.received = Some(length);
+            &self.buffer[..length]
+        })
     }
 }
 
@@ -127,10 +124,9 @@ impl phy::Device for Phy {
     type TxToken<'a> = Outgoing<'a>;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Outgoing<'_>)> {
-        let Self { device, received, outgoing, sent, trouble, .. } = self;
-        mem::take(&mut self.has_received).then(|| {
-            (Received(received), Outgoing { device: &mut **device, buffer: outgoing, sent, trouble })
-        })
+        let Self { device, buffer, received, outgoing, sent, trouble, .. } = self;
+        let packet = &buffer[..received.take()?];
+        Some((Received(packet), Outgoing { device: &mut **device, buffer: outgoing, sent, trouble }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {

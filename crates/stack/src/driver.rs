@@ -76,7 +76,7 @@ impl Driver {
                 core.finished(state, ends);
             }
             Seen::Rst(ends) => {
-                let known = state.owned_by_flow(ends);
+                let known = state.known(ends);
                 let was = known.and_then(|connection| state.tcp(connection));
                 state.ingress(smol(now), &mut self.phy);
                 if let Some(connection) = known

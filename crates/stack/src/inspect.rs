@@ -77,6 +77,10 @@ fn ip(packet: &[u8]) -> Option<Seen> {
 }
 
 fn tcp(from: IpAddress, to: IpAddress, segment: &[u8]) -> Option<Seen> {
+    // Nearly all have none of SYN, FIN and RST.
+    if segment.get(13)? & 7 == 0 {
+        return None;
+    }
     let segment = TcpPacket::new_checked(segment).ok()?;
     let ends = Ends {
         local: IpEndpoint::new(to, segment.dst_port()),

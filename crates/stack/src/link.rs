@@ -3,7 +3,6 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -238,7 +237,7 @@ impl Device for Port {
         self.mtu
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { link, end, timer, .. } = self;
         loop {
             let next = {
@@ -252,11 +251,11 @@ impl Device for Port {
                     None => None,
                 };
                 if let Some(next) = next {
-                    let read = mem::replace(packet, next);
+                    let length = put(&next, packet);
                     if spare.len() < SPARE {
-                        spare.push(read);
+                        spare.push(next);
                     }
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(length));
                 }
                 match &mut end.waker {
                     Some(waker) => waker.clone_from(cx.waker()),
@@ -400,6 +399,13 @@ fn mac(frame: &[u8], at: usize) -> Option<[u8; 6]> {
     frame.get(at..at + 6)?.try_into().ok()
 }
 
+/// Of a packet that is larger than it should be, the front, which is no packet.
+fn put(packet: &[u8], room: &mut [u8]) -> usize {
+    let length = packet.len().min(room.len());
+    room[..length].copy_from_slice(&packet[..length]);
+    length
+}
+
 /// What a stack says to itself.
 #[derive(Default)]
 pub(crate) struct Loopback(VecDeque<Vec<u8>>);
@@ -413,13 +419,10 @@ impl Device for Loopback {
         16 << 10
     }
 
-    fn poll_receive(&mut self, _cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
+    fn poll_receive(&mut self, _cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
         // Nobody else sends: who would have to be woken is awake.
         match self.0.pop_front() {
-            Some(next) => {
-                *packet = next;
-                Poll::Ready(Ok(()))
-            }
+            Some(next) => Poll::Ready(Ok(put(&next, packet))),
             None => Poll::Pending,
         }
     }

@@ -105,7 +105,12 @@ impl<'a> Asked<'a> {
         }
         // The port and the ids are what somebody who can't see the query must guess to forge an answer (RFC 5452).
         let mut socket = Socket::new(buffer(), buffer());
-        while socket.bind(state.random.u16(1024..)).is_err() {}
+        loop {
+            let port = state.random.u16(1024..);
+            if !state.has_udp(port) && socket.bind(port).is_ok() {
+                break;
+            }
+        }
         let questions = kinds
             .iter()
             .map(|kind| Question { kind: *kind, id: state.random.u16(..), answer: None })

@@ -78,15 +78,10 @@ impl Device for TunTap {
         self.mtu
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        // Room for the largest packet and its Ethernet header; only the first one finds memory to be zeroed.
-        let room = self.mtu + 14;
-        packet.resize(packet.capacity().max(room), 0);
+    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(packet);
-        let read = ready!(Pin::new(&mut self.device).poll_read(cx, &mut buf));
-        let n = buf.filled().len();
-        packet.truncate(n);
-        Poll::Ready(read)
+        ready!(Pin::new(&mut self.device).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::{cx, pair_of, stacks};
-use tuyau_core::{Context, Target};
+use tuyau_core::{BoxFuture, ConnectCx, ConnectError, Context, Flow, Listener, Many, Net, Policy, Target};
 use tuyau_stack::{Conditions, Config, Link, Stack};
 use tuyau_testing::{Abilities, NetCase, Pair, flow_conformance, net_conformance};
 
@@ -42,13 +44,16 @@ async fn itself() -> Pair {
 }
 
 /// One packet of a hundred is lost, and more come late.
-async fn lossy() -> Pair {
-    let conditions = Conditions::new()
+fn bad() -> Conditions {
+    Conditions::new()
         .loss(0.01)
         .reordering(0.02)
         .delay(Duration::from_millis(2))
-        .jitter(Duration::from_micros(300));
-    pair_of(&stacks(conditions, 7), "10.0.0.2:0").await
+        .jitter(Duration::from_micros(300))
+}
+
+async fn lossy() -> Pair {
+    pair_of(&stacks(bad(), 7), "10.0.0.2:0").await
 }
 
 flow_conformance!(over_a_link, Abilities::ALL, clean);
@@ -72,14 +77,67 @@ async fn one() -> NetCase {
     }
 }
 
+/// Two stacks as one net: the first connects, the second listens.
+struct Across([Stack; 2]);
+
+impl Net for Across {
+    fn describe(&self) -> String {
+        "two stacks".into()
+    }
+
+    fn connect<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
+        self.0[0].connect(target, cx)
+    }
+
+    fn listen<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
+        self.0[1].listen(target, cx)
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        name: &'a str,
+        policy: &'a Policy,
+    ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
+        self.0[0].lookup(name, policy)
+    }
+}
+
+fn across(conditions: Conditions) -> NetCase {
+    NetCase {
+        net: Arc::new(Across(stacks(conditions, 4))),
+        listen: || Target::Addr(([10, 0, 0, 2], 0).into()),
+        ctx: tuyau_tokio::derivations(Context::new()),
+        name: Some("localhost"),
+        no_name: None,
+        unsupported: Target::path("/tmp/s"),
+        keep: Box::new(()),
+    }
+}
+
+async fn two_on_a_link() -> NetCase {
+    across(Conditions::new())
+}
+
+async fn two_on_a_bad_link() -> NetCase {
+    across(bad())
+}
+
 net_conformance!(one_net, one);
+net_conformance!(two_nets, two_on_a_link);
+net_conformance!(paused two_nets_on_a_bad_link, two_on_a_bad_link);
 
 #[tokio::test]
 async fn a_context_with_a_stack_dials_through_it() {
     let [client, server] = stacks(Conditions::new(), 1);
-    let mut listener = tuyau_core::Net::listen(&server, &Target::Addr(([10, 0, 0, 2], 80).into()), &cx())
-        .await
-        .expect("listen");
+    let mut listener = server.listen(&Target::Addr(([10, 0, 0, 2], 80).into()), &cx()).await.expect("listen");
     let ctx = tuyau_tokio::derivations(
         Context::new()
             .with(&tuyau_core::names::NET, client.into())

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{accept, addr, config, cx, linked, pair_of, stacks};
-use tuyau_core::{ConnectErrorKind, FlowErrorKind, Net};
+use tuyau_core::{ConnectErrorKind, FlowErrorKind, Net, Policy, Target};
 use tuyau_stack::{Conditions, Link, Stack};
 use tuyau_testing::Pair;
 
@@ -65,6 +65,43 @@ async fn what_happens_follows_from_the_seed() {
     let first = transfer_over_a_hostile_link(3).await;
     assert_eq!(first, transfer_over_a_hostile_link(3).await);
     assert_ne!(first, transfer_over_a_hostile_link(4).await);
+}
+
+/// How much of a link's bandwidth 20 MB get, with buffers of that size, where the queue in the middle is shorter.
+async fn share_of_bandwidth(buffer: usize, loss: f64) -> f64 {
+    let runtime = tuyau_tokio::runtime();
+    let bandwidth = 10_000_000;
+    let conditions =
+        Conditions::new().bandwidth(bandwidth).queue(100).delay(Duration::from_millis(5)).loss(loss);
+    let (here, there) = Link::new(runtime.clone(), conditions, 5).ends();
+    let stack = |last: u8, port| {
+        Stack::new(config(last).buffers(buffer, buffer).seed(5), port, runtime.clone()).expect("a stack")
+    };
+    let Pair { mut a, mut b, keep: _keep } = pair_of(&[stack(1, here), stack(2, there)], "10.0.0.2:0").await;
+    let began = tokio::time::Instant::now();
+    let total = 20_000_000;
+    let writing = async {
+        a.write_all(&vec![0; total]).await.expect("write");
+        a.shutdown().await.expect("shutdown");
+    };
+    let reading = async {
+        let mut part = vec![0; 64 << 10];
+        while b.read(&mut part).await.expect("read") > 0 {}
+    };
+    tokio::join!(writing, reading);
+    total as f64 / began.elapsed().as_secs_f64() / bandwidth as f64
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_beyond_what_the_link_holds_do_not_stall_it() {
+    let default = share_of_bandwidth(128 << 10, 0.0).await;
+    assert!(default > 0.8, "{default} of the bandwidth with the default");
+    for kib in [64, 256, 1024, 4096] {
+        for loss in [0.0, 0.002] {
+            let share = share_of_bandwidth(kib << 10, loss).await;
+            assert!(share > 0.1, "{share} of the bandwidth with {kib} KiB, {loss} lost");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,6 +308,47 @@ async fn an_address_is_in_use_once_and_a_foreign_one_never() {
 }
 
 #[tokio::test]
+async fn a_stack_without_a_name_server_says_so() {
+    let [stack, _other] = stacks(Conditions::new(), 1);
+    let error = stack.lookup("a.example", &Policy::new()).await.expect_err("nobody to ask");
+    assert_eq!(error.to_string(), "lookup of `a.example`");
+    assert!(error.hint().is_some_and(|hint| hint.contains("no name server")), "{error:?}");
+    let error = stack.connect(&Target::name("a..b", 1), &cx()).await.expect_err("no name");
+    assert_eq!(error.kind(), ConnectErrorKind::Misuse);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_server_that_is_silent_is_named() {
+    let runtime = tuyau_tokio::runtime();
+    let (here, _there) = Link::new(runtime.clone(), Conditions::new(), 1).ends();
+    let stack = Stack::new(config(1).name_server([10, 0, 0, 2]), here, runtime).expect("a stack");
+    let error = stack.lookup("a.example", &Policy::new()).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
+    assert!(error.hint().is_some_and(|hint| hint.contains("10.0.0.2")), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_told_from_an_end_and_what_ended_unaccepted_is_accepted() {
+    let [client, server] = stacks(Conditions::new(), 1);
+    let mut listener = server.listen(&addr("10.0.0.2:80"), &cx()).await.expect("listen");
+    let (cx, target) = (cx(), addr("10.0.0.2:80"));
+    let mut flow = client.connect(&target, &cx).await.expect("connect");
+    flow.write_all(b"x").await.expect("write");
+    // A reset is sent where what came was not read: so the server's side must write, and not be read.
+    let mut accepted = accept(&mut listener).await;
+    accepted.write_all(b"unread").await.expect("write");
+    let second = client.connect(&target, &cx).await.expect("connect");
+    tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>())
+        .await
+        .expect_err("time passes");
+    drop(flow);
+    drop(second);
+    assert_eq!(accepted.read(&mut [0; 9]).await.expect("what came before the reset"), 1);
+    assert_eq!(accepted.read(&mut [0; 9]).await.expect_err("reset").kind(), FlowErrorKind::Reset);
+    assert_eq!(accept(&mut listener).await.read(&mut [0]).await.expect("a clean end"), 0);
+}
+
+#[tokio::test]
 async fn configurations_without_sense_are_refused() {
     let runtime = tuyau_tokio::runtime();
     let bad = [
@@ -303,8 +381,8 @@ impl tuyau_stack::Device for Watched {
     fn poll_receive(
         &mut self,
         cx: &mut std::task::Context<'_>,
-        packet: &mut Vec<u8>,
-    ) -> std::task::Poll<std::io::Result<()>> {
+        packet: &mut [u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
         self.0.poll_receive(cx, packet)
     }
     fn send(&mut self, packet: &[u8]) -> std::io::Result<()> {

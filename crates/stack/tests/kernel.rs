@@ -167,7 +167,7 @@ async fn serve_http(mut flow: Flow, body: &[u8]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_and_nc_talk_to_it() {
     let stack = stack_on_tap();
-    let body: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
     let mut listener = stack.listen(&addr("0.0.0.0:80"), &cx()).await.expect("listen");
     let served = body.clone();
     let serving = tokio::spawn(async move {

@@ -5,7 +5,7 @@ mod support;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -29,12 +29,14 @@ impl Mangling {
         (self.random >> 16) as usize
     }
 
-    fn mangle(&mut self, packet: &mut Vec<u8>) {
-        if self.next() % 3 == 0 {
-            return;
+    /// How long it is now.
+    fn mangle(&mut self, mut packet: &mut [u8]) -> usize {
+        if self.next().is_multiple_of(3) {
+            return packet.len();
         }
-        if self.next() % 20 == 0 {
-            packet.truncate(self.next() % (packet.len() + 1));
+        if self.next().is_multiple_of(20) {
+            let length = self.next() % (packet.len() + 1);
+            packet = &mut packet[..length];
         }
         for _ in 0..self.next() % 5 {
             // Mostly in the headers, of which the addresses stay: else it is somebody else's packet.
@@ -48,6 +50,7 @@ impl Mangling {
             }
         }
         fix(packet);
+        packet.len()
     }
 }
 
@@ -70,12 +73,10 @@ impl Device for Mangling {
         self.port.mtu()
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        let received = self.port.poll_receive(cx, packet);
-        if received.is_ready() && self.on.load(Ordering::Relaxed) {
-            self.mangle(packet);
-        }
-        received
+    fn poll_receive(&mut self, cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
+        let length = ready!(self.port.poll_receive(cx, packet))?;
+        let on = self.on.load(Ordering::Relaxed);
+        Poll::Ready(Ok(if on { self.mangle(&mut packet[..length]) } else { length }))
     }
 
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
@@ -152,11 +153,11 @@ impl Device for Feed {
         1500
     }
 
-    fn poll_receive(&mut self, _cx: &mut Context<'_>, packet: &mut Vec<u8>) -> Poll<io::Result<()>> {
+    fn poll_receive(&mut self, _cx: &mut Context<'_>, packet: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.0.pop() {
             Some(next) => {
-                *packet = next;
-                Poll::Ready(Ok(()))
+                packet[..next.len()].copy_from_slice(&next);
+                Poll::Ready(Ok(next.len()))
             }
             // The device is gone: the driver ends, and would not if it had panicked.
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),

@@ -51,30 +51,42 @@ macro_rules! flow_conformance {
 }
 
 /// The tests that every net passes, in a module of this name: an async function that makes a
-/// [`NetCase`](crate::NetCase). With a list of checks behind, only those run.
+/// [`NetCase`](crate::NetCase). `paused` in front and a list of checks behind mean what they mean to
+/// [`flow_conformance!`](crate::flow_conformance).
 #[macro_export]
 macro_rules! net_conformance {
+    (paused $name:ident, $case:expr) => {
+        $crate::net_conformance!(@all $name, [start_paused = true], $case);
+    };
     ($name:ident, $case:expr) => {
-        mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-            $crate::net_conformance!(@each $case;
-                what_is_listened_on_can_be_connected, many_at_once, refusal, cancelled_connects,
-                cancelled_accepts, lookups, what_it_cant_do_it_says, policy_is_kept
-            );
-        }
+        $crate::net_conformance!(@all $name, [flavor = "multi_thread", worker_threads = 2], $case);
     };
     ($name:ident, $case:expr; $($check:ident),* $(,)?) => {
         mod $name {
             #[allow(unused_imports)]
             use super::*;
-            $crate::net_conformance!(@each $case; $($check),*);
+            $crate::net_conformance!(
+                @each [flavor = "multi_thread", worker_threads = 2], $case; $($check),*
+            );
         }
     };
-    (@each $case:expr; $($check:ident),*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    (@all $name:ident, $runtime:tt, $case:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::net_conformance!(@each $runtime, $case;
+                what_is_listened_on_can_be_connected, many_at_once, refusal, cancelled_connects,
+                cancelled_accepts, lookups, what_it_cant_do_it_says, policy_is_kept
+            );
+        }
+    };
+    (@each $runtime:tt, $case:expr; $($check:ident),*) => {$(
+        $crate::net_conformance!(@one $runtime, $case, $check);
+    )*};
+    (@one [$($runtime:tt)*], $case:expr, $check:ident) => {
+        #[tokio::test($($runtime)*)]
         async fn $check() {
             $crate::run_net($case, |case| Box::pin($crate::net_checks::$check(case))).await;
         }
-    )*};
+    };
 }

@@ -219,3 +219,29 @@ pub(crate) fn not_built(backend: Backend) -> ConnectError {
     )
     .with_hint(format!("build with the feature `{backend}` of tuyau-tls, or choose the other backend"))
 }
+
+#[cfg(all(test, not(all(feature = "rustls", feature = "openssl"))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_not_built_is_an_error() {
+        for backend in [Backend::Rustls, Backend::OpenSsl] {
+            let built = match backend {
+                Backend::Rustls => cfg!(feature = "rustls"),
+                Backend::OpenSsl => cfg!(feature = "openssl"),
+            };
+            match TlsClient::make(Settings::new().backend(backend), false) {
+                Ok(_) => assert!(built),
+                Err(error) => {
+                    assert!(!built);
+                    assert_eq!(error.kind(), ConnectErrorKind::Unsupported);
+                    assert_eq!(
+                        error.to_string(),
+                        format!("the TLS backend `{backend}` is not of this build")
+                    );
+                }
+            }
+        }
+    }
+}

@@ -76,8 +76,10 @@ impl<E: Engine> TlsFlow<E> {
             return error;
         }
         loop {
-            if let Err(alert) = self.engine.alert() {
-                return self.fail(alert);
+            match self.engine.alert() {
+                Ok(true) => {}
+                Ok(false) => return error,
+                Err(alert) => return self.fail(alert),
             }
             match self.engine.receive(&mut self.lower, cx) {
                 Poll::Ready(Ok(1..)) => {}

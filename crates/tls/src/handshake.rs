@@ -33,7 +33,6 @@ pub(crate) async fn handshake<E: Engine>(
     cx: &ConnectCx<'_>,
 ) -> Result<Flow, ConnectError> {
     let Wanted { role, server_name, about, verifies } = wanted;
-    let what = describe(role, server_name.as_deref(), &flow);
     let mut lower = Lower::new(flow);
     // Whoever upgrades a flow has nobody else to keep the deadline.
     let mut deadline =
@@ -51,20 +50,21 @@ pub(crate) async fn handshake<E: Engine>(
         }
     })
     .await;
+    let what = |lower: &Lower| describe(role, server_name.as_deref(), &lower.flow);
     match outcome {
         Ok(()) => {}
         Err(Failed::Flow(error)) => {
-            let kind = ConnectError::from(error);
-            return Err(ConnectError::new(kind.kind(), what).with_source(kind));
+            let error = ConnectError::from(error);
+            return Err(ConnectError::new(error.kind(), what(&lower)).with_source(error));
         }
-        Err(Failed::Tls(error)) => return Err(error.into_connect(what)),
+        Err(Failed::Tls(error)) => return Err(error.into_connect(what(&lower))),
     }
     let agreed = engine.agreed();
     if let Some(alpn) = &agreed.alpn
         && !about.alpn.iter().any(|offered| **offered == **alpn)
     {
         let why = format!("the peer chose a protocol that was not offered: {}", harmless(alpn));
-        return Err(TlsError::Protocol { why }.into_connect(what));
+        return Err(TlsError::Protocol { why }.into_connect(what(&lower)));
     }
     let security = match verifies && agreed.peer.is_some() {
         true => Protection::Authenticated,
@@ -133,8 +133,10 @@ fn reason<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>, er
         if lower.is_plain() {
             return Failed::Tls(TlsError::PlainText { banner: harmless(lower.head()) });
         }
-        if let Err(alert) = engine.handshake() {
-            return Failed::Tls(alert);
+        match engine.handshake() {
+            Ok(false) => {}
+            Ok(true) => return Failed::Flow(error),
+            Err(alert) => return Failed::Tls(alert),
         }
     }
     Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() })

@@ -37,6 +37,9 @@
 //! then the first read (or write) fails, with [`TlsError::ClientCertificateRequired`] or
 //! [`TlsError::CertificateRefused`] as its source.
 
+#[cfg(not(any(feature = "rustls", feature = "openssl")))]
+compile_error!("tuyau-tls has no backend: enable its feature `rustls` (a default) or `openssl`");
+
 mod backend;
 mod certificate;
 mod client;

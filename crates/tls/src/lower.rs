@@ -1,5 +1,6 @@
 //! The flow below, and what is told of it when a handshake fails.
 
+#[cfg(feature = "rustls")]
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
@@ -48,17 +49,20 @@ impl Lower {
 }
 
 /// The flow below as the standard library's blocking I/O, which says `WouldBlock` where it would wait.
+#[cfg(feature = "rustls")]
 pub(crate) struct Sync<'a, 'b, 'c> {
     pub(crate) lower: &'a mut Lower,
     pub(crate) cx: &'b mut Context<'c>,
 }
 
+#[cfg(feature = "rustls")]
 impl io::Read for Sync<'_, '_, '_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         blocking(self.lower.poll_read(self.cx, bytes))
     }
 }
 
+#[cfg(feature = "rustls")]
 impl io::Write for Sync<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         blocking(self.lower.flow.poll_write(self.cx, &[bytes]))
@@ -79,6 +83,7 @@ impl io::Write for Sync<'_, '_, '_> {
     }
 }
 
+#[cfg(feature = "rustls")]
 fn blocking<T>(poll: Poll<Result<T, FlowError>>) -> io::Result<T> {
     match poll {
         Poll::Ready(result) => result.map_err(io::Error::from),
@@ -87,6 +92,7 @@ fn blocking<T>(poll: Poll<Result<T, FlowError>>) -> io::Result<T> {
 }
 
 /// And back.
+#[cfg(feature = "rustls")]
 pub(crate) fn polled<T>(result: io::Result<T>) -> Poll<Result<T, FlowError>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,

@@ -50,6 +50,12 @@ impl<T> ByName<T> {
         }
     }
 
+    /// Whether there is a choice.
+    #[cfg(feature = "openssl")]
+    pub(crate) fn several(&self) -> bool {
+        self.0.len() > 1
+    }
+
     /// All names, for errors.
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.iter().flat_map(|(cert, _)| cert.names.iter().cloned()).collect()

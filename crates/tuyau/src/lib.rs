@@ -52,19 +52,39 @@
 
 mod allow;
 mod error;
+mod hops;
+mod layers;
 mod open;
 mod schemes;
 mod uri;
+mod via;
 
 pub use tuyau_core as core;
 pub use tuyau_core::*;
+#[cfg(feature = "dns")]
+pub use tuyau_dns as dns;
+#[cfg(any(feature = "socks5", feature = "http", feature = "proxy-protocol"))]
+pub use tuyau_proxy as proxy;
+#[cfg(feature = "ssh")]
+pub use tuyau_ssh as ssh;
+#[cfg(feature = "tls")]
+pub use tuyau_tls as tls;
 pub use tuyau_tokio::serve;
+#[cfg(feature = "ws")]
+pub use tuyau_ws as ws;
 
 pub use allow::Allow;
 pub use error::{Error, ListenError};
+#[cfg(any(feature = "socks5", feature = "http"))]
+pub use hops::env::EnvError;
+#[cfg(feature = "ssh")]
+pub use hops::ssh::wired::SSH_CONFIG;
+#[cfg(feature = "proxy-protocol")]
+pub use layers::proxy_protocol::on_behalf_of;
 pub use open::{connect, context, listen};
-pub use schemes::{Scheme, schemes};
+pub use schemes::{Scheme, SchemeKind, hops, schemes};
 pub use uri::{OptionInfo, Uri, UriError, UriErrorKind, UserInfo, uri};
+pub use via::{Via, via};
 
 /// The pages outside this crate, whose programs are tests of it.
 #[cfg(doctest)]

@@ -7,9 +7,10 @@ use tuyau_tokio::{FifoPair, listen_fifo};
 use tuyau_tokio::{MEM_HUB, STDIO, StdioEndpoint, listen_stdio};
 
 use crate::error::ListenError;
+use crate::schemes::Wiring;
 #[cfg(unix)]
 use crate::uri::to_path;
-use crate::uri::{Address, Host, Use, apply_options};
+use crate::uri::{Address, Host, Use, assign};
 use crate::{Error, Uri, uri};
 
 /// The default context: tokio's time and tasks, the host's network, and what derives the endpoints
@@ -82,7 +83,8 @@ impl Uri {
     /// # Errors
     /// That the port is missing, or why the port of `ctx` could not be had.
     pub async fn require_port(&self, ctx: &Context) -> Result<(), Error> {
-        if matches!(self.address, Address::Host { port: None, .. }) && ctx.get(&PORT).await?.is_none() {
+        let none = matches!(self.address, Address::Host { port: None, .. }) && self.default_port().is_none();
+        if none && ctx.get(&PORT).await?.is_none() {
             return Err(self.port_is_missing().into());
         }
         Ok(())
@@ -104,13 +106,16 @@ impl Uri {
     /// consume; or if it can't be listened on.
     pub async fn listen_in(&self, ctx: &Context) -> Result<Listener, Error> {
         self.check_listen()?;
-        let ctx = &apply_options(self, ctx.clone(), Use::Listen)?;
+        let options = assign(self, Use::Listen)?;
+        let base = self.stack.parts().count() - 1;
+        let routed = self.route(options.bind_whole(ctx.clone())?)?;
+        let ctx = &options.bind_part(routed.clone(), base)?;
         let failed = |error| Error::from(ListenError::new(self, error));
         let cx = ConnectCx::new(ctx).map_err(failed)?;
         let listener = match &self.address {
             Address::Host { host, port } => {
-                let port = match port {
-                    Some(port) => *port,
+                let port = match port.or(self.default_port()) {
+                    Some(port) => port,
                     None => ctx.get(&PORT).await?.ok_or_else(|| self.port_is_missing())?,
                 };
                 let target = match host {
@@ -125,7 +130,7 @@ impl Uri {
                 let net = self.required(ctx, &NET).await?;
                 net.listen(&Target::path(path), &cx).await
             }
-            Address::Name(name) if self.scheme().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
+            Address::Name(name) if self.base().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
             Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
             #[cfg(unix)]
             Address::Name(name) => systemd(name),
@@ -133,7 +138,15 @@ impl Uri {
             Address::Path(path) => listen_fifo(FifoPair::server(to_path(path))),
             _ => Err(ConnectError::new(ConnectErrorKind::Unsupported, "nothing can be listened on there")),
         };
-        listener.map_err(failed)
+        let listener = listener.map_err(failed)?;
+        #[cfg(feature = "proxy-protocol")]
+        let listener = crate::layers::proxy_protocol::accepting(listener, ctx).map_err(failed)?;
+        let mut layers = self.stack.layers.iter().enumerate().rev();
+        layers.try_fold(listener, |listener, (index, layer)| {
+            let Wiring::Layer(wiring) = layer.scheme.wiring else { return Ok(listener) };
+            let ctx = options.bind_part(routed.clone(), index)?;
+            Ok(listener.layered((wiring.layer)(&ctx).map_err(failed)?, &ctx))
+        })
     }
 
     async fn required<T: Clone + 'static>(&self, ctx: &Context, key: &'static Key<T>) -> Result<T, Error> {

@@ -2,19 +2,19 @@
 
 use std::any::Any;
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-use tuyau_core::{
-    Ask, BoxFuture, Flow, FlowError, FlowErrorKind, Instant, RawFlow, ReadBuf, Role, SharedRuntime,
-};
+use tuyau_core::{Ask, Flow, FlowError, FlowErrorKind, RawFlow, ReadBuf, Role, SharedRuntime};
 
 use crate::config::{Random, Settings};
 use crate::error::WsError;
+use crate::keepalive::{Due, Keepalive};
 use crate::layer::NEGOTIATED_SUBPROTOCOL;
+use crate::wakers::Wakers;
 
 /// Holds the longest header and control frame many times over; payload is read past it.
 const INPUT: usize = 4096;
@@ -461,87 +461,6 @@ impl Drop for WsFlow {
         if self.ended && !self.close_sent {
             self.put_close(1000);
             let _ = self.poll_flush_all();
-        }
-    }
-}
-
-/// A reader answers pings, so it may wait for the same as a writer of another task: whoever waits for the lower
-/// flow to take bytes is woken.
-#[derive(Default)]
-struct Wakers {
-    reader: Mutex<Option<Waker>>,
-    writer: Mutex<Option<Waker>>,
-}
-
-impl Wakers {
-    fn reads(&self, waker: &Waker) {
-        set(&self.reader, waker);
-    }
-
-    fn writes(&self, waker: &Waker) {
-        set(&self.writer, waker);
-    }
-}
-
-fn set(slot: &Mutex<Option<Waker>>, waker: &Waker) {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    match &mut *slot {
-        Some(known) => known.clone_from(waker),
-        None => *slot = Some(waker.clone()),
-    }
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        for slot in [&self.reader, &self.writer] {
-            let waker = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
-    }
-}
-
-/// Asks a peer that is silent whether it is there.
-struct Keepalive {
-    interval: Duration,
-    runtime: SharedRuntime,
-    /// In a mutex only to be `Sync`: nobody shares it.
-    timer: Mutex<BoxFuture<'static, ()>>,
-    last_heard: Instant,
-    asked: bool,
-}
-
-enum Due {
-    Ping,
-    GiveUp,
-}
-
-impl Keepalive {
-    fn new(interval: Duration, runtime: SharedRuntime) -> Self {
-        let now = runtime.now();
-        let timer = Mutex::new(runtime.sleep_until(now + interval));
-        Self { interval, runtime, timer, last_heard: now, asked: false }
-    }
-
-    fn heard(&mut self) {
-        self.last_heard = self.runtime.now();
-        self.asked = false;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
-        loop {
-            let timer = self.timer.get_mut().unwrap_or_else(PoisonError::into_inner);
-            ready!(timer.as_mut().poll(cx));
-            let now = self.runtime.now();
-            let silent = now.since(self.last_heard) >= self.interval;
-            let next = if silent { now } else { self.last_heard } + self.interval;
-            *timer = self.runtime.sleep_until(next);
-            if silent {
-                let due = if self.asked { Due::GiveUp } else { Due::Ping };
-                self.asked = true;
-                return Poll::Ready(due);
-            }
         }
     }
 }

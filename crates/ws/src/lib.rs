@@ -39,7 +39,9 @@ mod error;
 mod flow;
 mod handshake;
 mod http;
+mod keepalive;
 mod layer;
+mod wakers;
 
 pub use config::{
     HEADERS, HOST_HEADER, MAX_FRAME, ORIGIN, PATH, PING_INTERVAL, RANDOM, Random, SUBPROTOCOL, Settings,

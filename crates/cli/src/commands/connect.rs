@@ -2,16 +2,17 @@
 
 use std::io::IsTerminal;
 
+use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Context, Flow};
 
 use crate::app::App;
+use crate::cli::Connecting;
 use crate::exit::Failure;
-use crate::relay::{AtEnd, Break, Relayed, is, relay};
-use crate::route::typed;
+use crate::relay::{AtEnd, Break, Buffers, Relayed, relay};
+use crate::route::{Routed, route, typed};
 
-pub(crate) async fn run(app: &App, uri: &str) -> Result<(), Failure> {
-    let uri = typed(uri)?;
-    let ctx = app.route.context(&uri, None)?;
+pub(crate) async fn run(app: &App, uri: &str, connecting: &Connecting) -> Result<(), Failure> {
+    let Routed { uri, ctx } = route(uri, connecting, None)?;
     let resolved = uri.connect_in(&ctx).await.map_err(|error| app.failed_to_connect(error))?;
     app.show(&resolved.report());
     relay_stdio(stdio(&ctx).await?, resolved.into_flow()).await
@@ -19,18 +20,20 @@ pub(crate) async fn run(app: &App, uri: &str) -> Result<(), Failure> {
 
 /// The standard streams, which `base` can give out once. It must not offer anything else.
 pub(crate) async fn stdio(base: &Context) -> Result<Flow, Failure> {
-    Ok(typed("-")?.connect_in(base).await?.into_flow())
+    let own = base.clone().without(&POLICY).without(&DEADLINE); // those are for the way to the peer
+    Ok(typed("-")?.connect_in(&own).await?.into_flow())
 }
 
 /// Joins the standard streams with `peer`.
 pub(crate) async fn relay_stdio(stdio: Flow, peer: Flow) -> Result<(), Failure> {
     let at_end = if std::io::stdin().is_terminal() { AtEnd::Stop } else { AtEnd::SendOn };
-    let (relayed, result) = relay(stdio, peer, at_end).await;
+    let (mut stdio, mut peer) = (stdio, peer);
+    let (relayed, result) = relay(&mut stdio, &mut peer, at_end, &Buffers::default()).await;
     let Relayed { sent, received } = relayed;
     tracing::debug!(sent, received, "the transfer has ended");
     match result {
         Ok(()) => Ok(()),
-        Err(Break::NearWrite(error)) if is(&error, tuyau::FlowErrorKind::BrokenPipe) => {
+        Err(Break::NearWrite(error)) if error.kind() == tuyau::FlowErrorKind::BrokenPipe => {
             Err(Failure::OutputClosed)
         }
         Err(broken) => Err(Failure::Broken(broken.explain("standard input or output", "the peer", relayed))),

@@ -12,10 +12,11 @@ use tuyau::{Context, Flow, Uri};
 use super::connect::stdio;
 use super::listen::{listen, peer, until_signal};
 use crate::app::App;
+use crate::cli::{Connecting, ServerTls};
 use crate::exit::{Chain, Failure};
 use crate::output::{Count, Took, Visible};
 use crate::pingpong::{self, Client, Lines, PingPongError};
-use crate::route::typed;
+use crate::route::{Routed, route, to_listen};
 use crate::signals::Signals;
 use crate::stats::Summary;
 
@@ -42,9 +43,10 @@ pub(crate) async fn server(
     app: &App,
     uri: &str,
     seen: Option<PathBuf>,
+    tls: &ServerTls,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let uri = typed(uri)?;
+    let uri = to_listen(uri, Some(tls))?;
     let ctx = tuyau::context().under(pingpong::defaults());
     let listener = listen(app, &uri, &ctx).await?;
     let local: Arc<str> = listener.local().to_string().into();
@@ -82,9 +84,13 @@ fn note(file: &std::path::Path, seen: &Seen) -> std::io::Result<()> {
     std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
 }
 
-pub(crate) async fn client(app: &App, uri: &str, count: Option<u64>) -> Result<(), Failure> {
-    let uri = typed(uri)?;
-    let base = app.route.context(&uri, Some(pingpong::DEFAULT_PORT))?;
+pub(crate) async fn client(
+    app: &App,
+    uri: &str,
+    connecting: &Connecting,
+    count: Option<u64>,
+) -> Result<(), Failure> {
+    let Routed { uri, ctx: base } = route(uri, connecting, Some(pingpong::DEFAULT_PORT))?;
     let ctx = uri.apply(base.clone())?;
     let client = pingpong::client(&ctx).await.map_err(|error| app.failed_to_connect(error.into()))?;
     app.show(&client.report());

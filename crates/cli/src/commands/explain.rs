@@ -7,14 +7,19 @@ use tuyau::Report;
 use tuyau::report::{Candidate, Outcome};
 
 use crate::app::App;
-use crate::cli::Format;
+use crate::cli::{Connecting, Format};
 use crate::exit::Failure;
+use crate::output::{BAD, DIM, GOOD, HEAD};
 use crate::page::page;
-use crate::route::typed;
+use crate::route::{Routed, route};
 
-pub(crate) async fn plan(app: &App, uri: &str, format: Format) -> Result<(), Failure> {
-    let uri = typed(uri)?;
-    let ctx = app.route.context(&uri, None)?;
+pub(crate) async fn plan(
+    app: &App,
+    uri: &str,
+    connecting: &Connecting,
+    format: Format,
+) -> Result<(), Failure> {
+    let Routed { uri, ctx } = route(uri, connecting, None)?;
     uri.require_port(&ctx).await?;
     let report = uri.apply(ctx)?.plan();
     print(app, &report, format)?;
@@ -25,11 +30,11 @@ pub(crate) async fn plan(app: &App, uri: &str, format: Format) -> Result<(), Fai
 pub(crate) async fn explain(
     app: &App,
     uri: &str,
+    connecting: &Connecting,
     format: Format,
     html: Option<&Path>,
 ) -> Result<(), Failure> {
-    let uri = typed(uri)?;
-    let ctx = app.route.context(&uri, None)?;
+    let Routed { uri, ctx } = route(uri, connecting, None)?;
     let report = match uri.connect_in(&ctx).await {
         Ok(mut resolved) => {
             let report = resolved.report();
@@ -56,7 +61,36 @@ fn print(app: &App, report: &Report, format: Format) -> Result<(), Failure> {
             app.out.line(json)
         }
         Format { dot: true, .. } => app.out.line(report.dot().to_string().trim_end()),
-        _ if app.verbose => app.out.line(format!("{report:#}").trim_end()),
-        _ => app.out.line(report.to_string().trim_end()),
+        _ if app.verbose => app.out.line(painted(&format!("{report:#}"))),
+        _ => app.out.line(painted(&report.clone().without_places().to_string())),
     }
+}
+
+/// With colours for how it ended; they are taken out again where nobody sees them.
+fn painted(report: &str) -> String {
+    let mut lines = Vec::new();
+    for (number, line) in report.trim_end().lines().enumerate() {
+        let text = line.trim_start();
+        let candidate =
+            text.split_once(". ").is_some_and(|(it, _)| it.bytes().all(|byte| byte.is_ascii_digit()));
+        let ended = |how: &str| (number == 0 && text.starts_with(how)) || (candidate && text.contains(how));
+        let style = if text.starts_with('>') || (number == 0 && text.starts_with("connected")) {
+            GOOD
+        } else if ended("could not connect")
+            || ended(": failed")
+            || ended(": forbidden")
+            || ended(": out of time")
+        {
+            BAD
+        } else if ended("not tried") || ended(": not available") {
+            DIM
+        } else if number == 0 || text.starts_with("what to do:") {
+            HEAD
+        } else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        lines.push(format!("{style}{line}{style:#}"));
+    }
+    lines.join("\n")
 }

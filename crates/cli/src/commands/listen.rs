@@ -11,10 +11,11 @@ use tuyau_tokio::{Command, EXEC, Failure as ServeFailure, Served};
 
 use super::connect::{relay_stdio, stdio};
 use crate::app::App;
+use crate::cli::ServerTls;
 use crate::exit::{Chain, Failure};
 use crate::output::{Output, Visible};
-use crate::relay::{echo, relay_child};
-use crate::route::typed;
+use crate::relay::{Buffers, echo, relay_child};
+use crate::route::to_listen;
 use crate::signals::Signals;
 
 /// How long connections may go on once a signal came; a second signal ends them at once.
@@ -49,7 +50,7 @@ impl Service {
                     Ok(child) => child.into_flow(),
                     Err(error) => return out.error(format_args!("{peer}: {error}")),
                 };
-                let (relayed, result) = relay_child(flow, child).await;
+                let (relayed, result) = relay_child(flow, child, &Buffers::default()).await;
                 match result {
                     Ok(()) => tracing::info!(%peer, relayed.sent, relayed.received, "served"),
                     Err(broken) => out.error(broken.explain(&peer, "the program", relayed)),
@@ -68,8 +69,8 @@ pub(crate) fn peer(flow: &Flow) -> String {
 }
 
 /// Serves the standard streams to the first who connects.
-pub(crate) async fn one(app: &App, uri: &str) -> Result<(), Failure> {
-    let uri = typed(uri)?;
+pub(crate) async fn one(app: &App, uri: &str, tls: &ServerTls) -> Result<(), Failure> {
+    let uri = to_listen(uri, Some(tls))?;
     let ctx = tuyau::context();
     let mut listener = listen(app, &uri, &ctx).await?;
     let flow = first(&mut listener).await?;
@@ -88,9 +89,10 @@ pub(crate) async fn serve(
     service: Service,
     once: bool,
     max: Option<u32>,
+    tls: &ServerTls,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let uri = typed(uri)?;
+    let uri = to_listen(uri, Some(tls))?;
     let out = app.out;
     let mut listener = listen(app, &uri, &tuyau::context()).await?;
     if once {
@@ -135,11 +137,17 @@ pub(crate) async fn listen(app: &App, uri: &Uri, ctx: &Context) -> Result<Listen
 /// The URI to connect to: with the port that the system chose.
 fn shown(uri: &Uri, local: &Target) -> String {
     match local {
-        Target::Addr(address) => format!("tcp://{address}"),
-        Target::Name { host, port } => format!("tcp://{host}:{port}"),
-        Target::Path(_) => Visible(&format!("unix:{local}")).to_string(),
+        Target::Addr(address) => format!("{}://{address}", stack(uri)),
+        Target::Name { host, port } => format!("{}://{host}:{port}", stack(uri)),
+        Target::Path(_) => Visible(&format!("{}:{local}", stack(uri))).to_string(),
         _ => Visible(&uri.to_string()).to_string(),
     }
+}
+
+/// The stack as it is written.
+fn stack(uri: &Uri) -> String {
+    let uri = uri.to_string();
+    uri.split(':').next().unwrap_or_default().to_owned()
 }
 
 /// The first connection that is made.

@@ -5,21 +5,22 @@ use std::time::Duration;
 use tuyau::report::{Candidate, Report};
 
 use crate::app::App;
+use crate::cli::Connecting;
 use crate::exit::Failure;
 use crate::output::{Took, Visible};
-use crate::route::typed;
+use crate::route::{Routed, route};
 use crate::signals::Signals;
 use crate::stats::Summary;
 
 pub(crate) async fn run(
     app: &App,
     uri: &str,
+    connecting: &Connecting,
     count: Option<u64>,
     interval: Duration,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let uri = typed(uri)?;
-    let ctx = app.route.context(&uri, None)?;
+    let Routed { uri, ctx } = route(uri, connecting, None)?;
     app.out.line(format_args!("ping {uri}"))?;
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());

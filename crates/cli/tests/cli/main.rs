@@ -1,5 +1,6 @@
 //! The program, run as its users run it: against itself, socat, nc and a server in Python.
 
+mod bridge;
 mod demo;
 mod options;
 mod page;

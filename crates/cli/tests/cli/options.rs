@@ -52,12 +52,21 @@ fn what_has_no_use_is_an_error_that_names_it() {
         (&["explain", "-6", "mem:x"], "-6 has no use with mem:x"),
         (&["ping", "exec:cat", "--resolve", "a:1:::1"], "--resolve has no use with exec:cat"),
         (&["plan", "tcp://b:1", "--resolve", "a:1:::1"], "none is about b:1"),
-        (&["listen", "tcp://localhost:0", "-4"], "-4 has no use with `listen`"),
-        (&["demo", "server", "tcp://localhost:0", "--connect-timeout", "1"], "--connect-timeout has no use"),
-        (&["tour", "--resolve", "a:1:::1"], "--resolve has no use with `tour`"),
-        (&["schemes", "-6"], "-6 has no use with `schemes`"),
+        (&["listen", "tcp://localhost:0", "-4"], "unexpected argument '-4'"),
+        (&["demo", "server", "tcp://localhost:0", "--connect-timeout", "1"], "unexpected argument"),
+        (&["tour", "--resolve", "a:1:::1"], "unexpected argument '--resolve'"),
+        (&["schemes", "-6"], "unexpected argument '-6'"),
+        (&["listen", "mem:x", "--echo"], "nobody else can connect to it"),
+        (&["bridge", "mem:x", "tcp://h:1"], "nobody else can connect to it"),
+        (&["plan", "tcp://h:1", "--via", "exec:nc %h %p", "-4"], "-4 has no use with tcp://h:1 via exec:nc"),
+        (&["connect", "unix:/x", "--via", "exec:nc %h %p", "--resolve", "h:1:::1"], "--resolve has no use"),
+        (&["connect", "exec:cat", "--via", "exec:nc %h %p"], "exec:nc %h %p would not be used"),
+        (&["connect", "tcp://h:1", "--via", "nonsense"], "there is no scheme"),
+        (&["connect", "tcp://h:1", "--via", "exec:a,b,c", "--via", "exec:c"], "exec:a,b,c would not be used"),
+        (&["connect", "tcp://h:1", "--only-networks", "10.0.0.0"], "ADDRESS/BITS"),
+        (&["connect", "tcp://h:1", "--only-protocols", "tpc"], "the protocols are tcp"),
         (&["completions", "bash", "-v"], "-v has no use with `completions`"),
-        (&["listen", "mem:x", "--max", "1"], "--max has no use without --echo or --exec"),
+        (&["listen", "unix:@x", "--max", "1"], "--max has no use without --echo or --exec"),
         (&["connect", "tcp://h:1?wat=1"], "nothing here consumes the option `wat`"),
         (&["connect", "tcp://h:1", "--resolve", "nonsense"], "HOST:PORT:ADDR"),
         (&["connect", "tcp://h:1", "--connect-timeout", "0"], "it must be more than 0"),
@@ -112,4 +121,55 @@ fn ping_times_each_step_and_fails_if_none_succeeds() {
     let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-n", "2", "-i", "0"]), b"").code(1);
     assert!(ended.text().contains("2 tried, 0 connected, 100% failed"), "{}", ended.text());
     assert!(ended.text().contains("refused"), "{}", ended.text());
+}
+
+#[test]
+fn policies_bind_the_way() {
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let said = |args: &[&str], code| {
+        let ended = run(tuyau(["connect", uri.as_str()].iter().chain(args)), b"x").code(code);
+        format!("{}{}", ended.text(), ended.stderr)
+    };
+    assert_eq!(said(&["--only-networks", "127.0.0.0/8"], 0), "x");
+    assert_eq!(said(&["--only-protocols", "unix,tcp", "--no-local-lookup"], 0), "x");
+    assert!(said(&["--only-networks", "10.0.0.0/8,::/0"], 1).contains("is in none of the networks"));
+    assert!(said(&["--only-protocols", "unix"], 1).contains("the policy allows other protocols only"));
+    for require in ["encrypted", "encrypted-hops"] {
+        assert!(said(&["--require", require], 1).contains("the policy wants encryption"), "{require}");
+    }
+    let ended = run(tuyau(["connect", "tcp://localhost:1", "--no-local-lookup"]), b"").code(1);
+    assert!(ended.stderr.contains("the policy forbids lookups on this machine"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_program_as_a_hop() {
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let port = uri.rsplit(':').next().expect("a port");
+    let named = format!("tcp://localhost:{port}");
+    let ended = run(tuyau(["connect", &named, "--via", "exec:nc -N 127.0.0.1 %p"]), b"x").code(0);
+    assert_eq!(ended.text(), "x");
+    let report = explain(&[&named, "--via", "exec:nc -N 127.0.0.1 %p"]);
+    assert_eq!(endpoints(&report), [format!("localhost:{port}")], "the name is left to the program");
+    let hop = &report["candidates"][0]["hops"][0];
+    assert_eq!((&hop["name"], &hop["outcome"]), (&"exec".into(), &"ok".into()), "{report}");
+    assert_eq!(hop["address"], format!("nc -N 127.0.0.1 {port}"));
+    for (uri, args, says) in [
+        ("tcp://h:1", &["--via", "exec:no-such-program %h"][..], "there is no program `no-such-program`"),
+        ("unix:/x", &["--via", "exec:nc %h %p"], "exec:nc %h %p can't connect to `/x`"),
+        ("tcp://-oproxycommand=x:1", &["--via", "exec:nc %h %p"], "begins with a hyphen"),
+        (
+            "tcp://h:1",
+            &["--via", "exec:nc %h %p", "--require", "encrypted-hops"],
+            "the policy wants encryption",
+        ),
+        (
+            "tcp://h:1",
+            &["--via", "exec:nc %h %p", "--only-networks", "::/0"],
+            "the policy allows certain networks",
+        ),
+        ("tcp://h:1", &["--via", "exec:nc %h %p", "--no-local-lookup"], "who looks `h` up can't be known"),
+    ] {
+        let ended = run(tuyau(["connect", uri].iter().chain(args)), b"").code(1);
+        assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+    }
 }

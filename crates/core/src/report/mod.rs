@@ -81,6 +81,19 @@ pub struct Report {
     pub took: Option<Duration>,
 }
 
+impl Report {
+    /// The same, without the source lines of bindings: for a program whose users don't know its source.
+    pub fn without_places(mut self) -> Self {
+        for candidate in &mut self.candidates {
+            candidate.binding = Place::UNKNOWN;
+        }
+        for place in self.reads.iter_mut().filter_map(|read| read.binding.as_mut()) {
+            *place = Place::UNKNOWN;
+        }
+        self
+    }
+}
+
 /// One candidate: a binding of an offered endpoint key, with one choice fixed for each
 /// many-valued derivation that it depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,10 +217,18 @@ pub enum ReadOutcome {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Place {
-    /// The file, as the compiler was given it.
+    /// The file, as the compiler was given it; empty [without places](Report::without_places).
     pub file: &'static str,
     /// The line, from 1.
     pub line: u32,
+}
+
+impl Place {
+    const UNKNOWN: Self = Self { file: "", line: 0 };
+
+    pub(super) fn is_known(&self) -> bool {
+        !self.file.is_empty()
+    }
 }
 
 /// One step on the way to a connection: an inner transport, a handshake, a proxy.

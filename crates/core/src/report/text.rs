@@ -136,7 +136,10 @@ impl<'a> Page<'a, '_, '_> {
             self.line(INDENT, &clipped(said, self.all).to_string())?;
         }
         self.hint(INDENT, hint)?;
-        self.line(INDENT, &self.terms(candidate))?;
+        let terms = self.terms(candidate);
+        if !terms.is_empty() {
+            self.line(INDENT, &terms)?;
+        }
         self.hops(candidate, said)?;
         if self.all {
             return match candidate.needs.is_empty() {
@@ -158,21 +161,24 @@ impl<'a> Page<'a, '_, '_> {
     /// Where it is bound, and what put it in its place, as far as that tells candidates apart.
     fn terms(&self, candidate: &Candidate) -> String {
         let others = &self.report.candidates;
-        let mut terms = format!("bound at {}", candidate.binding);
+        let mut terms = Vec::new();
+        if candidate.binding.is_known() {
+            terms.push(format!("bound at {}", candidate.binding));
+        }
         if self.all || others.iter().any(|other| other.priority != candidate.priority) {
-            let _ = match candidate.priority {
-                Some(priority) => write!(terms, ", priority {priority}"),
-                None => write!(terms, ", no priority"),
-            };
+            terms.push(match candidate.priority {
+                Some(priority) => format!("priority {priority}"),
+                None => "no priority".into(),
+            });
         }
         let refused = matches!(candidate.outcome, Outcome::Refused(_));
         if self.all || refused || others.iter().any(|other| other.protection != candidate.protection) {
-            let _ = write!(terms, ", {}", candidate.protection);
+            terms.push(candidate.protection.to_string());
         }
         if let Some(started) = candidate.started.filter(|&it| it >= Duration::from_millis(1)) {
-            let _ = write!(terms, ", begun after {}", Took(started));
+            terms.push(format!("begun after {}", Took(started)));
         }
-        terms
+        terms.join(", ")
     }
 
     fn hops(&mut self, candidate: &Candidate, said: &str) -> fmt::Result {

@@ -8,16 +8,20 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::words::{Count, clipped, in_parentheses, safe};
-use super::{Candidate, Read, ReadOutcome};
+use super::{Candidate, Place, Read, ReadOutcome};
 
 impl Read {
+    fn place(&self) -> Option<&Place> {
+        self.binding.as_ref().filter(|place| place.is_known())
+    }
+
     /// `ip = ::1 (src/main.rs:14)`.
     pub(super) fn source(&self) -> String {
         let mut source = safe(self.key).to_string();
         if let Some(value) = &self.value {
             let _ = write!(source, " = {}", clipped(value, false));
         }
-        if let Some(place) = &self.binding {
+        if let Some(place) = self.place() {
             let _ = write!(source, " ({place})");
         }
         source
@@ -26,7 +30,7 @@ impl Read {
     /// What came of it, as a line. A reason that was `said` before is not said again.
     pub(super) fn story(&self, said: &str, all: bool) -> String {
         let key = safe(self.key);
-        let at = self.binding.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+        let at = self.place().map(|place| format!(" at {place}")).unwrap_or_default();
         let value =
             self.value.as_ref().map(|value| format!(" = {}", clipped(value, all))).unwrap_or_default();
         let took = in_parentheses(self.took);
@@ -42,7 +46,10 @@ impl Read {
                 format!("{key}{value}: derived{at}{took}, {choice} of {}", Count(*of))
             }
             ReadOutcome::Missing => match &self.binding {
-                Some(place) => format!("missing: {key}, which {place} would have supplied"),
+                Some(place) if place.is_known() => {
+                    format!("missing: {key}, which {place} would have supplied")
+                }
+                Some(_) => format!("missing: {key}"),
                 None => format!("missing: {key}, nothing is bound to it"),
             },
             ReadOutcome::Declined(why) => format!("declined: {key}{at}{took}{}", because(why)),

@@ -71,9 +71,7 @@ async fn lettre_sends_a_mail_by_starttls() {
     let (mut peer, port) = server(&place, &ca);
     let me = ClientId::Domain("tuyau.test".into());
     for (n, backend) in [Backend::Rustls, Backend::OpenSsl].into_iter().enumerate() {
-        for (ctx, hops) in
-            [(base(), &[][..]), (between.ssh_over_socks5(), &["socks5", "ssh"][..])]
-        {
+        for (ctx, hops) in [(base(), &[][..]), (between.ssh_over_socks5(), &["socks5", "ssh"][..])] {
             let ctx = tuyau_tls::upgrades(by_tcp(ctx, port)).with(&BACKEND, backend);
             assert_goes_through(&ctx, hops).await;
             let flow = secured(&trusting(ctx.clone(), &ca)).await.expect("an upgrade");

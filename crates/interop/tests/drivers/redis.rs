@@ -42,9 +42,7 @@ async fn redis_by_tls_ssh_and_socks5() {
     let (chain, key) = ca.leaf(&["127.0.0.1"]).files(&place, "redis");
     let secured = redis_tls(&chain, &key);
     for backend in [Backend::Rustls, Backend::OpenSsl] {
-        for (ctx, hops) in
-            [(base(), &[][..]), (between.ssh_over_socks5(), &["socks5", "ssh"][..])]
-        {
+        for (ctx, hops) in [(base(), &[][..]), (between.ssh_over_socks5(), &["socks5", "ssh"][..])] {
             let ctx = to(ctx, secured.port()).with(&BACKEND, backend);
             let ctx = by(tuyau_tls::over(trusting(ctx, &ca), &TLS, &TCP), &TLS);
             assert_goes_through(&ctx, hops).await;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant as StdInstant;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -123,7 +123,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(here: Port, there: Port) -> Self {
         let mut ends = [(1, here), (2, there)].map(|(last, port)| {
-            let mut wire = Wire { port, received: Vec::new() };
+            let mut wire = Wire { port, received: vec![0; 1500] };
             let iface = interface(HardwareAddress::Ip, &mut wire, [10, 0, 0, last]);
             (iface, wire, SocketSet::new(vec![]))
         });
@@ -191,8 +191,9 @@ impl phy::Device for Wire {
     type TxToken<'a> = Outgoing<'a>;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Outgoing<'_>)> {
-        let polled = self.port.poll_receive(&mut Context::from_waker(Waker::noop()), &mut self.received);
-        polled.is_ready().then_some((Received(&self.received), Outgoing(&mut self.port)))
+        let cx = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(length) = self.port.poll_receive(cx, &mut self.received) else { return None };
+        Some((Received(&self.received[..length.expect("it works")]), Outgoing(&mut self.port)))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {

@@ -40,8 +40,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Counts `n` of the lent bytes as read.
     fn consume(&mut self, n: usize);
 
-    /// Looks for an alert in what was received.
-    fn alert(&mut self) -> Result<(), TlsError>;
+    /// Looks for an alert in what was received. Whether more can be received: not if bytes that are to be read
+    /// come first.
+    fn alert(&mut self) -> Result<bool, TlsError>;
 
     /// Encrypts, up to [`MAX_WRITE`] bytes. How many it took.
     fn write(&mut self, bytes: &[&[u8]]) -> Result<usize, TlsError>;

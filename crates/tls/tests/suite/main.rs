@@ -1,6 +1,7 @@
 //! One suite, over both backends and crosswise, and against other programs.
 
 mod conformance;
+mod context;
 mod errors;
 mod files;
 mod peers;

@@ -54,6 +54,8 @@ pub enum UriErrorKind {
     NotAllowed,
     /// It can't be connected to, or can't be listened on.
     Direction,
+    /// The way to it can't be honoured: a hop that would not be used, or that can't come there.
+    Route,
 }
 
 impl UriError {
@@ -145,7 +147,7 @@ fn show(text: &str, span: &Range<usize>) -> (String, Range<usize>) {
     if text.is_empty() || text.len() > LONGEST_SHOWN {
         return (String::new(), 0..0);
     }
-    let secret = redact::secret(text);
+    let secrets = redact::secrets(text);
     let mut line = String::new();
     let mut column = 0;
     let (mut start, mut end) = (None, None);
@@ -156,12 +158,12 @@ fn show(text: &str, span: &Range<usize>) -> (String, Range<usize>) {
         if at >= span.end {
             end.get_or_insert(column);
         }
-        match &secret {
+        match secrets.iter().find(|secret| secret.contains(&at)) {
             Some(secret) if at == secret.start => {
                 line.push_str("***");
                 column += 3;
             }
-            Some(secret) if secret.contains(&at) => {}
+            Some(_) => {}
             _ => column += push_visible(&mut line, c),
         }
     }

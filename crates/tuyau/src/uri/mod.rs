@@ -17,15 +17,24 @@ use std::sync::Arc;
 
 use percent_encoding::percent_encode;
 
-use crate::{Allow, Scheme};
+use crate::schemes::{DEFAULT_TRANSPORT, SchemeKind, Wiring, hops, schemes};
+use crate::{Allow, Scheme, Via};
 use encode::{PATH, PLAIN};
-use parse::UriOption;
+use parse::{Role, Stack, UriOption};
 
 #[cfg(unix)]
 pub(crate) use apply::to_path;
 pub(crate) use host::Host;
-pub(crate) use options::{Use, apply as apply_options};
-pub(crate) use parse::Address;
+#[cfg(any(feature = "proxy-protocol", feature = "ssh", feature = "tls", feature = "ws"))]
+pub(crate) use options::OPTION;
+#[cfg(feature = "tls")]
+pub(crate) use options::boolean;
+#[cfg(any(feature = "ssh", feature = "ws"))]
+pub(crate) use options::duration;
+#[cfg(any(feature = "ssh", feature = "tls"))]
+pub(crate) use options::file;
+pub(crate) use options::{TCP_OPTIONS, UNIX_OPTIONS, Use, assign};
+pub(crate) use parse::{Address, Role as UriRole, parse};
 
 pub use error::{UriError, UriErrorKind};
 pub use host::UserInfo;
@@ -39,12 +48,14 @@ pub use options::OptionInfo;
 pub struct Uri {
     /// As it was given: what errors point into.
     text: Arc<str>,
-    scheme: &'static Scheme,
-    user: Option<(UserInfo, Range<usize>)>,
+    pub(crate) stack: Stack,
+    pub(crate) user: Option<(UserInfo, Range<usize>)>,
     pub(crate) address: Address,
     address_span: Range<usize>,
     options: Vec<UriOption>,
-    allow: Allow,
+    pub(crate) allow: Allow,
+    /// What it goes through, nearest first.
+    pub(crate) hops: Vec<Via>,
 }
 
 /// Parses a URI. Nothing but the network is allowed to it until [`Uri::allow`] says so.
@@ -59,7 +70,7 @@ pub struct Uri {
 /// If it is no URI, or of no scheme that this build has: [`UriError`] says where and what would
 /// be right.
 pub fn uri(text: &str) -> Result<Uri, UriError> {
-    parse::parse(text)
+    parse(text, Role::Target)
 }
 
 impl Uri {
@@ -76,9 +87,43 @@ impl Uri {
         self
     }
 
-    /// The scheme.
+    /// The base transport: `tcp`, of `tls://h:1`.
     pub fn scheme(&self) -> &'static Scheme {
-        self.scheme
+        self.base()
+    }
+
+    pub(crate) fn base(&self) -> &'static Scheme {
+        self.stack.base.scheme
+    }
+
+    /// All parts, outermost first: `tls+tcp`, of `tls://h:1`.
+    pub fn stack(&self) -> String {
+        self.stack.parts().map(|scheme| scheme.name).collect::<Vec<_>>().join("+")
+    }
+
+    /// The layers over the base transport, outermost first.
+    pub fn layers(&self) -> impl Iterator<Item = &'static Scheme> {
+        self.stack.layers.iter().map(|layer| layer.scheme)
+    }
+
+    /// Goes through `hop`, after what was added before: nearest first.
+    ///
+    /// ```
+    /// # #[cfg(feature = "exec")] {
+    /// use tuyau::{Allow, Uri};
+    /// let hop = tuyau::via("exec:ssh -W %h:%p bastion")?.allow(Allow::EXEC);
+    /// let uri = tuyau::uri("tcp://db.internal:5432")?.via(hop);
+    /// # }
+    /// # Ok::<(), tuyau::UriError>(())
+    /// ```
+    pub fn via(mut self, hop: Via) -> Self {
+        self.hops.push(hop);
+        self
+    }
+
+    /// What it goes through, nearest first.
+    pub fn hops(&self) -> &[Via] {
+        &self.hops
     }
 
     /// The host, if it has one: a name in ASCII as DNS has it, or an address without brackets.
@@ -125,11 +170,33 @@ impl Uri {
     }
 }
 
+impl Uri {
+    /// The shortest way to write the stack.
+    fn short_stack(&self) -> String {
+        let mut names: Vec<_> = self.stack.parts().map(|scheme| scheme.name).collect();
+        if names.len() > 1 && names.last() == Some(&DEFAULT_TRANSPORT) {
+            names.pop();
+        }
+        for (table, kind) in [(hops(), SchemeKind::Hop), (schemes(), SchemeKind::Layer)] {
+            for short in table.iter().filter(|scheme| scheme.kind == kind) {
+                let Wiring::Short(long) = short.wiring else { continue };
+                while let Some(at) = names.windows(long.len()).position(|window| window == long) {
+                    if kind == SchemeKind::Hop && (at > 0 || self.stack.hop.is_none()) {
+                        break;
+                    }
+                    names.splice(at..at + long.len(), [short.name]);
+                }
+            }
+        }
+        names.join("+")
+    }
+}
+
 impl FromStr for Uri {
     type Err = UriError;
 
     fn from_str(text: &str) -> Result<Self, UriError> {
-        parse::parse(text)
+        parse(text, Role::Target)
     }
 }
 
@@ -137,7 +204,7 @@ impl FromStr for Uri {
 /// one, it parses to the same URI.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.scheme.name;
+        let name = self.short_stack();
         match &self.address {
             Address::Host { host, port } => {
                 write!(f, "{name}://")?;
@@ -147,6 +214,10 @@ impl fmt::Display for Uri {
                 }
                 write!(f, "{host}")?;
                 port.map_or(Ok(()), |port| write!(f, ":{port}"))?;
+                if let Some(path) = self.options.iter().find(|option| option.is_path()) {
+                    let path = path.value.as_deref().unwrap_or_default();
+                    write!(f, "{}", percent_encode(path.as_bytes(), PATH))?;
+                }
             }
             Address::Socket(path) | Address::Path(path) => match path.as_slice() {
                 [0, socket @ ..] => write!(f, "{name}:@{}", percent_encode(socket, PATH))?,
@@ -156,19 +227,33 @@ impl fmt::Display for Uri {
                 path => write!(f, "{name}:{}", percent_encode(path, PATH))?,
             },
             Address::Name(text) => write!(f, "{name}:{}", percent_encode(text.as_bytes(), PLAIN))?,
-            Address::Argv(argv) => write!(f, "{name}:{}", shell_words::join(argv))?,
+            Address::Argv(argv) => write!(f, "{name}:{}", words(argv))?,
             Address::Line(line) => write!(f, "{name}:{line}")?,
-            Address::Nothing => f.write_str(name)?,
+            Address::Nothing => f.write_str(&name)?,
         }
-        for (i, UriOption { name, value, .. }) in self.options.iter().enumerate() {
+        for (i, option) in self.options.iter().filter(|option| !option.is_path()).enumerate() {
+            let UriOption { name, value, .. } = option;
             let mark = if i == 0 { '?' } else { '&' };
             write!(f, "{mark}{}", percent_encode(name.as_bytes(), PLAIN))?;
-            if let Some(value) = value {
+            if value.is_some() && redact::is_secret(option.split().name) {
+                f.write_str("=***")?;
+            } else if let Some(value) = value {
                 write!(f, "={}", percent_encode(value.as_bytes(), PLAIN))?;
             }
         }
         Ok(())
     }
+}
+
+/// Words as they are split again. A `%h` reads better without quotes.
+fn words(argv: &[String]) -> String {
+    let plain = |word: &str| {
+        !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte))
+    };
+    let quoted =
+        |word: &String| if plain(word) { word.clone() } else { shell_words::quote(word).into_owned() };
+    argv.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Uri {

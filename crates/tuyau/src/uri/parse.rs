@@ -6,7 +6,8 @@ use super::encode::{decode, decode_text};
 use super::error::{quote, shown};
 use super::options::did_you_mean;
 use super::{Uri, UriError, UriErrorKind, host};
-use crate::schemes::{ABSENT, Form, Scheme, schemes};
+use crate::layers::ws::PATH;
+use crate::schemes::{ABSENT, DEFAULT_TRANSPORT, Form, Scheme, SchemeKind, Wiring, hops, schemes};
 use crate::{Allow, UserInfo};
 
 /// Longer texts are no URIs: no command line or host name gets near it.
@@ -33,61 +34,138 @@ pub(crate) enum Address {
 pub(crate) struct UriOption {
     pub(crate) name: String,
     pub(crate) value: Option<String>,
+    /// What the ranges are of, if not of the URI: it was added.
+    pub(crate) text: Option<String>,
     pub(crate) span: Range<usize>,
     pub(crate) name_span: Range<usize>,
     pub(crate) value_span: Range<usize>,
 }
 
+/// The name of an option, and the part that is to consume it, as far as it says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OptionName<'a> {
+    pub(crate) layer: Option<&'a str>,
+    /// Which of several layers of that name, from 1.
+    pub(crate) number: Option<usize>,
+    pub(crate) name: &'a str,
+}
+
 impl UriOption {
-    /// The layer that is to consume it, if it says so, and what that calls it.
-    pub(crate) fn split(&self) -> (Option<&str>, &str) {
-        match self.name.split_once('.') {
-            Some((layer, name)) => (Some(layer), name),
-            None => (None, &self.name),
+    /// One that does not stand in the URI.
+    pub(crate) fn added(name: &str, value: &str) -> Self {
+        let text = format!("{name}={value}");
+        Self {
+            name: name.into(),
+            value: Some(value.into()),
+            span: 0..text.len(),
+            name_span: 0..name.len(),
+            value_span: name.len() + 1..text.len(),
+            text: Some(text),
         }
     }
 
+    /// `tls.sni`, `tls.2.sni` or `sni`, in its parts.
+    pub(crate) fn split(&self) -> OptionName<'_> {
+        let Some((layer, rest)) = self.name.split_once('.') else {
+            return OptionName { layer: None, number: None, name: &self.name };
+        };
+        let numbered = rest.split_once('.').and_then(|(number, name)| Some((number.parse().ok()?, name)));
+        match numbered {
+            Some((number, name)) => OptionName { layer: Some(layer), number: Some(number), name },
+            None => OptionName { layer: Some(layer), number: None, name: rest },
+        }
+    }
+
+    /// Whether it stands behind the host, and not behind the question mark.
+    pub(crate) fn is_path(&self) -> bool {
+        self.name == PATH
+    }
+
     /// Whether it sets what `other` sets.
-    fn is_same(&self, other: &Self) -> bool {
-        let ((layer, name), (other_layer, other_name)) = (self.split(), other.split());
-        name == other_name && (layer == other_layer || layer.is_none() || other_layer.is_none())
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (a, b) = (self.split(), other.split());
+        let agree = |a: Option<&str>, b: Option<&str>| a.is_none() || b.is_none() || a == b;
+        let one = a.number.is_none() || b.number.is_none() || a.number == b.number;
+        a.name == b.name && agree(a.layer, b.layer) && one
     }
 }
 
-pub(crate) fn parse(text: &str) -> Result<Uri, UriError> {
+/// What a URI is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To connect to or listen on.
+    Target,
+    /// To go through.
+    Hop,
+}
+
+/// A scheme of a stack, and where it is named.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) scheme: &'static Scheme,
+    pub(crate) span: Range<usize>,
+}
+
+/// What stands before the colon.
+#[derive(Clone, Debug)]
+pub(crate) struct Stack {
+    /// What is gone through, if it is a hop.
+    pub(crate) hop: Option<Part>,
+    /// The layers, outermost first.
+    pub(crate) layers: Vec<Part>,
+    /// What all lies on; a hop that lies on nothing, itself.
+    pub(crate) base: Part,
+}
+
+impl Stack {
+    fn alone(scheme: &'static Scheme) -> Self {
+        Self { hop: None, layers: Vec::new(), base: Part { scheme, span: 0..scheme.name.len() } }
+    }
+
+    /// Its parts, outermost first.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &'static Scheme> {
+        let base = Some(&self.base).filter(|base| base.scheme.kind != SchemeKind::Hop);
+        self.hop.iter().chain(&self.layers).chain(base).map(|part| part.scheme)
+    }
+}
+
+pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
     if text.is_empty() || text.len() > LONGEST {
         let what = if text.is_empty() { "the URI is empty" } else { "the URI is too long" };
         return Err(UriError::new(UriErrorKind::Syntax, text, 0..text.len(), what)
-            .with_hint(format!("at most {LONGEST} bytes, for example: {}", examples())));
+            .with_hint(format!("at most {LONGEST} bytes, for example: {}", examples(role))));
     }
-    let (scheme, rest) = match text.split_once(':') {
-        _ if text == "-" => (find("-"), 1..1),
-        Some((stack, _)) if is_stack(stack) => (base(text, stack)?, stack.len() + 1..text.len()),
-        _ => return Err(no_scheme(text)),
+    let (stack, rest) = match text.split_once(':') {
+        _ if text == "-" && role == Role::Target => match find(schemes(), "-") {
+            Some(dash) => (Stack::alone(dash), 1..1),
+            None => return Err(no_scheme(text, role)),
+        },
+        Some((stack, _)) if is_stack(stack) => (self::stack(text, stack, role)?, stack.len() + 1..text.len()),
+        _ => return Err(no_scheme(text, role)),
     };
-    let Some(scheme) = scheme else { return Err(no_scheme(text)) };
-    if !scheme.available {
-        let message = format!("this build has no {}", quote(scheme.name));
-        let error = UriError::new(UriErrorKind::UnavailableScheme, text, 0..scheme.name.len(), message);
-        return Err(match scheme.feature {
-            Some(feature) if cfg!(unix) => {
-                error.with_hint(format!("it needs a build with the feature {}", quote(feature)))
-            }
-            _ => error.with_hint("it needs a Unix system"),
-        });
-    }
-    let parts = Parts { text, scheme };
-    let (address_span, options) = match scheme.form {
+    let parts = Parts { text, scheme: stack.base.scheme };
+    let (mut address_span, mut options) = match parts.scheme.form {
         // A command is taken as it is, question marks and all.
         Form::Argv | Form::Line => (rest, Vec::new()),
         _ => parts.split_options(rest)?,
     };
+    if stack.layers.iter().any(|layer| layer.scheme.name == "ws") {
+        let path = parts.take_path(&mut address_span)?;
+        if let Some(given) =
+            options.iter().find(|option| path.as_ref().is_some_and(|path| path.is_same(option)))
+        {
+            let message = format!("the option {} is given twice", quote(&given.name));
+            return Err(UriError::new(UriErrorKind::Option, text, given.span.clone(), message));
+        }
+        options.extend(path);
+    }
     let (user, address) = parts.address(address_span.clone())?;
-    Ok(Uri { text: text.into(), scheme, user, address, address_span, options, allow: Allow::NOTHING })
+    let text = text.into();
+    Ok(Uri { text, stack, user, address, address_span, options, allow: Allow::NOTHING, hops: Vec::new() })
 }
 
-fn find(name: &str) -> Option<&'static Scheme> {
-    schemes().iter().find(|known| known.name == name)
+fn find(table: &'static [Scheme], name: &str) -> Option<&'static Scheme> {
+    table.iter().find(|known| known.name == name)
 }
 
 /// RFC 3986 section 3.1, but for the dot: what has one before the first colon is a host.
@@ -97,13 +175,14 @@ fn is_stack(text: &str) -> bool {
 }
 
 /// `localhost:80` and `/run/x.sock` are no URIs, but it is plain what they mean.
-fn no_scheme(text: &str) -> UriError {
+fn no_scheme(text: &str, role: Role) -> UriError {
     let shown = shown(text);
     let hint = match text.as_bytes() {
+        _ if role == Role::Hop => format!("for example: {}", examples(role)),
         [b'/' | b'.' | b'@', ..] => format!("if it is a Unix socket: unix:{shown}"),
         [b'[', ..] => format!("if it is an address and a port: tcp://{shown}"),
         _ if is_host_and_port(text) => format!("if it is a host and a port: tcp://{shown}"),
-        _ => format!("for example: {}", examples()),
+        _ => format!("for example: {}", examples(role)),
     };
     UriError::new(UriErrorKind::Syntax, text, 0..text.len(), "there is no scheme").with_hint(hint)
 }
@@ -115,48 +194,111 @@ fn is_host_and_port(text: &str) -> bool {
 }
 
 /// A few URIs, of what is most used.
-fn examples() -> String {
-    let examples: Vec<_> = schemes().iter().take(3).map(|scheme| scheme.example).collect();
+fn examples(role: Role) -> String {
+    let table = if role == Role::Hop { hops() } else { schemes() };
+    let examples: Vec<_> = table.iter().take(3).map(|scheme| scheme.example).collect();
     examples.join(", ")
 }
 
-/// The base transport of `stack`, with which `text` begins: the last of its layers.
-fn base(text: &str, stack: &str) -> Result<Option<&'static Scheme>, UriError> {
+/// The parts of `stack`, with which `text` begins.
+fn stack(text: &str, stack: &str, role: Role) -> Result<Stack, UriError> {
     let mut start = 0;
-    let mut last: Option<(&'static Scheme, Range<usize>)> = None;
-    for layer in stack.split('+') {
-        let span = start..start + layer.len();
+    let mut parts: Vec<Part> = Vec::new();
+    for name in stack.split('+') {
+        let span = start..start + name.len();
         start = span.end + 1;
-        if layer.is_empty() {
+        if name.is_empty() {
             return Err(UriError::new(UriErrorKind::Stack, text, span, "a layer is missing")
                 .with_hint("layers go from the outermost to the base transport, like tls+tcp"));
         }
-        let known = layer_named(text, layer, span.clone())?;
-        if let Some((above, span)) = last.replace((known, span)) {
-            let message = format!("{} lies on nothing else", quote(above.name));
-            return Err(UriError::new(UriErrorKind::Stack, text, span, message)
+        let role = if parts.is_empty() { role } else { Role::Target };
+        let known = scheme_named(text, name, span.clone(), role)?;
+        if let Some(above) = parts.last().filter(|above| !lies_on_others(above.scheme)) {
+            let message = format!("{} lies on nothing else", quote(above.scheme.name));
+            return Err(UriError::new(UriErrorKind::Stack, text, above.span.clone(), message)
                 .with_hint("a base transport comes last, and alone"));
         }
+        match known.wiring {
+            Wiring::Short(names) => {
+                for (i, name) in names.iter().enumerate() {
+                    let table = if i == 0 && role == Role::Hop { hops() } else { schemes() };
+                    parts.extend(find(table, name).map(|scheme| Part { scheme, span: span.clone() }));
+                }
+            }
+            _ => parts.push(Part { scheme: known, span }),
+        }
     }
-    Ok(last.map(|(base, _)| base))
+    let mut parts = parts.into_iter().peekable();
+    let hop = parts.next_if(|part| part.scheme.kind == SchemeKind::Hop);
+    let mut layers: Vec<Part> = parts.collect();
+    let base = match layers.pop_if(|last| last.scheme.kind == SchemeKind::Transport) {
+        Some(base) => Some(base),
+        None => match &hop {
+            Some(hop) if !lies_on_others(hop.scheme) => Some(hop.clone()),
+            _ => find(schemes(), DEFAULT_TRANSPORT)
+                .map(|scheme| Part { scheme, span: stack.len()..stack.len() }),
+        },
+    };
+    match base {
+        Some(base) => Ok(Stack { hop, layers, base }),
+        None => Err(no_scheme(text, role)),
+    }
 }
 
-fn layer_named(text: &str, layer: &str, span: Range<usize>) -> Result<&'static Scheme, UriError> {
-    let name = layer.to_ascii_lowercase();
-    if let Some(known) = find(&name) {
-        return Ok(known);
+/// Whether something may come after it in a stack.
+fn lies_on_others(scheme: &Scheme) -> bool {
+    scheme.kind != SchemeKind::Transport && scheme.form == Form::Authority
+}
+
+fn scheme_named(
+    text: &str,
+    written: &str,
+    span: Range<usize>,
+    role: Role,
+) -> Result<&'static Scheme, UriError> {
+    let name = written.to_ascii_lowercase();
+    let (table, other) = if role == Role::Hop { (hops(), schemes()) } else { (schemes(), hops()) };
+    let unavailable = |message: String, hint: String| {
+        Err(UriError::new(UriErrorKind::UnavailableScheme, text, span.clone(), message).with_hint(hint))
+    };
+    if let Some(known) = find(table, &name) {
+        return match known.feature {
+            _ if known.available => Ok(known),
+            Some(feature) if cfg!(unix) => unavailable(
+                format!("this build has no {}", quote(known.name)),
+                format!("it needs a build with the feature {}", quote(feature)),
+            ),
+            _ => unavailable(
+                format!("this build has no {}", quote(known.name)),
+                "it needs a Unix system".into(),
+            ),
+        };
     }
     if let Some((_, advice)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
-        let message = format!("there is no {} here", quote(layer));
-        return Err(UriError::new(UriErrorKind::UnavailableScheme, text, span, message).with_hint(*advice));
+        return unavailable(format!("there is no {} here", quote(written)), (*advice).into());
     }
     if is_host_and_port(text) {
-        return Err(no_scheme(text));
+        return Err(no_scheme(text, role));
     }
-    let available = schemes().iter().filter(|known| known.available);
-    let hint = did_you_mean("schemes", &name, available.map(|known| known.name).collect());
-    let message = format!("unknown scheme {}", quote(layer));
-    Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint))
+    if let Some(misplaced) = find(other, &name) {
+        let (message, hint) = match role {
+            Role::Target => (
+                format!("{} is not to connect to, but to go through", quote(written)),
+                format!("it is a hop: --via {}", misplaced.example),
+            ),
+            Role::Hop => (format!("{} is not to go through", quote(written)), of_the(table, "hops", &name)),
+        };
+        return Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint));
+    }
+    let what = if role == Role::Hop { "hops" } else { "schemes" };
+    let message = format!("unknown {} {}", if role == Role::Hop { "hop" } else { "scheme" }, quote(written));
+    Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(of_the(table, what, &name)))
+}
+
+/// What there is, the nearest spelling first.
+fn of_the(table: &'static [Scheme], what: &str, name: &str) -> String {
+    let available = table.iter().filter(|known| known.available);
+    did_you_mean(what, name, available.map(|known| known.name).collect())
 }
 
 /// The text and its scheme, for parsing what stands behind it.
@@ -203,6 +345,28 @@ impl Parts<'_> {
         Ok((address, options))
     }
 
+    /// Takes the path from behind the host, if there is one, as an option.
+    fn take_path(&self, address: &mut Range<usize>) -> Result<Option<UriOption>, UriError> {
+        let text = &self.text[address.clone()];
+        let host = if text.starts_with("//") { 2 } else { 0 };
+        let Some(slash) = text[host..].find('/').map(|at| address.start + host + at) else { return Ok(None) };
+        let span = slash..address.end;
+        address.end = slash;
+        let value = decode_text(self.text, span.clone())?;
+        if value == "/" {
+            return Ok(None);
+        }
+        let (name, name_span) = (PATH.to_owned(), span.clone());
+        Ok(Some(UriOption {
+            name,
+            value: Some(value),
+            text: None,
+            span: span.clone(),
+            name_span,
+            value_span: span,
+        }))
+    }
+
     fn option(&self, span: Range<usize>) -> Result<UriOption, UriError> {
         let part = &self.text[span.clone()];
         let name_end = span.start + part.find('=').unwrap_or(part.len());
@@ -217,7 +381,7 @@ impl Parts<'_> {
             true => Some(decode_text(self.text, value_span.clone())?),
             false => None,
         };
-        Ok(UriOption { name, value, span, name_span, value_span })
+        Ok(UriOption { name, value, text: None, span, name_span, value_span })
     }
 
     fn address(&self, span: Range<usize>) -> Result<(User, Address), UriError> {

@@ -4,13 +4,43 @@ use std::ops::Range;
 
 use crate::schemes::schemes;
 
+/// The bytes of `text` that must not be shown: the password of its user info, and the values of options
+/// that are secrets by their names.
+pub(crate) fn secrets(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<_> = password(text).into_iter().collect();
+    let mut start = text.find('?').map_or(text.len(), |mark| mark + 1);
+    // An option that was given apart has no question mark before it.
+    if start == text.len() && !text.contains(':') {
+        start = 0;
+    }
+    for part in text[start..].split('&') {
+        let span = start..start + part.len();
+        start = span.end + 1;
+        let Some((name, value)) = part.split_once('=') else { continue };
+        if is_secret(name.rsplit('.').next().unwrap_or(name)) {
+            found.extend(non_empty(span.end - value.len()..span.end));
+        }
+    }
+    found.retain(|range| !range.is_empty());
+    found
+}
+
+/// Whether the value of an option of this name is never shown: also of protocols' options, which are
+/// not known here.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "passphrase", "secret", "token"].iter().any(|word| name.contains(word))
+        || name == "pass"
+}
+
 /// The bytes of the password in `text`, or of what may have been meant as one: a mistake in a URI
 /// must not be what brings its password into a log.
-pub(crate) fn secret(text: &str) -> Option<Range<usize>> {
+fn password(text: &str) -> Option<Range<usize>> {
     let (scheme, after) = text.split_once(':')?;
     let Some(slashes) = text.find("://") else {
         // `user:password@host`, or `tcp:user:password@host`. Paths and commands have no user info.
-        let local = schemes().iter().any(|known| known.name.eq_ignore_ascii_case(scheme) && !known.network);
+        let base = scheme.rsplit('+').next().unwrap_or(scheme);
+        let local = schemes().iter().any(|known| known.name.eq_ignore_ascii_case(base) && !known.network);
         let at = after.rfind('@').filter(|_| !local)?;
         return non_empty(scheme.len() + 1..scheme.len() + 1 + at);
     };

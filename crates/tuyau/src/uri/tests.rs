@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use tuyau_core::names;
 use tuyau_tokio::{BIND, FAST_OPEN, INTERFACE, KEEPALIVE, MARK, NODELAY};
 
-use super::{Address, Host, Uri, UriError, UriErrorKind, Use, apply_options, uri};
-use crate::{Allow, schemes};
+use super::{Address, Host, Uri, UriError, UriErrorKind, Use, assign, uri};
+use crate::{Allow, SchemeKind, Via, hops, schemes, via};
 
 fn parsed(text: &str) -> Uri {
     uri(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -429,25 +429,106 @@ fn a_stranger_starts_no_program() {
 fn every_scheme_of_the_table_does_what_the_table_says() {
     for scheme in schemes().iter().filter(|scheme| scheme.available) {
         let uri = parsed(scheme.example);
-        assert_eq!(uri.scheme().name, scheme.name);
         assert_eq!(uri.to_string(), scheme.example, "the example is in the canonical spelling");
+        if scheme.kind == SchemeKind::Transport {
+            assert_eq!(uri.scheme().name, scheme.name);
+        }
+        let wants = uri.scheme().wants;
         assert_eq!(
-            uri.clone().allow(scheme.wants).apply(crate::context()).is_ok(),
+            uri.clone().allow(wants).apply(crate::context()).is_ok(),
             scheme.connects,
             "{}",
             scheme.name
         );
-        let stranger = scheme.connects && scheme.wants == Allow::NOTHING;
+        let stranger = scheme.connects && wants == Allow::NOTHING;
         assert_eq!(uri.apply(crate::context()).is_ok(), stranger, "{}", scheme.name);
         assert_eq!(uri.check_listen().is_ok(), scheme.listens, "{}", scheme.name);
         for option in scheme.options() {
-            let with = parsed(&format!("{uri}?{}={}", option.name, option.example));
-            let applied = with.clone().allow(scheme.wants | option.wants).apply(crate::context());
-            assert!(applied.is_ok(), "{with}: {}", applied.unwrap_err());
-            let listened = apply_options(&with.allow(Allow::ALL), crate::context(), Use::Listen);
-            assert_eq!(listened.is_ok(), option.listens, "{}", option.name);
+            let with = parsed(&format!("{uri}?{}={}", option.name, option.example)).allow(Allow::ALL);
+            let applied = with.clone().apply(crate::context());
+            assert_eq!(applied.is_ok(), option.connects, "{with}: {:?}", applied.err());
+            assert_eq!(assign(&with, Use::Listen).is_ok(), option.listens, "{}", option.name);
         }
     }
+}
+
+#[test]
+fn every_hop_of_the_table_does_what_the_table_says() {
+    for hop in hops().iter().filter(|hop| hop.available) {
+        let parsed = via(hop.example).unwrap_or_else(|error| panic!("{}: {error}", hop.example));
+        assert_eq!(parsed.to_string(), hop.example, "the example is in the canonical spelling");
+        let stranger = parsed.apply(crate::context());
+        assert_eq!(stranger.is_ok(), hop.wants == Allow::NOTHING, "{}", hop.name);
+        parsed.clone().allow(Allow::ALL).apply(crate::context()).expect("it is allowed");
+        for option in hop.options() {
+            let with = parsed.clone().with_option(option.name, option.example).expect("it is given once");
+            with.allow(Allow::ALL).apply(crate::context()).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+/// What going through `hops` to `uri` is refused with.
+fn no_way(uri: &str, hops: &[&str]) -> String {
+    let via = |text: &&str| via(text).map(|hop| hop.allow(Allow::ALL));
+    let hops: Result<Vec<Via>, UriError> = hops.iter().map(via).collect();
+    let routed = hops.and_then(|hops| {
+        hops.into_iter().fold(parsed(uri).allow(Allow::ALL), Uri::via).apply(crate::context()).map(drop)
+    });
+    routed.expect_err(uri).to_string()
+}
+
+#[cfg(feature = "exec")]
+#[test]
+fn a_way_that_cant_be_honoured_is_an_error() {
+    let errors = [
+        no_way("tcp://h:1", &[""]),
+        no_way("tcp://h:1", &["bastion:22"]),
+        no_way("tcp://h:1", &["tcp://h:1"]),
+        no_way("tcp://h:1", &["exce:ssh bastion"]),
+        no_way("tcp://h:1", &["exec:ssh %x"]),
+        no_way("tcp://h:1", &["exec:nc %h %p", "exec:nc %h %p"]),
+        no_way("mem:x", &["exec:nc %h %p"]),
+        no_way("exec:cat", &["exec:nc %h %p"]),
+        no_way("tcp://h:1?nodelay=false", &["exec:nc %h %p"]),
+        via("exec:nc %h %p").and_then(|hop| hop.apply(crate::context())).map(drop).unwrap_err().to_string(),
+    ];
+    insta::assert_snapshot!(errors.join("\n\n"));
+}
+
+#[test]
+fn options_that_are_added_are_as_if_they_stood_there() {
+    let added = |uri: &str, name, value| parsed(uri).with_option(name, value);
+    assert_eq!(added("tcp://h:1", "nodelay", "no").unwrap().to_string(), "tcp://h:1?nodelay=no");
+    assert_eq!(parsed("tcp://h:1").option_spellings("nodelay"), ["nodelay"]);
+    assert_eq!(parsed("unix:/x").option_spellings("nodelay"), [""; 0]);
+    let errors = [
+        added("tcp://h:1?nodelay", "nodelay", "no").map(drop).unwrap_err().to_string(),
+        added("tcp://h:1?tcp.nodelay", "nodelay", "no").map(drop).unwrap_err().to_string(),
+        refusal(added("tcp://h:1", "nodelay", "perhaps").unwrap()),
+        refusal(added("unix:/x", "nodelay", "no").unwrap().allow(Allow::ALL)),
+    ];
+    insta::assert_snapshot!(errors.join("\n\n"));
+}
+
+#[test]
+fn secrets_among_options_are_not_shown() {
+    let texts = [
+        "tcp://h:1?password=s3cret",
+        "tcp://h:1?ssh.passphrase=s3cret&x=y",
+        "tcp://h:1?a=b&auth-token=s3cret",
+        "tcp://h:1?password=s3cret&password=s3cret",
+        "tpc://h:1?password=s3cret",
+        "tcp://user:s3cret?@h:1?secret=s3cret",
+    ];
+    for text in texts {
+        let shown = match uri(text) {
+            Ok(uri) => format!("{uri} {uri:?} {}", refusal(uri.clone())),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(!shown.contains("s3c") && shown.contains("***"), "{text}: {shown}");
+    }
+    let added = refusal(parsed("tcp://h:1").with_option("password", "s3cret").unwrap());
+    assert!(!added.contains("s3c"), "{added}");
 }
 
 #[tokio::test]

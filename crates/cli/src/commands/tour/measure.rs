@@ -7,9 +7,9 @@ use serde::Serialize;
 use tuyau::names::DEADLINE;
 use tuyau::{Context, Flow, Report, Target};
 
-use super::in_a_line;
 use super::rows::{Connect, Server, Stage};
 use crate::commands::demo::Seen;
+use crate::exit::in_a_line;
 use crate::pingpong::{self, PingPongError};
 use crate::route::typed;
 use crate::stats::Summary;

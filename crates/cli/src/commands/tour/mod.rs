@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 use tuyau::Report;
 
 use crate::app::App;
-use crate::exit::{Chain, Failure};
+use crate::exit::Failure;
 use crate::route::typed;
 use measure::{Row, measure};
 use show::Show;
@@ -84,10 +84,10 @@ async fn deliberate() -> Result<Deliberate, Failure> {
         Err(tuyau::Error::Connect(error)) => (true, error.report()),
         Err(error) => return Err(error.into()),
     };
-    Ok(Deliberate { uri: uri.to_string(), ok, explanation: report.to_string(), report })
-}
-
-/// An error in one line.
-fn in_a_line(error: &(dyn std::error::Error + 'static)) -> String {
-    Chain(error).to_string().split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
+    Ok(Deliberate {
+        uri: uri.to_string(),
+        ok,
+        explanation: report.clone().without_places().to_string(),
+        report,
+    })
 }

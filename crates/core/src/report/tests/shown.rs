@@ -3,6 +3,8 @@
 use super::make::*;
 use crate::Protection;
 use crate::report::{Candidate, Cause, Outcome, Read, ReadOutcome, Report};
+use alloc::format;
+use alloc::string::ToString;
 
 fn addresses() -> [Read; 4] {
     let ip = |choice, ip: &str| Read {
@@ -204,4 +206,15 @@ fn json_is_flat_and_in_milliseconds() {
     candidates[0].priority = None;
     let words = Report { notes: ["a note".into()].into(), ..report(candidates, &reads) };
     snapshot("json_words", &serde_json::to_string_pretty(&words).expect("JSON"));
+}
+
+#[test]
+fn without_places_no_source_line_is_told() {
+    for report in [fallback(), report([tcp("[::1]:1", refused())], &addresses())] {
+        assert!(report.to_string().contains("src/main.rs:"));
+        let plain = report.without_places();
+        for shown in [plain.to_string(), format!("{plain:#}"), plain.summary().to_string()] {
+            assert!(!shown.contains("src/") && !shown.contains(":0") && !shown.contains(" at \n"), "{shown}");
+        }
+    }
 }

@@ -148,14 +148,16 @@ impl Server {
         let mut base = make(first)?;
         let by_name: ByName<SslContext> =
             identities.try_map(|(context, _)| Ok::<_, ConnectError>(context))?;
-        base.set_servername_callback(move |ssl, alert| {
-            let asked = ssl.servername(NameType::HOST_NAME).map(str::to_owned);
-            let Some(context) = by_name.choose(asked.as_deref()) else {
-                *alert = SslAlert::UNRECOGNIZED_NAME;
-                return Err(SniError::ALERT_FATAL);
-            };
-            ssl.set_ssl_context(context).map_err(|_| SniError::ALERT_FATAL)
-        });
+        if by_name.several() {
+            base.set_servername_callback(move |ssl, alert| {
+                let asked = ssl.servername(NameType::HOST_NAME).map(str::to_owned);
+                let Some(context) = by_name.choose(asked.as_deref()) else {
+                    *alert = SslAlert::UNRECOGNIZED_NAME;
+                    return Err(SniError::ALERT_FATAL);
+                };
+                ssl.set_ssl_context(context).map_err(|_| SniError::ALERT_FATAL)
+            });
+        }
         Ok(Self { context: base.build(), verify })
     }
 

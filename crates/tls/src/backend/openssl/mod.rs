@@ -171,8 +171,8 @@ impl Engine for OpenSsl {
         let before = buf.remaining();
         // The library gives a record at a time; more may have been received.
         while buf.remaining() > 0 && self.failed.is_none() {
-            match self.stream.ssl_read(buf.initialized_unfilled()) {
-                Ok(n) => buf.advance(n),
+            match read_record(&mut self.stream, buf) {
+                Ok(()) => {}
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
                     return Ok(if buf.remaining() < before { Had::Some } else { Had::End });
                 }
@@ -199,10 +199,10 @@ impl Engine for OpenSsl {
 
     fn consume(&mut self, _n: usize) {}
 
-    fn alert(&mut self) -> Result<(), TlsError> {
+    fn alert(&mut self) -> Result<bool, TlsError> {
         match self.stream.ssl_peek(&mut [0]) {
-            Err(error) if error.code() != ErrorCode::ZERO_RETURN => self.waits(&error),
-            _ => Ok(()),
+            Err(error) if error.code() != ErrorCode::ZERO_RETURN => self.waits(&error).map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -264,6 +264,19 @@ impl Engine for OpenSsl {
             asked: (self.role == Role::Server).then(|| self.asked()).flatten().map(Into::into),
         }
     }
+}
+
+/// Decrypts one record at most, without zeroing first what it is about to overwrite.
+fn read_record(stream: &mut SslStream<Wire>, buf: &mut ReadBuf<'_>) -> Result<(), ssl::Error> {
+    // SAFETY: nothing but decrypted bytes is written to it.
+    #[allow(unsafe_code)]
+    let n = stream.ssl_read_uninit(unsafe { buf.unfilled_mut() })?;
+    // SAFETY: that many bytes have been decrypted to its beginning.
+    #[allow(unsafe_code)]
+    unsafe {
+        buf.assume_filled(n);
+    }
+    Ok(())
 }
 
 impl Drop for OpenSsl {

@@ -39,7 +39,8 @@ impl Rustls {
         let mut conn = conn.into();
         // `write` sees to it that no more than its share waits.
         conn.set_buffer_limit(None);
-        Self { conn, role, about, failures: failures.clone(), unprocessed: false, instead: None }
+        let failures = failures.clone();
+        Self { conn, role, about, failures, unprocessed: false, instead: None }
     }
 
     fn process(&mut self) -> Result<(), TlsError> {
@@ -139,8 +140,9 @@ impl Engine for Rustls {
         self.conn.reader().consume(n);
     }
 
-    fn alert(&mut self) -> Result<(), TlsError> {
-        self.process()
+    fn alert(&mut self) -> Result<bool, TlsError> {
+        self.process()?;
+        Ok(self.lent().is_empty())
     }
 
     fn write(&mut self, bytes: &[&[u8]]) -> Result<usize, TlsError> {

@@ -1,5 +1,7 @@
 //! What flows, listeners and the driver share: smoltcp's interface and sockets, and what they are for.
 
+mod state;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,6 @@ use std::time::Duration;
 use slab::Slab;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State as TcpState};
-use smoltcp::socket::udp;
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use tuyau_core::{ConnectError, Instant, SharedRuntime};
 
@@ -47,6 +48,7 @@ pub(crate) struct State {
     pub(crate) iface: Interface,
     pub(crate) sockets: SocketSet<'static>,
     connections: Slab<Connection>,
+    born: u64,
     by_ends: HashMap<Ends, usize>,
     listeners: Slab<Listening>,
     by_port: HashMap<u16, Vec<usize>>,
@@ -67,6 +69,8 @@ pub(crate) struct State {
 
 /// One TCP connection.
 struct Connection {
+    /// Tells it from another that had its place, or its ends, before.
+    born: u64,
     /// Absent when the flow outlives the socket.
     socket: Option<SocketHandle>,
     ends: Ends,
@@ -91,7 +95,8 @@ enum Role {
 /// When to look at a connection that is being closed.
 struct Deadline {
     at: Instant,
-    ends: Ends,
+    connection: usize,
+    born: u64,
     /// All data was acknowledged when it was looked at last.
     drained: bool,
 }
@@ -169,6 +174,7 @@ impl Core {
             iface,
             sockets: SocketSet::new(Vec::new()),
             connections: Slab::new(),
+            born: 0,
             by_ends: HashMap::new(),
             listeners: Slab::new(),
             by_port: HashMap::new(),
@@ -297,7 +303,6 @@ impl Core {
         let Some(it) = state.connections.get_mut(connection) else { return };
         let unread = it.rest.take().is_some_and(|rest| rest.read < rest.bytes.len());
         it.role = Role::Orphan;
-        let ends = it.ends;
         let Some(handle) = it.socket else {
             state.forget(connection);
             return;
@@ -309,7 +314,7 @@ impl Core {
         } else {
             self.end(socket);
         }
-        state.deadline(ends, self.runtime.now() + self.config.timeout);
+        state.deadline(connection, self.runtime.now() + self.config.timeout);
         self.settle(state, connection);
     }
 
@@ -326,8 +331,7 @@ impl Core {
         let mut state = self.lock();
         let Some(socket) = state.stream(connection).filter(|socket| socket.may_send()) else { return };
         self.end(socket);
-        let ends = state.connections[connection].ends;
-        state.deadline(ends, self.runtime.now() + self.config.timeout);
+        state.deadline(connection, self.runtime.now() + self.config.timeout);
         state.kick();
     }
 
@@ -410,7 +414,7 @@ impl Core {
                 state.listeners[listener].waiting -= 1;
                 socket.abort();
                 state.connections[connection].role = Role::Orphan;
-                state.deadline(ends, self.runtime.now() + self.config.timeout);
+                state.deadline(connection, self.runtime.now() + self.config.timeout);
                 return self.settle(state, connection);
             }
             (Role::Pending(_), TcpState::SynReceived | TcpState::SynSent) => {}
@@ -443,9 +447,10 @@ impl Core {
     /// Gives up what has taken too long, and lets idle connections be; then says when to come back.
     pub(crate) fn expire(&self, state: &mut State, now: Instant) -> Option<Instant> {
         while state.deadlines.front().is_some_and(|deadline| deadline.at <= now) {
-            let Some(Deadline { at, ends, drained }) = state.deadlines.pop_front() else { break };
-            let Some(&connection) = state.by_ends.get(&ends) else { continue };
-            let it = &mut state.connections[connection];
+            let Some(due) = state.deadlines.pop_front() else { break };
+            let Deadline { at, connection, born, drained } = due;
+            let known = state.connections.get(connection).filter(|it| it.born == born);
+            let Some(it) = known else { continue };
             let Some(handle) = it.socket else { continue };
             let socket = state.sockets.get_mut::<Socket>(handle);
             let sends_end =
@@ -454,7 +459,8 @@ impl Core {
                 // As long as there are bytes to send, smoltcp's own timeout holds.
                 Role::Flow | Role::Orphan if sends_end && (socket.send_queue() > 0 || !drained) => {
                     let drained = socket.send_queue() == 0;
-                    state.deadlines.push_back(Deadline { at: at + self.config.timeout, ends, drained });
+                    let at = at + self.config.timeout;
+                    state.deadlines.push_back(Deadline { at, connection, born, drained });
                 }
                 Role::Flow if sends_end => socket.abort(),
                 Role::Orphan => state.forget(connection),
@@ -510,158 +516,6 @@ impl Core {
 
 /// No place is left for another connection that waits to be accepted.
 pub(crate) struct BacklogFull;
-
-impl State {
-    /// Has the driver run: there is something to send.
-    pub(crate) fn kick(&mut self) {
-        if !self.kicked
-            && let Some(driver) = &self.driver
-        {
-            self.kicked = true;
-            driver.wake_by_ref();
-        }
-    }
-
-    /// The driver runs, and is woken by `cx` from now on.
-    pub(crate) fn driver_runs(&mut self, cx: &Context<'_>) {
-        self.kicked = false;
-        remember(&mut self.driver, cx);
-    }
-
-    fn add(&mut self, socket: Socket<'static>, ends: Ends, role: Role) -> usize {
-        let socket = Some(self.sockets.add(socket));
-        let connection = self.connections.insert(Connection { socket, ends, role, fate: None, rest: None });
-        self.by_ends.insert(ends, connection);
-        connection
-    }
-
-    /// A port of the configured ones, at random, that `free` says yes to.
-    fn free_port(&mut self, config: &Config, free: impl Fn(&Self, u16) -> bool) -> Option<u16> {
-        let (first, count) = (*config.ports.start(), config.ports.len());
-        let start = self.random.usize(..count);
-        (0..count)
-            .filter_map(|n| u16::try_from((start + n) % count).ok().map(|offset| first + offset))
-            .find(|port| free(self, *port))
-    }
-
-    fn deadline(&mut self, ends: Ends, at: Instant) {
-        self.deadlines.push_back(Deadline { at, ends, drained: false });
-    }
-
-    /// Counts the connection among those in TIME-WAIT, which may cost the oldest of them.
-    fn time_wait(&mut self, ends: Ends) {
-        if self.time_wait.contains(&ends) {
-            return;
-        }
-        self.time_wait.push_back(ends);
-        while self.time_wait.len() > MAX_TIME_WAIT {
-            let oldest = self.time_wait.pop_front().and_then(|oldest| self.known(oldest));
-            if let Some(oldest) = oldest.filter(|oldest| self.tcp(*oldest) == Some(TcpState::TimeWait)) {
-                self.forget(oldest);
-            }
-        }
-    }
-
-    /// Removes the socket, and the connection with it, unless a flow has it still.
-    fn forget(&mut self, connection: usize) {
-        let Some(it) = self.connections.get_mut(connection) else { return };
-        if let Some(handle) = it.socket.take() {
-            self.sockets.remove(handle);
-        }
-        if self.by_ends.get(&it.ends) == Some(&connection) {
-            self.by_ends.remove(&it.ends);
-        }
-        if it.role == Role::Orphan {
-            self.connections.remove(connection);
-        }
-    }
-
-    pub(crate) fn tcp(&self, connection: usize) -> Option<TcpState> {
-        let handle = self.connections.get(connection)?.socket?;
-        Some(self.sockets.get::<Socket>(handle).state())
-    }
-
-    /// The connection between these ends, if a flow or a connect has it.
-    pub(crate) fn owned_by_flow(&self, ends: Ends) -> Option<usize> {
-        let connection = *self.by_ends.get(&ends)?;
-        (self.connections[connection].role == Role::Flow).then_some(connection)
-    }
-
-    pub(crate) fn known(&self, ends: Ends) -> Option<usize> {
-        self.by_ends.get(&ends).copied()
-    }
-
-    pub(crate) fn set_fate(&mut self, connection: usize, fate: Fate) {
-        if let Some(it) = self.connections.get_mut(connection) {
-            it.fate.get_or_insert(fate);
-        }
-    }
-
-    /// Gives a connection up that can't be had.
-    pub(crate) fn abort(&mut self, connection: usize) {
-        if let Some(handle) = self.connections.get(connection).and_then(|it| it.socket) {
-            self.sockets.get_mut::<Socket>(handle).abort();
-        }
-    }
-
-    pub(crate) fn ends(&self, connection: usize) -> Ends {
-        self.connections[connection].ends
-    }
-
-    /// Why the connection is no more, if it ended other than by a FIN.
-    pub(crate) fn fate(&self, connection: usize) -> Fate {
-        self.connections[connection].fate.unwrap_or(Fate::TimedOut)
-    }
-
-    /// The socket of a flow, unless it has outlived it.
-    pub(crate) fn stream(&mut self, connection: usize) -> Option<&mut Socket<'static>> {
-        let it = &self.connections[connection];
-        if it.rest.is_some() {
-            return None;
-        }
-        Some(self.sockets.get_mut::<Socket>(it.socket?))
-    }
-
-    /// What a flow that has outlived its socket has not read yet; then, the end.
-    pub(crate) fn rest(&mut self, connection: usize, take: impl FnOnce(&[u8]) -> usize) {
-        if let Some(rest) = &mut self.connections[connection].rest {
-            rest.read += take(&rest.bytes[rest.read..]);
-        }
-    }
-
-    /// If both sides have ended, takes over what the flow has not read yet.
-    ///
-    /// The flow is not woken: it is, by the FIN.
-    fn retire(&mut self, connection: usize) {
-        let it = &mut self.connections[connection];
-        let Some(handle) = it.socket else { return };
-        let socket = self.sockets.get_mut::<Socket>(handle);
-        if !matches!(socket.state(), TcpState::Closing | TcpState::TimeWait) || it.rest.is_some() {
-            return;
-        }
-        let mut bytes = vec![0; socket.recv_queue()];
-        let read = socket.recv_slice(&mut bytes).unwrap_or(0);
-        bytes.truncate(read);
-        it.rest = Some(Rest { bytes, read: 0 });
-    }
-
-    /// smoltcp gives up whoever is silent, also where nothing is to be said: lets those be.
-    fn disarm(&mut self) {
-        for (_, connection) in &self.connections {
-            let Some(handle) = connection.socket else { continue };
-            let socket = self.sockets.get_mut::<Socket>(handle);
-            let idle =
-                matches!(socket.state(), TcpState::Established | TcpState::CloseWait | TcpState::FinWait2);
-            if idle && socket.send_queue() == 0 {
-                socket.set_timeout(None);
-            }
-        }
-    }
-
-    pub(crate) fn udp(&mut self, handle: SocketHandle) -> &mut udp::Socket<'static> {
-        self.sockets.get_mut(handle)
-    }
-}
 
 fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {

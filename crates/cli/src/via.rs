@@ -1,0 +1,122 @@
+//! `--via`, `-x` and `-J`: what is gone through, in the order in which it was typed.
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use tuyau::{Allow, UriError, Via};
+
+/// The spellings, each with the scheme of what has none: as curl and ssh have them.
+const FLAGS: [(&str, &str); 3] = [("via", ""), ("proxy", "http://"), ("jump", "ssh://")];
+
+/// The hops, nearest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hops(pub(crate) Vec<Via>);
+
+impl Args for Hops {
+    fn augment_args(command: Command) -> Command {
+        let arg =
+            |name, help| Arg::new(name).long(name).value_name("URI").action(ArgAction::Append).help(help);
+        let heading = Some("Connecting");
+        command
+            .arg(arg("via", "Go through URI, a proxy or bastion: see `tuyau schemes`. May be given several times, or be \
+                several with commas between them: the nearest first. What follows an exec: belongs to it")
+                .help_heading(heading))
+            .arg(arg("proxy", "The same, as curl has it: an HTTP proxy, if there is no scheme")
+                .short('x')
+                .help_heading(heading))
+            .arg(arg("jump", "The same, as ssh has it: [user@]host[:port] of an SSH server, if there is no scheme")
+                .short('J')
+                .help_heading(heading))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Hops {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given: Vec<(usize, &str, &str)> = Vec::new();
+        for (flag, default) in FLAGS {
+            let values = matches.get_many::<String>(flag).into_iter().flatten();
+            given.extend(
+                matches
+                    .indices_of(flag)
+                    .into_iter()
+                    .flatten()
+                    .zip(values)
+                    .map(|(at, it)| (at, it.as_str(), default)),
+            );
+        }
+        given.sort_by_key(|(at, ..)| *at);
+        let hops =
+            given.into_iter().flat_map(|(_, value, default)| split(value).map(move |hop| (hop, default)));
+        let hops = hops.map(|(hop, default)| parse(hop, default)).collect::<Result<_, _>>();
+        hops.map(Self).map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The hops of one value. A command may have commas of its own.
+fn split(value: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        if text.starts_with("exec:") {
+            return Some(text);
+        }
+        match text.split_once(',') {
+            Some((hop, more)) => {
+                rest = Some(more);
+                Some(hop)
+            }
+            None => Some(text),
+        }
+    })
+}
+
+/// What the user typed, to whom everything is allowed.
+fn parse(hop: &str, default: &str) -> Result<Via, UriError> {
+    let bare = !hop.contains("://")
+        && !tuyau::hops().iter().any(|known| {
+            hop.strip_prefix(known.name).is_some_and(|rest| rest.starts_with([':', '+']))
+                && !rest_is_port(hop)
+        });
+    let text = if bare && !hop.is_empty() { format!("{default}{hop}") } else { hop.into() };
+    Ok(tuyau::via(&text)?.allow(Allow::ALL))
+}
+
+/// Whether it is `host:port`: a host may be called as a scheme is.
+fn rest_is_port(hop: &str) -> bool {
+    hop.split_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|it| it.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hops(args: &[&str]) -> Result<Vec<String>, String> {
+        let command = Hops::augment_args(Command::new("x").no_binary_name(true));
+        let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
+        let hops = Hops::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        Ok(hops.0.iter().map(Via::to_string).collect())
+    }
+
+    #[test]
+    fn a_command_keeps_its_commas() {
+        assert_eq!(split("a,b,exec:c,d").collect::<Vec<_>>(), ["a", "b", "exec:c,d"]);
+        assert_eq!(split("a,").collect::<Vec<_>>(), ["a", ""]);
+        assert_eq!(hops(&["--via", "exec:nc -o a,b %h %p"]).unwrap(), ["exec:nc -o a,b %h %p"]);
+    }
+
+    #[test]
+    fn what_is_no_hop_is_an_error() {
+        for bad in ["", "tcp://h:1", "bastion", ",", "exec:"] {
+            assert!(hops(&["--via", bad]).is_err(), "{bad}");
+        }
+    }
+}
