@@ -135,19 +135,28 @@ impl From<crate::FlowError> for ConnectError {
 
 /// `error` and its causes, outermost first, each once: `connect: connection refused`.
 pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write) -> fmt::Result {
-    let mut last = alloc::format!("{error}");
+    let mut last = in_a_line(error);
     f.write_str(&last)?;
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = alloc::format!("{error}");
+        let text = in_a_line(error);
         // Some errors say their cause themselves.
-        if !last.ends_with(&text) {
+        if !last.contains(&text) {
             write!(f, ": {text}")?;
+            last = text;
         }
-        last = text;
         cause = error.source();
     }
     Ok(())
+}
+
+/// An error of several lines, as that of a resolution is, in one.
+fn in_a_line(error: &(dyn Error + 'static)) -> String {
+    let text = alloc::format!("{error}");
+    if !text.contains('\n') {
+        return text;
+    }
+    text.split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 /// What a connecting transport is told, at every hop: the context's plain values, the deadline,
