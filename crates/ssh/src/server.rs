@@ -1,6 +1,7 @@
 //! An SSH server in the program.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
     run_stream,
 };
-use russh::{Channel, ChannelOpenFailure, MethodKind, MethodSet};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet};
+use tokio::io::{AsyncWriteExt, copy, split};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tuyau_core::{
-    ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, SharedNet, Target, copy_bidirectional,
-};
+use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, SharedNet, Target};
 
 use crate::carrier::{Carrier, FirstWords};
 use crate::config::{BadKey, Secret};
@@ -79,7 +80,7 @@ impl SshServer {
             inactivity_timeout: None,
             ..Config::default()
         };
-        let client = Client { server: self.clone(), net, cx, forwards: JoinSet::new() };
+        let client = Client { server: self.clone(), net, cx, forwards: JoinSet::new(), open: HashMap::new() };
         let (carrier, _guard) = Carrier::new(flow, FirstWords::default());
         let failed = |error: russh::Error| {
             ConnectError::new(ConnectErrorKind::Protocol, "serve an SSH client").with_source(error)
@@ -116,6 +117,8 @@ struct Client {
     cx: ConnectCx<'static>,
     /// They end with the client.
     forwards: JoinSet<()>,
+    /// Channels that the client has not closed; who forwards is told when it does.
+    open: HashMap<ChannelId, oneshot::Sender<()>>,
 }
 
 fn judge(right: bool) -> Auth {
@@ -126,18 +129,42 @@ impl Client {
     fn forward(&mut self, channel: Channel<Msg>, target: Target, reply: ChannelOpenHandle) {
         // Those that have ended are forgotten.
         while self.forwards.try_join_next().is_some() {}
+        self.open.retain(|_, close| !close.is_closed());
+        let (close, closed) = oneshot::channel();
+        self.open.insert(channel.id(), close);
         let (net, cx) = (self.net.clone(), self.cx.clone());
         self.forwards.spawn(async move {
-            let mut far = match net.connect(&target, &cx).await {
+            let far = match net.connect(&target, &cx).await {
                 Ok(flow) => flow,
                 Err(error) => return reply.reject(refusal(&error)).await,
             };
             reply.accept().await;
-            let mut near = Flow::from_tokio(channel.into_stream());
-            // Each side has seen how the other ended.
-            let _ = copy_bidirectional(&mut near, &mut far).await;
+            relay(channel, far, closed).await;
         });
     }
+}
+
+/// Until both sides have ended. A client that has closed the channel reads no more: then only what it has sent is passed
+/// on, and a far side that goes on writing finds nobody.
+async fn relay(channel: Channel<Msg>, far: Flow, closed: oneshot::Receiver<()>) {
+    let (mut from_near, mut to_near) = split(channel.into_stream());
+    let (mut from_far, mut to_far) = split(far);
+    let there = async {
+        copy(&mut from_near, &mut to_far).await?;
+        to_far.shutdown().await
+    };
+    let back = async {
+        let back = async {
+            copy(&mut from_far, &mut to_near).await?;
+            to_near.shutdown().await
+        };
+        tokio::select! {
+            ended = back => ended,
+            _ = closed => Ok(()),
+        }
+    };
+    // Each side has seen how the other ended.
+    let _ = tokio::try_join!(there, back);
 }
 
 fn refusal(error: &ConnectError) -> ChannelOpenFailure {
@@ -215,6 +242,12 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<(), russh::Error> {
         self.forward(channel, Target::path(path), reply);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        // That tells who waits for it.
+        self.open.remove(&channel);
         Ok(())
     }
 

@@ -21,12 +21,20 @@ pub struct Abilities {
     pub vectored: bool,
     /// The write side of the first flow of a pair can be found broken.
     pub broken_pipe: bool,
+    /// How many bytes a large transfer has, each way: less, for what many layers carry.
+    pub large: usize,
 }
 
 impl Abilities {
-    /// Everything.
-    pub const ALL: Self =
-        Self { reset: true, drop_delivers: true, drop_ends: true, vectored: true, broken_pipe: true };
+    /// Everything; large transfers have 8 MiB.
+    pub const ALL: Self = Self {
+        reset: true,
+        drop_delivers: true,
+        drop_ends: true,
+        vectored: true,
+        broken_pipe: true,
+        large: 8 * 1024 * 1024,
+    };
 }
 
 /// Two flows that are connected to each other, and what must live as long as they.

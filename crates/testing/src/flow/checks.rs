@@ -8,17 +8,16 @@ use tuyau_core::{Flow, FlowError, FlowErrorKind, ReadBuf};
 
 use super::{Abilities, Pair};
 
-const LARGE: usize = 8 * 1024 * 1024;
 /// More than any transport buffers on the way.
 const FLOOD: usize = 32 * 1024 * 1024;
 
 /// Megabytes both ways at once, each flow read and written by one task; all arrive, in order.
-pub async fn large_transfers_both_ways(pair: Pair, _: Abilities) {
+pub async fn large_transfers_both_ways(pair: Pair, Abilities { large, .. }: Abilities) {
     let Pair { mut a, mut b, keep: _keep } = pair;
     let there =
-        tokio::spawn(async move { exchange(&mut a, Bytes::new(1, LARGE), Bytes::new(2, LARGE + 7)).await });
+        tokio::spawn(async move { exchange(&mut a, Bytes::new(1, large), Bytes::new(2, large + 7)).await });
     let back =
-        tokio::spawn(async move { exchange(&mut b, Bytes::new(2, LARGE + 7), Bytes::new(1, LARGE)).await });
+        tokio::spawn(async move { exchange(&mut b, Bytes::new(2, large + 7), Bytes::new(1, large)).await });
     there.await.expect("a");
     back.await.expect("b");
 }

@@ -19,6 +19,6 @@ pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
 pub use proxies::{Proxy, dante, haproxy, microsocks, ssh_dynamic, tinyproxy};
 pub use python::python;
-pub use redis::redis;
+pub use redis::{redis, redis_tls};
 pub use server::Server;
 pub use sshd::{SshAgent, Sshd, keygen, ssh_agent, sshd, sshd_with};
