@@ -107,6 +107,20 @@ impl Serving {
         })
     }
 
+    /// With the one limit of time that hyper has: a server that sets no timer never asks the kernel for one.
+    fn timed_h1() -> Self {
+        Self::bare(|stream| {
+            let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {
+                ready(Ok::<_, Infallible>(answer(request.uri().path())))
+            });
+            tokio::spawn(async move {
+                let mut builder = hyper::server::conn::http1::Builder::new();
+                builder.timer(hyper_util::rt::TokioTimer::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        })
+    }
+
     fn bare_h2() -> Self {
         Self::bare(|stream| {
             let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {

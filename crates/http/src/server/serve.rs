@@ -204,7 +204,8 @@ impl Http {
                 adapter.tasks = Some(tasks.clone());
                 let flow = Flow::new(Guard::new(flow, unread, &watch, None));
                 let served = self.h2(tasks).serve_connection(flow, adapter);
-                Driver::new(served, &watch, closing).await
+                // Boxed, as it would be room in the task of each connection of HTTP/1.
+                Box::pin(Driver::new(served, &watch, closing)).await
             }
         };
         let served =

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -62,7 +62,15 @@ where
                 let mut request = request
                     .map(|body| Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch));
                 request.extensions_mut().insert(connection.clone());
-                State::Waiting { service: service.clone(), request: Some(request) }
+                let mut service = service.clone();
+                // Most are ready at once, and a request is a lot to put aside.
+                match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Ok(())) => State::Called { future: service.call(request) },
+                    Poll::Ready(Err(error)) => {
+                        State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
+                    }
+                    Poll::Pending => State::Waiting { service, request: Some(request) },
+                }
             }
         };
         Handling { state, connect, under_way: Some(under_way) }
