@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::future::ready;
+use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tuyau_core::{ConnectCx, Context, Net, Target};
-use tuyau_http::{Client, Server};
+use tuyau_http::{Client, Limits, Server};
 use tuyau_tokio::{Host, TCP, derivations};
 
 const ROUNDS: usize = 41;
@@ -40,6 +41,32 @@ fn main() {
         );
     }
     clients();
+    idle();
+}
+
+/// What a connection costs in memory that is kept alive and has nothing to do.
+fn idle() {
+    const MANY: usize = 4_000;
+    let each = |server: Serving| {
+        let resident = || {
+            let statm = fs::read_to_string("/proc/self/statm").expect("Linux");
+            statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("pages") * 4096
+        };
+        let connect = || {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("connect");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("write");
+            assert!(stream.read(&mut [0; 1024]).expect("read") > 0);
+            stream
+        };
+        let warm: Vec<_> = (0..100).map(|_| connect()).collect();
+        let before = resident();
+        let streams: Vec<_> = (0..MANY).map(|_| connect()).collect();
+        let each = resident().saturating_sub(before) as f64 / MANY as f64 / 1024.0;
+        drop((warm, streams));
+        each
+    };
+    let (bare, ours) = (each(Serving::bare_h1()), each(Serving::ours_for(2 * MANY)));
+    println!("{:30} {:>8.2} KiB {:>8.2} KiB", "idle connection, h1", bare, ours);
 }
 
 fn answer(path: &str) -> Response<Full<Bytes>> {
@@ -80,6 +107,20 @@ impl Serving {
         })
     }
 
+    /// With the one limit of time that hyper has: a server that sets no timer never asks the kernel for one.
+    fn timed_h1() -> Self {
+        Self::bare(|stream| {
+            let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {
+                ready(Ok::<_, Infallible>(answer(request.uri().path())))
+            });
+            tokio::spawn(async move {
+                let mut builder = hyper::server::conn::http1::Builder::new();
+                builder.timer(hyper_util::rt::TokioTimer::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        })
+    }
+
     fn bare_h2() -> Self {
         Self::bare(|stream| {
             let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {
@@ -104,7 +145,11 @@ impl Serving {
     }
 
     fn ours() -> Self {
-        Self::start(|port| async move {
+        Self::ours_for(1_024)
+    }
+
+    fn ours_for(connections: usize) -> Self {
+        Self::start(move |port| async move {
             let service = tower::service_fn(|request: Request<tuyau_http::Incoming>| {
                 ready(Ok::<_, Infallible>(answer(request.uri().path())))
             });
@@ -114,7 +159,9 @@ impl Serving {
             if let Target::Addr(address) = listener.local() {
                 port.send(address.port()).expect("it is waited for");
             }
-            Server::new(service).listen(listener).serve().await;
+            let mut limits = Limits::default();
+            limits.connections_per_address = connections;
+            Server::new(service).limits(limits).listen(listener).serve().await;
         })
     }
 

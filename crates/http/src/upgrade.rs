@@ -104,7 +104,7 @@ struct Stream {
 /// Keeps a client's connection from being idle as long as one of its streams is in use: an extension of the
 /// response that the stream is taken over by.
 #[derive(Clone)]
-#[allow(unreachable_pub)] // named by a sealed trait
+#[allow(unreachable_pub, missing_debug_implementations)] // named by a sealed trait
 #[allow(dead_code)] // what it does, it does when it is dropped
 pub struct Held(pub(crate) Arc<dyn Any + Send + Sync>);
 

@@ -22,7 +22,7 @@ use tuyau_core::{Flow, Key, Protection, ReadBuf};
 use super::frames::PREFACE;
 use super::guard::Guard;
 use super::refusal::{ErrorHandler, Refused, answer, last_response, replace};
-use super::service::Adapter;
+use super::service::{Adapter, Shared};
 use super::stall::Tasks;
 use super::watch::{Due, Kind, Watch};
 use crate::connection::{Connection, Fact};
@@ -174,9 +174,9 @@ impl Http {
             Err(error) => return (FlowServed::default(), Err(error)),
         };
         let watch = Watch::new(kind, &self.limits);
-        let on_error = self.on_error.clone();
-        let mut adapter =
-            Adapter { service, connection: connection.clone(), watch: watch.clone(), on_error, tasks: None };
+        let shared =
+            Shared { connection: connection.clone(), watch: watch.clone(), on_error: self.on_error.clone() };
+        let mut adapter = Adapter { service, shared: Arc::new(shared), tasks: None };
         let ended = match kind {
             Kind::H1 => {
                 let replaced = self.on_error.clone().map(|on_error| {
@@ -204,7 +204,8 @@ impl Http {
                 adapter.tasks = Some(tasks.clone());
                 let flow = Flow::new(Guard::new(flow, unread, &watch, None));
                 let served = self.h2(tasks).serve_connection(flow, adapter);
-                Driver::new(served, &watch, closing).await
+                // Boxed, as it would be room in the task of each connection of HTTP/1.
+                Box::pin(Driver::new(served, &watch, closing)).await
             }
         };
         let served =
@@ -400,7 +401,8 @@ pin_project! {
         closing: Arc<Closing>,
         #[pin]
         told: OwnedNotified,
-        told_waker: Option<Waker>,
+        // That the stop and the timer wake: asking them takes locks, and once is enough.
+        waker: Option<Waker>,
         closed: bool,
         #[pin]
         timer: Sleep,
@@ -416,7 +418,7 @@ impl<C> Driver<C> {
             watch: watch.clone(),
             closing: closing.clone(),
             told: closing.told.clone().notified_owned(),
-            told_waker: None,
+            waker: None,
             closed: false,
             timer: sleep_until(Instant::now() + FOR_EVER),
             armed: u64::MAX,
@@ -436,10 +438,12 @@ impl<C: Served> Future for Driver<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
-        // Asking takes a lock that all connections share: once per waker is enough.
-        if !*this.closed && this.told_waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            let _ = this.told.as_mut().poll(cx);
-            *this.told_waker = Some(cx.waker().clone());
+        let mut new = this.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()));
+        if new {
+            *this.waker = Some(cx.waker().clone());
+            if !*this.closed {
+                let _ = this.told.as_mut().poll(cx);
+            }
         }
         loop {
             let Some(mut served) = this.served.as_mut().as_pin_mut() else { return Poll::Pending };
@@ -456,8 +460,13 @@ impl<C: Served> Future for Driver<C> {
             if next < *this.armed {
                 *this.armed = next;
                 this.timer.as_mut().reset(soon(this.watch.at(next)));
+                new = true;
             }
-            ready!(this.timer.as_mut().poll(cx));
+            if new {
+                ready!(this.timer.as_mut().poll(cx));
+            } else if !this.timer.is_elapsed() {
+                return Poll::Pending;
+            }
             let now = this.watch.now();
             match due {
                 Some((at, due)) if at <= now => match due {
@@ -474,6 +483,7 @@ impl<C: Served> Future for Driver<C> {
                 _ => {
                     *this.armed = next.min(now.saturating_add(this.watch.tick()));
                     this.timer.as_mut().reset(soon(this.watch.at(*this.armed)));
+                    new = true;
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -23,11 +23,16 @@ use crate::limits::Patience;
 /// One connection's.
 pub(crate) struct Adapter<S> {
     pub(crate) service: S,
+    pub(crate) shared: Arc<Shared>,
+    /// Of HTTP/2.
+    pub(crate) tasks: Option<Tasks>,
+}
+
+/// What all requests of a connection share.
+pub(crate) struct Shared {
     pub(crate) connection: Connection,
     pub(crate) watch: Arc<Watch>,
     pub(crate) on_error: Option<ErrorHandler>,
-    /// Of HTTP/2.
-    pub(crate) tasks: Option<Tasks>,
 }
 
 impl<S, B> hyper::service::Service<Request<hyper::body::Incoming>> for Adapter<S>
@@ -41,13 +46,14 @@ where
     type Future = Handling<S>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Handling<S> {
-        let Self { service, connection, watch, on_error, tasks } = self;
+        let Self { service, shared, tasks } = self;
+        let Shared { connection, watch, on_error: _ } = &**shared;
         let stall = tasks.as_ref().map(|tasks| {
             let stall = Stall::new(Patience::new(watch.limits.write_idle, watch.limits.min_rate));
             tasks.stream(&stall);
             stall
         });
-        let under_way = UnderWay::new(watch, stall);
+        let under_way = UnderWay::new(shared, stall);
         let connect = request.method() == Method::CONNECT;
         let state = match bad(&request) {
             Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
@@ -56,16 +62,18 @@ where
                 let mut request = request
                     .map(|body| Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch));
                 request.extensions_mut().insert(connection.clone());
-                State::Waiting { service: service.clone(), request: Some(request) }
+                let mut service = service.clone();
+                // Most are ready at once, and a request is a lot to put aside.
+                match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Ok(())) => State::Called { future: service.call(request) },
+                    Poll::Ready(Err(error)) => {
+                        State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
+                    }
+                    Poll::Pending => State::Waiting { service, request: Some(request) },
+                }
             }
         };
-        Handling {
-            state,
-            connect,
-            under_way: Some(under_way),
-            on_error: on_error.clone(),
-            connection: connection.clone(),
-        }
+        Handling { state, connect, under_way: Some(under_way) }
     }
 }
 
@@ -89,20 +97,20 @@ fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
 
 /// A request that is under way, until its response is wholly in hyper's hands.
 struct UnderWay {
-    watch: Arc<Watch>,
+    shared: Arc<Shared>,
     stall: Option<Arc<Stall>>,
 }
 
 impl UnderWay {
-    fn new(watch: &Arc<Watch>, stall: Option<Arc<Stall>>) -> Self {
-        watch.begin();
-        Self { watch: watch.clone(), stall }
+    fn new(shared: &Arc<Shared>, stall: Option<Arc<Stall>>) -> Self {
+        shared.watch.begin();
+        Self { shared: shared.clone(), stall }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.watch.end();
+        self.shared.watch.end();
     }
 }
 
@@ -116,8 +124,6 @@ pin_project! {
         state: State<S, S::Future>,
         connect: bool,
         under_way: Option<UnderWay>,
-        on_error: Option<ErrorHandler>,
-        connection: Connection,
     }
 }
 
@@ -140,11 +146,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let failed = |error: S::Error, under_way: &Option<UnderWay>| match under_way {
+            Some(UnderWay { shared, .. }) => Refused::failed(error.into(), &shared.connection),
+            None => unreachable!("a future is not polled after its end"),
+        };
         let result = loop {
             match this.state.as_mut().project() {
                 StateProj::Waiting { service, request } => {
                     if let Err(error) = ready!(service.poll_ready(cx)) {
-                        break Err(Refused::failed(error.into(), this.connection));
+                        break Err(failed(error, this.under_way));
                     }
                     let Some(request) = request.take() else {
                         unreachable!("the service is called once, and the state is left for good")
@@ -153,8 +163,7 @@ where
                     this.state.set(State::Called { future });
                 }
                 StateProj::Called { future } => {
-                    break ready!(future.poll(cx))
-                        .map_err(|error| Refused::failed(error.into(), this.connection));
+                    break ready!(future.poll(cx)).map_err(|error| failed(error, this.under_way));
                 }
                 StateProj::Refused { refused } => match refused.take() {
                     Some(refused) => break Err(refused),
@@ -169,15 +178,15 @@ where
             Ok(response) => {
                 let status = response.status();
                 let leaves_http = status == StatusCode::SWITCHING_PROTOCOLS
-                    || (*this.connect && status.is_success() && under_way.watch.kind == Kind::H1);
+                    || (*this.connect && status.is_success() && under_way.shared.watch.kind == Kind::H1);
                 if leaves_http {
-                    under_way.watch.upgrade();
+                    under_way.shared.watch.upgrade();
                 }
                 response.map(|body| Outgoing { body: Content::Users { body }, under_way })
             }
             Err(refused) => {
-                let mut response = answer(this.on_error.as_ref(), &refused);
-                if refused.error().is_none() && under_way.watch.kind == Kind::H1 {
+                let mut response = answer(under_way.shared.on_error.as_ref(), &refused);
+                if refused.error().is_none() && under_way.shared.watch.kind == Kind::H1 {
                     // Where such a request ends, nobody can be sure.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -60,6 +60,9 @@ pub(crate) struct Watch {
     late: AtomicU32,
 }
 
+/// "Since now": the clock is read once, when the driver asks what is due, and not at all if it is over by then.
+const NOW: u64 = u64::MAX;
+
 /// How long a client may take to hang up, once it has all that it will get.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -104,7 +107,9 @@ impl Watch {
 
     /// The response of one is wholly in hyper's hands.
     pub(crate) fn end(&self) {
-        self.idle_since.store(self.now(), Relaxed);
+        // Over HTTP/2 it happens in other tasks than the driver's.
+        let now = if self.kind == Kind::H1 { NOW } else { self.now() };
+        self.idle_since.store(now, Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
@@ -136,7 +141,7 @@ impl Watch {
     pub(crate) fn head(&self, on_its_way: bool) {
         let since = self.head_since.load(Relaxed);
         if on_its_way && since == 0 {
-            self.head_since.store(self.now(), Relaxed);
+            self.head_since.store(NOW, Relaxed);
         } else if !on_its_way && since != 0 {
             self.head_since.store(0, Relaxed);
         }
@@ -212,6 +217,11 @@ impl Watch {
 
     /// When something is due, and what, as things stand.
     pub(crate) fn due(&self) -> Option<(u64, Due)> {
+        for since in [&self.idle_since, &self.head_since] {
+            if since.load(Relaxed) == NOW {
+                since.store(self.now(), Relaxed);
+            }
+        }
         let limits = &self.limits;
         let late = |since: &AtomicU64, time: u64, limit| match since.load(Relaxed) {
             0 => None,

@@ -9,7 +9,7 @@ use axum::extract::Request as AxumRequest;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -164,6 +164,7 @@ async fn forms_queries_and_users() {
 #[cfg(feature = "cookies")]
 #[tokio::test]
 async fn cookies_are_kept_and_sent() {
+    use http::header::COOKIE;
     use tuyau_http::Cookies;
     let set = || async { ([("set-cookie", "a=1; Path=/")], Redirect::to("/get")) };
     let got = |headers: HeaderMap| async move {

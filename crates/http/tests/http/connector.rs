@@ -2,14 +2,13 @@
 
 use std::pin::Pin;
 
-use http_body_util::{BodyExt, Empty};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 use tuyau_http::{Connector, Server, Versions};
 use tuyau_tls::Backend;
 
-use crate::support::{Below, MEMORY, Stack, reach, router, run};
+use crate::support::{Below, MEMORY, Stack, reach};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Said {
@@ -129,8 +128,11 @@ async fn tonic_calls_over_tls_unix_and_memory() {
 #[cfg(feature = "hyper-util")]
 #[tokio::test]
 async fn the_client_of_hyper_util_goes_by_alpn() {
+    use http_body_util::{BodyExt, Empty};
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
+
+    use crate::support::{router, run};
     for (stack, version) in [
         (Stack { below: Below::Tcp, tls: Some(Backend::Rustls) }, http::Version::HTTP_2),
         (MEMORY, http::Version::HTTP_11),
