@@ -37,6 +37,8 @@ pub(crate) struct Carrier {
     flow: Flow,
     ahead: Vec<u8>,
     written: usize,
+    /// A flush of the flow was asked for, or is due behind what waits, and is not done.
+    flushing: bool,
     heard: Option<FirstWords>,
     /// The connection ends at once when the other side of this is dropped.
     cut: Option<oneshot::Receiver<()>>,
@@ -46,7 +48,10 @@ impl Carrier {
     /// `flow`, until the sender that is returned is dropped: then it fails, whatever waits for it.
     pub(crate) fn new(flow: Flow, heard: FirstWords) -> (Self, oneshot::Sender<()>) {
         let (guard, cut) = oneshot::channel();
-        (Self { flow, ahead: Vec::new(), written: 0, heard: Some(heard), cut: Some(cut) }, guard)
+        (
+            Self { flow, ahead: Vec::new(), written: 0, flushing: false, heard: Some(heard), cut: Some(cut) },
+            guard,
+        )
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -72,6 +77,20 @@ impl Carrier {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what waits, and flushes, as far as can be. A flow may keep what it took until it is flushed.
+    fn go_on_writing(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.flushing
+            && let Poll::Ready(result) = self.poll_ahead(cx)
+        {
+            result?;
+            if let Poll::Ready(result) = self.flow.poll_flush(cx) {
+                result?;
+                self.flushing = false;
+            }
+        }
+        Ok(())
+    }
+
     fn waiting(&self) -> usize {
         self.ahead.len() - self.written
     }
@@ -90,12 +109,7 @@ impl AsyncRead for Carrier {
         let this = &mut *self;
         this.poll_cut(cx)?;
         // The task that reads is the one that writes, and always waits to read.
-        if this.waiting() > 0
-            && let Poll::Ready(result) = this.poll_ahead(cx)
-        {
-            result?;
-            let _ = this.flow.poll_flush(cx)?;
-        }
+        this.go_on_writing(cx)?;
         let before = buf.filled().len();
         ready!(AsyncRead::poll_read(Pin::new(&mut this.flow), cx, buf))?;
         if let Some(heard) = &this.heard
@@ -125,21 +139,17 @@ impl AsyncWrite for Carrier {
             this.written = 0;
         }
         this.ahead.extend_from_slice(bytes);
+        this.flushing = true;
         Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.poll_cut(cx)?;
-        match this.poll_ahead(cx) {
-            Poll::Ready(result) => result?,
-            // Reading goes on writing it.
-            Poll::Pending => return Poll::Ready(Ok(())),
-        }
-        match this.flow.poll_flush(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(io::Error::from)),
-            Poll::Pending => Poll::Ready(Ok(())),
-        }
+        this.flushing = true;
+        // What is not done now reading goes on with.
+        this.go_on_writing(cx)?;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
