@@ -58,8 +58,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             ping::run(app, &uri, &connecting, count, interval, &mut signals).await
         }
         Command::Connect { uri, connecting } => signals.end(connect::run(app, &uri, &connecting)).await,
-        Command::Bridge { listen, connect, max, connecting } => {
-            bridge::run(app, &listen, &connect, &connecting, max, &mut signals).await
+        Command::Bridge { listen, connect, listen_via, max, connecting } => {
+            let ends = bridge::Ends { listen: &listen, listen_via: &listen_via, connect: &connect };
+            bridge::run(app, ends, &connecting, max, &mut signals).await
         }
         Command::Listen { uri, echo, exec, once, max, tls } => match listen::Service::of(echo, exec) {
             Some(service) => listen::serve(app, &uri, service, once, max, &tls, &mut signals).await,

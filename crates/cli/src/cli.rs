@@ -26,8 +26,11 @@ pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
 ];
 
 /// The forms of a URI.
-pub(crate) const URIS: [(&str, &str); 8] = [
+pub(crate) const URIS: [(&str, &str); 14] = [
     ("tcp://HOST:PORT", "TCP; an IPv6 address in brackets"),
+    ("tls://HOST:PORT", "TLS over TCP; tls+unix:PATH, tls+tls://…: over anything else"),
+    ("wss://HOST/PATH", "WebSocket over TLS; ws:// in clear"),
+    ("ssh://HOST?exec=CMD", "a command on an SSH server"),
     ("unix:PATH", "a Unix socket"),
     ("unix:@NAME", "a Unix socket with an abstract name"),
     ("exec:COMMAND", "the standard streams of a program: words with quotes, no shell"),
@@ -35,6 +38,9 @@ pub(crate) const URIS: [(&str, &str); 8] = [
     ("fifo:PATH", "a pair of named pipes, PATH.in and PATH.out"),
     ("mem:NAME", "a name in memory, inside this process"),
     ("-", "this process's standard input and output"),
+    ("--via ssh://HOST", "through an SSH server, which looks the destination up"),
+    ("--via socks5h://…", "through a SOCKS5 proxy; with socks5://, names are looked up here"),
+    ("--via http://…", "through an HTTP proxy; https:// by TLS; exec:CMD by a program, to %h:%p"),
 ];
 
 /// Commands that `--help` does not list, since one needs them once.
@@ -47,7 +53,7 @@ pub(crate) const FURTHER: [(&str, &str); 2] = [
 fn after_help() -> String {
     let mut help = String::from("URIs (options: see `tuyau schemes -v`):\n");
     for (uri, what) in URIS {
-        let _ = writeln!(help, "  {uri:15}  {what}");
+        let _ = writeln!(help, "  {uri:19}  {what}");
     }
     help.push_str("\nExit status:\n");
     for (code, what) in EXIT_STATUS {
@@ -96,6 +102,11 @@ pub(crate) struct Connecting {
     #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
+    /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
+    /// May be several, with commas between them
+    #[cfg(feature = "dns")]
+    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = name_server)]
+    pub(crate) dns: Vec<std::net::SocketAddr>,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: ClientTls,
@@ -264,6 +275,9 @@ pub(crate) enum Command {
         listen: String,
         /// Where to connect
         connect: String,
+        /// Listen beyond URI, an SSH server: like ssh -R. May be several, as --via
+        #[arg(long, value_name = "URI")]
+        listen_via: Vec<String>,
         /// Relay at most so many connections at a time; others wait
         #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
         max: u32,
@@ -360,6 +374,15 @@ pub(crate) struct Format {
     /// As a graph, for Graphviz
     #[arg(long)]
     pub(crate) dot: bool,
+}
+
+#[cfg(feature = "dns")]
+fn name_server(text: &str) -> Result<std::net::SocketAddr, &'static str> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().map(|ip| std::net::SocketAddr::new(ip, 53));
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "an address, with or without a port: 192.0.2.53, [2001:db8::53]:5353")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

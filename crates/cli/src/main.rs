@@ -7,6 +7,7 @@
 compile_error!("this program needs Unix; the libraries under it do not");
 
 mod app;
+mod base;
 mod cli;
 mod commands;
 mod exit;

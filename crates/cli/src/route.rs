@@ -3,6 +3,7 @@
 use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
 
+use crate::base;
 #[cfg(feature = "tls")]
 use crate::cli::ClientTls;
 use crate::cli::{Connecting, Policies, Require, ServerTls};
@@ -41,6 +42,8 @@ pub(crate) fn route_from(
         proxy_from_env,
         #[cfg(feature = "tls")]
         tls,
+        #[cfg(feature = "dns")]
+        dns,
         policy,
     } = options;
     let (mut uri, mut hops) = (typed(uri)?, hops.0.clone());
@@ -49,7 +52,11 @@ pub(crate) fn route_from(
     let uri = hops.into_iter().fold(uri, Uri::via);
     #[cfg(any(feature = "socks5", feature = "http"))]
     let uri = if *proxy_from_env { through_environment(uri)? } else { uri };
-    let mut ctx = tuyau::context();
+    let mut ctx = base::context(&uri)?;
+    #[cfg(feature = "dns")]
+    if !dns.is_empty() {
+        ctx = with_dns(ctx, dns)?;
+    }
     if let Some(timeout) = connect_timeout {
         ctx = ctx.with(&DEADLINE, *timeout);
     }
@@ -67,6 +74,12 @@ pub(crate) fn route_from(
             return Err(unused(family.option(), &uri));
         }
         ctx = with_family(ctx, family);
+    }
+    #[cfg(feature = "dns")]
+    if !dns.is_empty() && asked_here.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok()) {
+        return Err(Failure::Usage(format!(
+            "--dns has no use with {uri}: no name is looked up here on the way"
+        )));
     }
     if !resolve.is_empty() {
         check_pinned(resolve, &asked_here, &uri)?;
@@ -101,6 +114,16 @@ fn through_environment(uri: Uri) -> Result<Uri, Failure> {
         Ok(None) => Ok(uri),
         Err(error) => Err(Failure::Usage(format!("--proxy-from-env: {}", crate::exit::Chain(&error)))),
     }
+}
+
+/// `ctx`, whose net looks names up by these servers.
+#[cfg(feature = "dns")]
+fn with_dns(ctx: Context, servers: &[std::net::SocketAddr]) -> Result<Context, Failure> {
+    use tuyau::dns::{Config, Dns, Random, Server};
+    let config = Config::new(servers.iter().copied().map(Server::at));
+    let dns = Dns::new(config, tuyau_tokio::runtime(), Random::system())
+        .map_err(|error| Failure::Usage(format!("--dns: {}", crate::exit::in_a_line(&error))))?;
+    Ok(dns.on_host(tuyau_tokio::host()).bind(ctx))
 }
 
 fn unused(option: &str, uri: &Uri) -> Failure {

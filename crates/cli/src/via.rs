@@ -60,6 +60,11 @@ impl FromArgMatches for Hops {
     }
 }
 
+/// The hops of several values, which have schemes.
+pub(crate) fn parse_all(values: &[String]) -> Result<Vec<Via>, UriError> {
+    values.iter().flat_map(|value| split(value)).map(|hop| parse(hop, "")).collect()
+}
+
 /// The hops of one value. A command may have commas of its own.
 fn split(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);

@@ -14,7 +14,7 @@ use crate::context::{Context, Plain};
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
-use crate::{Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
+use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
 /// the cause.
@@ -135,19 +135,28 @@ impl From<crate::FlowError> for ConnectError {
 
 /// `error` and its causes, outermost first, each once: `connect: connection refused`.
 pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write) -> fmt::Result {
-    let mut last = alloc::format!("{error}");
+    let mut last = in_a_line(error);
     f.write_str(&last)?;
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = alloc::format!("{error}");
+        let text = in_a_line(error);
         // Some errors say their cause themselves.
-        if !last.ends_with(&text) {
+        if !last.contains(&text) {
             write!(f, ": {text}")?;
+            last = text;
         }
-        last = text;
         cause = error.source();
     }
     Ok(())
+}
+
+/// An error of several lines, as that of a resolution is, in one.
+fn in_a_line(error: &(dyn Error + 'static)) -> String {
+    let text = alloc::format!("{error}");
+    if !text.contains('\n') {
+        return text;
+    }
+    text.split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 /// What a connecting transport is told, at every hop: the context's plain values, the deadline,
@@ -169,7 +178,8 @@ enum MaybeOwned<'a> {
 pub(crate) struct Frame<'a> {
     ctx: MaybeCloned<'a>,
     pub(crate) inherited: Inherited,
-    trace: Lock<Trace>,
+    /// None as long as there is nothing to tell.
+    trace: Lock<Option<Box<Trace>>>,
 }
 
 enum MaybeCloned<'a> {
@@ -187,13 +197,36 @@ pub(crate) struct Trace {
 #[derive(Clone)]
 pub(crate) struct TracedHop {
     pub(crate) attempt: u32,
-    pub(crate) hop: Hop,
-    pub(crate) started: Option<Instant>,
+    to: To,
+    outcome: Option<Result<(), String>>,
+    took: Option<Duration>,
+    started: Option<Instant>,
+}
+
+/// Where a hop went; written down only when somebody asks.
+#[derive(Clone)]
+enum To {
+    Named { name: String, address: String },
+    Dialled(Dial),
+}
+
+impl TracedHop {
+    /// For people, after a resolution between these times.
+    pub(crate) fn hop(&self, began: Instant, ended: Instant) -> Hop {
+        let (name, address) = match &self.to {
+            To::Named { name, address } => (name.clone(), address.clone()),
+            To::Dialled(dial) => (dial.key().name().into(), dial.address()),
+        };
+        let cut_off = || self.started.map(|started| ended.since(started));
+        let took = if self.outcome.is_none() { cut_off() } else { self.took };
+        let started = self.started.map(|started| started.since(began));
+        Hop { name, address, outcome: self.outcome.clone(), started, took }
+    }
 }
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(ctx: &'a Context, inherited: Inherited) -> Self {
-        Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(Trace::default()) }
+        Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(None) }
     }
 
     pub(crate) fn ctx(&self) -> &Context {
@@ -207,8 +240,16 @@ impl<'a> Frame<'a> {
         ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
     }
 
-    pub(crate) fn take_trace(&self) -> Trace {
+    pub(crate) fn into_trace(self) -> Option<Box<Trace>> {
+        self.trace.into_inner()
+    }
+
+    pub(crate) fn take_trace(&self) -> Option<Box<Trace>> {
         self.trace.with(mem::take)
+    }
+
+    fn trace<R>(&self, f: impl FnOnce(&mut Trace) -> R) -> R {
+        self.trace.with(|trace| f(trace.get_or_insert_default()))
     }
 }
 
@@ -217,7 +258,7 @@ impl ConnectCx<'static> {
     pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
         let inherited = Inherited::of(ctx)?;
         let ctx = MaybeCloned::Owned(ctx.clone());
-        let frame = Frame { ctx, inherited, trace: Lock::new(Trace::default()) };
+        let frame = Frame { ctx, inherited, trace: Lock::new(None) };
         Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
     }
 }
@@ -239,7 +280,7 @@ impl ConnectCx<'_> {
     /// (socket options). It must be bound to a value: a derivation can't run here, and is an error.
     pub fn get<T: Clone + 'static>(&self, key: &'static Key<T>) -> Result<Option<T>, ConnectError> {
         let erased = key.erase();
-        self.frame().trace.with(|trace| {
+        self.frame().trace(|trace| {
             if !trace.reads.contains(&erased) {
                 trace.reads.push(erased);
             }
@@ -270,10 +311,30 @@ impl ConnectCx<'_> {
         address: impl fmt::Display,
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        let (name, address) = (name.into(), alloc::format!("{address}"));
-        let hop = Hop { name, address, outcome: None, started: None, took: None };
+        let to = To::Named { name: name.into(), address: alloc::format!("{address}") };
+        self.traced(to, connect).await
+    }
+
+    /// Runs `connect`, to what is dialled, as a hop of its own.
+    pub(crate) async fn hop_to<T>(
+        &self,
+        dial: &Dial,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        self.traced(To::Dialled(dial.clone()), connect).await
+    }
+
+    async fn traced<T>(
+        &self,
+        to: To,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
         let started = self.now();
-        let index = self.add_hop(hop, started);
+        let hop = TracedHop { attempt: self.attempt, to, outcome: None, took: None, started };
+        let index = self.frame().trace(|trace| {
+            trace.hops.push(hop);
+            trace.hops.len() - 1
+        });
         let result = connect.await;
         let ended = self.now();
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
@@ -281,19 +342,18 @@ impl ConnectCx<'_> {
             let _ = write_chain(error, &mut text);
             text
         });
-        self.frame().trace.with(|trace| {
-            let hop = &mut trace.hops[index].hop;
+        self.frame().trace(|trace| {
+            let hop = &mut trace.hops[index];
             hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
             hop.outcome = Some(outcome);
         });
         result
     }
 
-    fn add_hop(&self, hop: Hop, started: Option<Instant>) -> usize {
-        self.frame().trace.with(|trace| {
-            trace.hops.push(TracedHop { attempt: self.attempt, hop, started });
-            trace.hops.len() - 1
-        })
+    /// Adds a hop that is over.
+    fn add_hop(&self, Hop { name, address, outcome, took, .. }: Hop, started: Option<Instant>) {
+        let (attempt, to) = (self.attempt, To::Named { name, address });
+        self.frame().trace(|trace| trace.hops.push(TracedHop { attempt, to, outcome, took, started }));
     }
 
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and

@@ -276,7 +276,9 @@ pub trait Args: Send + Sync + 'static {
     /// What the closure gets: the bare value of a single argument, else a tuple.
     type Values;
     #[doc(hidden)]
-    fn spec(&self, index: usize) -> Option<ArgSpec>;
+    type Specs: AsRef<[ArgSpec]> + Send + Sync;
+    #[doc(hidden)]
+    fn specs(&self) -> Self::Specs;
     #[doc(hidden)]
     fn accepts(&self, index: usize, value: &dyn Any) -> bool;
     #[doc(hidden)]
@@ -297,8 +299,9 @@ macro_rules! single {
             $type: Arg,
         {
             type Values = <$type as Arg>::Value;
-            fn spec(&self, index: usize) -> Option<ArgSpec> {
-                (index == 0).then(|| Arg::spec(self))
+            type Specs = [ArgSpec; 1];
+            fn specs(&self) -> Self::Specs {
+                [self.spec()]
             }
             fn accepts(&self, _index: usize, value: &dyn Any) -> bool {
                 Arg::accepts(self, value)
@@ -319,14 +322,12 @@ single!(Is<T, V>, [T, V]);
 single!(DialArg, []);
 
 macro_rules! tuple {
-    ($($arg:ident $index:tt),*) => {
+    ($count:literal: $($arg:ident $index:tt),*) => {
         impl<$($arg: Arg),*> Args for ($($arg,)*) {
             type Values = ($($arg::Value,)*);
-            fn spec(&self, index: usize) -> Option<ArgSpec> {
-                match index {
-                    $($index => Some(self.$index.spec()),)*
-                    _ => None,
-                }
+            type Specs = [ArgSpec; $count];
+            fn specs(&self) -> Self::Specs {
+                [$(self.$index.spec(),)*]
             }
             fn accepts(&self, index: usize, value: &dyn Any) -> bool {
                 match index {
@@ -346,24 +347,25 @@ macro_rules! tuple {
         }
     };
 }
-tuple!(A 0);
-tuple!(A 0, B 1);
-tuple!(A 0, B 1, C 2);
-tuple!(A 0, B 1, C 2, D 3);
-tuple!(A 0, B 1, C 2, D 3, E 4);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+tuple!(1: A 0);
+tuple!(2: A 0, B 1);
+tuple!(3: A 0, B 1, C 2);
+tuple!(4: A 0, B 1, C 2, D 3);
+tuple!(5: A 0, B 1, C 2, D 3, E 4);
+tuple!(6: A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(7: A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+tuple!(9: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+tuple!(10: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+tuple!(11: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+tuple!(12: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
 
 /// No arguments: for a derivation that needs nothing.
 impl Args for () {
     type Values = ();
-    fn spec(&self, _index: usize) -> Option<ArgSpec> {
-        None
+    type Specs = [ArgSpec; 0];
+    fn specs(&self) -> Self::Specs {
+        []
     }
     fn accepts(&self, _index: usize, _value: &dyn Any) -> bool {
         true
@@ -396,12 +398,20 @@ pub(crate) enum Yielded {
     Stream(ErasedStream),
 }
 
+/// A derivation that was polled once.
+pub(crate) enum Started {
+    Ended(Result<Yielded, Halt>),
+    Running(BoxFuture<'static, Result<Yielded, Halt>>),
+}
+
 /// A derivation without its types.
 pub(crate) trait Derivation: Send + Sync {
-    fn spec(&self, index: usize) -> Option<ArgSpec>;
+    fn specs(&self) -> &[ArgSpec];
     fn accepts(&self, index: usize, value: &dyn Any) -> bool;
     fn wanted(&self, index: usize) -> Option<String>;
     fn run(&self, had: &[Had<'_>]) -> BoxFuture<'static, Result<Yielded, Halt>>;
+    /// Runs it as far as it goes at once.
+    fn start(&self, had: &[Had<'_>], cx: &mut TaskContext<'_>) -> Started;
     /// What makes it shared, if it is: whether an outcome that it gave before is still good.
     fn shared(&self) -> Option<&crate::shared::Shared>;
 }
@@ -421,8 +431,9 @@ impl<T: Send + Sync + 'static> Values<Value> for Erase<T> {
 }
 
 /// A derivation of one value.
-pub(crate) struct One<A, F, T> {
+pub(crate) struct One<A: Args, F, T> {
     pub(crate) args: A,
+    pub(crate) specs: A::Specs,
     pub(crate) f: F,
     pub(crate) value: PhantomData<fn() -> T>,
     pub(crate) shared: Option<crate::shared::Shared>,
@@ -435,8 +446,8 @@ where
     F: Fn(A::Values) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T, Stop>> + Send + 'static,
 {
-    fn spec(&self, index: usize) -> Option<ArgSpec> {
-        self.args.spec(index)
+    fn specs(&self) -> &[ArgSpec] {
+        self.specs.as_ref()
     }
     fn accepts(&self, index: usize, value: &dyn Any) -> bool {
         self.args.accepts(index, value)
@@ -448,14 +459,26 @@ where
         let future = (self.f)(self.args.get(had));
         Box::pin(async move { Ok(Yielded::One(Arc::new(future.await?))) })
     }
+    fn start(&self, had: &[Had<'_>], cx: &mut TaskContext<'_>) -> Started {
+        // Polled here, where its type is known: most end at once.
+        let mut future = Box::pin((self.f)(self.args.get(had)));
+        match future.as_mut().poll(cx) {
+            Poll::Ready(Ok(value)) => Started::Ended(Ok(Yielded::One(Arc::new(value)))),
+            Poll::Ready(Err(stop)) => Started::Ended(Err(stop.into())),
+            Poll::Pending => {
+                Started::Running(Box::pin(async move { Ok(Yielded::One(Arc::new(future.await?))) }))
+            }
+        }
+    }
     fn shared(&self) -> Option<&crate::shared::Shared> {
         self.shared.as_ref()
     }
 }
 
 /// A derivation of several values.
-pub(crate) struct Several<A, F, T> {
+pub(crate) struct Several<A: Args, F, T> {
     pub(crate) args: A,
+    pub(crate) specs: A::Specs,
     pub(crate) f: F,
     pub(crate) value: PhantomData<fn() -> T>,
 }
@@ -468,8 +491,8 @@ where
     F: Fn(A::Values) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<M, Stop>> + Send + 'static,
 {
-    fn spec(&self, index: usize) -> Option<ArgSpec> {
-        self.args.spec(index)
+    fn specs(&self) -> &[ArgSpec] {
+        self.specs.as_ref()
     }
     fn accepts(&self, index: usize, value: &dyn Any) -> bool {
         self.args.accepts(index, value)
@@ -487,6 +510,13 @@ where
                 Many::Stream(values) => Yielded::Stream(Box::pin(Erase(values))),
             })
         })
+    }
+    fn start(&self, had: &[Had<'_>], cx: &mut TaskContext<'_>) -> Started {
+        let mut future = self.run(had);
+        match future.as_mut().poll(cx) {
+            Poll::Ready(result) => Started::Ended(result),
+            Poll::Pending => Started::Running(future),
+        }
     }
     fn shared(&self) -> Option<&crate::shared::Shared> {
         None

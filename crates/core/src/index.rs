@@ -18,54 +18,68 @@ impl Index {
         if self.len <= SCANNED {
             return self.pairs.iter().find(|pair| pair.0 == address).map(|pair| pair.1);
         }
-        let mask = self.pairs.len() - 1;
-        let mut i = hash(address) & mask;
-        loop {
-            match self.pairs[i] {
-                (0, _) => return None,
-                (found, value) if found == address => return Some(value),
-                _ => i = (i + 1) & mask,
-            }
+        let pair = self.pairs[self.probe(address)];
+        (pair.0 != 0).then_some(pair.1)
+    }
+
+    /// What `address`, which is not 0, is mapped to: `value` if it was not mapped before.
+    pub(crate) fn get_or_insert(&mut self, address: usize, value: u32) -> u32 {
+        let (place, is_new) = self.place(address);
+        if is_new {
+            *place = value;
         }
+        *place
     }
 
     /// Maps `address`, which is not 0, to `value`; returns what it was mapped to.
     pub(crate) fn insert(&mut self, address: usize, value: u32) -> Option<u32> {
+        let (place, is_new) = self.place(address);
+        let old = core::mem::replace(place, value);
+        (!is_new).then_some(old)
+    }
+
+    /// Where the value of `address` stands, and whether it was not there before.
+    fn place(&mut self, address: usize) -> (&mut u32, bool) {
         if self.len <= SCANNED {
-            if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.0 == address) {
-                return Some(core::mem::replace(&mut pair.1, value));
+            if let Some(i) = self.pairs.iter().position(|pair| pair.0 == address) {
+                return (&mut self.pairs[i].1, false);
             }
             if self.len < SCANNED {
-                self.pairs.push((address, value));
                 self.len += 1;
-                return None;
+                self.pairs.push((address, 0));
+                return (&mut self.pairs[self.len - 1].1, true);
             }
         }
         if self.len == SCANNED || self.len * 2 >= self.pairs.len() {
-            let size = (self.len * 4).next_power_of_two();
-            let old = core::mem::replace(&mut self.pairs, alloc::vec![(0, 0); size]);
-            for (address, value) in old.into_iter().filter(|pair| pair.0 != 0) {
-                self.place(address, value);
-            }
+            self.grow();
         }
-        let old = self.place(address, value);
-        self.len += usize::from(old.is_none());
-        old
+        let i = self.probe(address);
+        let pair = &mut self.pairs[i];
+        let is_new = pair.0 == 0;
+        self.len += usize::from(is_new);
+        pair.0 = address;
+        (&mut pair.1, is_new)
     }
 
-    fn place(&mut self, address: usize, value: u32) -> Option<u32> {
+    #[cold]
+    fn grow(&mut self) {
+        let size = (self.len * 4).next_power_of_two();
+        let old = core::mem::replace(&mut self.pairs, alloc::vec![(0, 0); size]);
+        for pair in old.into_iter().filter(|pair| pair.0 != 0) {
+            let i = self.probe(pair.0);
+            self.pairs[i] = pair;
+        }
+    }
+
+    /// In a hash table: where `address` is, or is to be.
+    #[inline]
+    fn probe(&self, address: usize) -> usize {
         let mask = self.pairs.len() - 1;
         let mut i = hash(address) & mask;
-        loop {
-            match &mut self.pairs[i] {
-                (found, old) if *found == address => return Some(core::mem::replace(old, value)),
-                pair if pair.0 == 0 => {
-                    *pair = (address, value);
-                    return None;
-                }
-                _ => i = (i + 1) & mask,
-            }
+        while self.pairs[i].0 != address && self.pairs[i].0 != 0 {
+            i = (i + 1) & mask;
         }
+        i
     }
 }
 

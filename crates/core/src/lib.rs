@@ -71,6 +71,7 @@ mod listener;
 mod lock;
 pub mod names;
 mod net;
+mod node;
 mod policy;
 mod protocol;
 mod race;

@@ -20,9 +20,8 @@ impl<T> Lock<T> {
         Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
-    /// The value, which nobody else can be at.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
+    pub(crate) fn into_inner(self) -> T {
+        self.value.into_inner()
     }
 
     /// Runs `f` with the lock held. `f` must neither block, nor take the lock again, nor panic.

@@ -182,7 +182,7 @@ impl Dial {
         let Some(connect) = self.endpoint.connect(&*self.value, cx.reborrow()) else {
             unreachable!("the endpoint key binds values of its own type only")
         };
-        cx.hop(key.name(), self, connect).await
+        cx.hop_to(self, connect).await
     }
 
     /// The endpoint key that is dialled.

@@ -103,6 +103,11 @@ impl Race {
         Self { config, ranks, first: 0, open: Few::new(), running: Few::new(), next: Next::Now }
     }
 
+    /// How long one attempt may take.
+    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
+        self.config.attempt_timeout
+    }
+
     pub(crate) fn input(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { id, rank } => {

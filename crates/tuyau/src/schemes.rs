@@ -5,7 +5,7 @@ use tuyau_core::{AnyEndpoint, ConnectError, Context, KeyRef, SharedLayer, Shared
 use tuyau_tokio::{EXEC, FIFO, UNIX};
 use tuyau_tokio::{MEM, STDIO, TCP};
 
-use crate::hops::{exec, http, socks5, ssh};
+use crate::hops::{exec, http, socks5, ssh, tap};
 #[cfg(any(feature = "tls", feature = "ws"))]
 use crate::layers::NESTED;
 use crate::layers::{tls, ws};
@@ -257,7 +257,8 @@ static SCHEMES: [Scheme; 12] = [
     },
 ];
 
-static HOPS: [Scheme; 6] = [ssh::HOP, socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, http::HTTPS, exec::HOP];
+static HOPS: [Scheme; 7] =
+    [ssh::HOP, socks5::SOCKS5, socks5::SOCKS5H, http::HTTP, http::HTTPS, exec::HOP, tap::HOP];
 
 /// Schemes that people have reason to try, but no version has yet, or none ever will; and what to
 /// do in their place.

@@ -7,7 +7,7 @@ use tuyau_core::names::{ALPN, NET, POLICY, PORT, SERVER_NAME};
 use tuyau_core::{Context, SharedNet};
 
 use crate::schemes::{SchemeKind, Wiring};
-use crate::uri::{UriRole, parse};
+use crate::uri::{UriRole, Use, assign, parse};
 use crate::{Allow, Scheme, Uri, UriError, UriErrorKind};
 
 /// A hop: a proxy, a bastion, a program that leads on. Parsed from a URI of the schemes in
@@ -117,7 +117,9 @@ impl Via {
             return Err(uri.user_is_unused());
         }
         if self.stands_alone() {
-            return (wiring.net)(uri, ctx.clone().without(&POLICY), first);
+            let options = assign(uri, Use::Connect)?;
+            let outer = options.bind_part(options.bind_whole(ctx.clone().without(&POLICY))?, 0)?;
+            return (wiring.net)(uri, outer, first);
         }
         // The policy comes to each hop with the resolution, as far as it is for hops.
         let mut outer = ctx.clone().without(&SERVER_NAME).without(&ALPN).without(&POLICY);

@@ -1,30 +1,42 @@
 //! `tuyau bridge`.
 
-use tuyau::{Context, Flow};
+use tuyau::{Context, Flow, Uri};
 
 use super::listen::{listen, peer, until_signal};
 use crate::app::App;
+use crate::base;
 use crate::cli::Connecting;
 use crate::exit::{Failure, in_a_line};
 use crate::output::{Output, Visible};
 use crate::relay::{AtEnd, Buffers, relay, reset};
 use crate::route::{Routed, route_from, to_listen};
 use crate::signals::Signals;
+use crate::via::parse_all;
+
+/// What the two ends are.
+pub(crate) struct Ends<'a> {
+    pub(crate) listen: &'a str,
+    /// What is gone through to listen.
+    pub(crate) listen_via: &'a [String],
+    pub(crate) connect: &'a str,
+}
 
 pub(crate) async fn run(
     app: &App,
-    listen_on: &str,
-    connect_to: &str,
+    ends: Ends<'_>,
     connecting: &Connecting,
     max: u32,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut near = to_listen(listen_on, None)?;
-    let Routed { uri: far, ctx } = route_from(Some(&mut near), connect_to, connecting, None)?;
+    let mut near = to_listen(ends.listen, None)?;
+    let Routed { uri: far, ctx } = route_from(Some(&mut near), ends.connect, connecting, None)?;
+    let hops =
+        parse_all(ends.listen_via).map_err(|error| Failure::Usage(format!("--listen-via: {error}")))?;
+    let near = hops.into_iter().fold(near, Uri::via);
     far.require_port(&ctx).await?;
     let there = There { ctx: far.apply(ctx)?, shown: Visible(&far.to_string()).to_string() };
     raise_open_files();
-    let listener = listen(app, &near, &tuyau::context()).await?;
+    let listener = listen(app, &near, &base::context(&near)?).await?;
     let there = std::sync::Arc::new(there);
     let (out, verbose, buffers) = (app.out, app.verbose, Buffers::default());
     let handler = move |flow: Flow| {
@@ -45,7 +57,11 @@ impl There {
     async fn carry(&self, mut near: Flow, buffers: &Buffers, out: Output, verbose: bool) {
         let from = peer(&near);
         // Boxed, and gone before the relaying begins: an idle connection keeps nothing of it.
-        let dialled = Box::pin(self.dial(&from, out, verbose)).await;
+        #[cfg(feature = "proxy-protocol")]
+        let ctx = tuyau::on_behalf_of(self.ctx.clone(), &near);
+        #[cfg(not(feature = "proxy-protocol"))]
+        let ctx = self.ctx.clone();
+        let dialled = Box::pin(self.dial(ctx, &from, out, verbose)).await;
         let Some(mut far) = dialled else { return reset(near) };
         let (relayed, result) = relay(&mut near, &mut far, AtEnd::SendOn, buffers).await;
         match result {
@@ -58,8 +74,8 @@ impl There {
         }
     }
 
-    async fn dial(&self, from: &str, out: Output, verbose: bool) -> Option<Flow> {
-        match self.ctx.resolve().await {
+    async fn dial(&self, ctx: Context, from: &str, out: Output, verbose: bool) -> Option<Flow> {
+        match ctx.resolve().await {
             Ok(resolved) => {
                 if verbose {
                     let report = resolved.report().without_places();

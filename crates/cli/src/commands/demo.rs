@@ -12,6 +12,7 @@ use tuyau::{Context, Flow, Uri};
 use super::connect::stdio;
 use super::listen::{listen, peer, until_signal};
 use crate::app::App;
+use crate::base;
 use crate::cli::{Connecting, ServerTls};
 use crate::exit::{Chain, Failure};
 use crate::output::{Count, Took, Visible};
@@ -47,7 +48,7 @@ pub(crate) async fn server(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let uri = to_listen(uri, Some(tls))?;
-    let ctx = tuyau::context().under(pingpong::defaults());
+    let ctx = base::context(&uri)?.under(pingpong::defaults());
     let listener = listen(app, &uri, &ctx).await?;
     let local: Arc<str> = listener.local().to_string().into();
     let (out, verbose) = (app.out, app.verbose);

@@ -11,6 +11,7 @@ use tuyau_tokio::{Command, EXEC, Failure as ServeFailure, Served};
 
 use super::connect::{relay_stdio, stdio};
 use crate::app::App;
+use crate::base;
 use crate::cli::ServerTls;
 use crate::exit::{Chain, Failure};
 use crate::output::{Output, Visible};
@@ -71,7 +72,7 @@ pub(crate) fn peer(flow: &Flow) -> String {
 /// Serves the standard streams to the first who connects.
 pub(crate) async fn one(app: &App, uri: &str, tls: &ServerTls) -> Result<(), Failure> {
     let uri = to_listen(uri, Some(tls))?;
-    let ctx = tuyau::context();
+    let ctx = base::context(&uri)?;
     let mut listener = listen(app, &uri, &ctx).await?;
     let flow = first(&mut listener).await?;
     // Who comes now is refused, and knows it.
@@ -94,7 +95,7 @@ pub(crate) async fn serve(
 ) -> Result<(), Failure> {
     let uri = to_listen(uri, Some(tls))?;
     let out = app.out;
-    let mut listener = listen(app, &uri, &tuyau::context()).await?;
+    let mut listener = listen(app, &uri, &base::context(&uri)?).await?;
     if once {
         let one = async {
             let flow = first(&mut listener).await?;

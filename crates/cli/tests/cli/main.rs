@@ -9,3 +9,4 @@ mod signals;
 mod text;
 mod tour;
 mod transfer;
+mod ways;

@@ -20,6 +20,7 @@ pub(crate) fn tuyau<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Comma
 pub(crate) fn peer<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Command {
     let package = match program {
         "nc" => "netcat-openbsd",
+        "psql" => "postgresql-client",
         "redis-cli" => "redis-tools",
         "script" => "bsdutils",
         other => other,

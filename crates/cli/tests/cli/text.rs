@@ -30,7 +30,7 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
         (&["connect", "tpc://localhost:80"][..], 2),
         (&["connect", "tcp://localhost"], 2),
         (&["connect", "tcp://localhost:http"], 2),
-        (&["connect", "tls://localhost:443"], 2),
+        (&["connect", "noise://localhost:443"], 2),
         (&["connect", "systemd:web"], 2),
         (&["listen", "exec:cat"], 2),
         (&["listen", "unix:/no/such/directory/socket"], 1),

@@ -14,9 +14,18 @@ fn each_transport_works_and_nothing_is_left_behind() {
     let tour: Value = serde_json::from_slice(&ended.stdout).expect("one JSON document");
     assert_eq!(tour["ok"], true);
     let rows = tour["rows"].as_array().expect("rows");
-    for scheme in tuyau::schemes().iter().filter(|scheme| scheme.connects && scheme.name != "-") {
-        assert!(rows.iter().any(|row| row["stack"] == scheme.name), "no row for {}", scheme.name);
+    let stacks: Vec<_> = rows.iter().filter_map(|row| row["stack"].as_str()).collect();
+    let hops: Vec<_> = rows.iter().flat_map(|row| row["via"].as_array().into_iter().flatten()).collect();
+    for scheme in tuyau::schemes().iter().filter(|scheme| scheme.connects) {
+        // What is short for two others; what a terminal is, and what runs commands elsewhere.
+        let shown = ["wss", "-", "ssh"].contains(&scheme.name)
+            || stacks.iter().any(|it| it.split('+').any(|it| it == scheme.name));
+        assert!(shown, "no row for {}", scheme.name);
     }
+    for hop in ["exec:", "socks5:", "socks5h:", "ssh:"] {
+        assert!(hops.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with(hop))), "no row via {hop}");
+    }
+    assert!(rows.iter().any(|row| row["name"] == "own stack"));
     for row in rows {
         if row["ok"].is_null() {
             assert!(row["why"].is_string(), "{row}");
@@ -47,7 +56,20 @@ fn the_table_is_plain_and_fits_120_columns() {
     for line in text.lines() {
         assert!(line.chars().count() <= 120, "{line}");
     }
-    for name in ["tcp v4", "tcp name", "unix", "exec", "sh", "fifo", "mem"] {
+    for name in [
+        "tcp v4",
+        "tcp name",
+        "unix",
+        "exec",
+        "sh",
+        "fifo",
+        "mem",
+        "tls",
+        "wss",
+        ">ssh",
+        ">>tls",
+        "own stack",
+    ] {
         let row = text.lines().find(|line| line.starts_with(&format!("{name} "))).expect(name);
         assert!(row.ends_with(" ok"), "{row}");
     }

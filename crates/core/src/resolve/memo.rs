@@ -7,18 +7,20 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::iter::successors;
+use core::mem::replace;
 use core::task::{self, Poll};
 use core::time::Duration;
 
-use crate::context::{Binding, Context, Cursor, EntryId};
-use crate::derive::{Derivation, ErasedStream, Had, Halt, Stop, Yielded};
-use crate::few::Few;
+use super::record::Record;
+use crate::context::{Binding, Context, Entry, EntryId};
+use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
 use crate::index::Index;
-use crate::lock::Lock;
 use crate::protocol::Value;
 use crate::shared::{Joined, Origin, Ticket};
 use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
 
+/// Up to this many slots are scanned.
+const SCANNED: usize = 8;
 /// "No number".
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -56,40 +58,39 @@ pub(super) struct Choice {
 }
 
 /// A binding of a key whose newest binding is a derivation.
-pub(super) struct Slot {
-    pub(super) entry: EntryId,
-    /// What is bound, if it is a derivation: a copy at hand, for it is asked at every argument.
-    pub(super) derivation: Option<Arc<dyn Derivation>>,
-    /// Where the search for the next older binding goes on; its slot, once reached.
-    pub(super) below: Cursor,
-    pub(super) older: u32,
+pub(super) struct Slot<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) id: EntryId,
+    /// What is bound, if it is a derivation, and its arguments.
+    pub(super) derivation: Option<&'a dyn Derivation>,
+    pub(super) args: &'a [ArgSpec],
+    pub(super) shared: bool,
     /// Its outcomes, as a list through `Outcome::next`.
     pub(super) outcomes: u32,
-    /// The lookups of the key, as a list through `Lookup::next`, if this is its newest binding.
+    /// The lookups of the key that looked at more than one binding, as a list through
+    /// `Lookup::next`, if this is its newest binding.
     pub(super) lookups: u32,
     /// The walk that is evaluating it now. (Racing walks may be more than one: see `Walk::beside`.)
     pub(super) walker: u32,
 }
 
-/// What was found for a key under certain choices.
+/// One derivation that a lookup looked at. What was found stands in the last of a lookup.
 pub(super) struct Lookup {
+    pub(super) examined: u32,
+    /// The one that was looked at before.
+    pub(super) before: u32,
     pub(super) found: Found,
-    pub(super) examined: Examined,
     pub(super) saw: Saw,
     pub(super) next: u32,
 }
 
-/// The outcomes that a lookup looked at, in order.
-pub(super) type Examined = Few<u32, 1>;
-
-/// The choices that an outcome depends on: none, most of the time.
-pub(super) type Saw = Option<Box<[Choice]>>;
+/// The choices that something depends on, in `Known::choices`; `NONE` most of the time.
+pub(super) type Saw = u32;
 
 /// What a derivation ended with under certain choices.
 pub(super) struct Outcome {
-    pub(super) slot: u32,
-    pub(super) entry: EntryId,
     pub(super) state: State,
+    pub(super) entry: EntryId,
     /// The last that it had or failed to have, in `Known::needs`.
     pub(super) last_need: u32,
     /// Its times, in `Known::times`, if there is a clock.
@@ -101,11 +102,7 @@ pub(super) struct Outcome {
 pub(super) enum State {
     Running,
     One(Value),
-    Many {
-        values: Vec<Result<Value, Stop>>,
-        /// More may come.
-        open: bool,
-    },
+    Many(Box<Values>),
     Declined(Cow<'static, str>),
     /// The guard that is its last need did not hold.
     Unequal,
@@ -121,6 +118,12 @@ pub(super) enum State {
     WouldRun,
 }
 
+pub(super) struct Values {
+    pub(super) values: Vec<Result<Value, Stop>>,
+    /// More may come.
+    pub(super) open: bool,
+}
+
 /// What one resolution found out. It outlives the resolution, for the report.
 pub(super) struct Known {
     pub(super) ctx: Context,
@@ -129,23 +132,23 @@ pub(super) struct Known {
     pub(super) needs: Vec<Need>,
     /// When derivations were started, and how long they took.
     pub(super) times: Vec<(Instant, Option<Duration>)>,
+    choices: Vec<Box<[Choice]>>,
     /// What another resolution made these outcomes from, in order.
     pub(super) shared: Vec<(u32, Origin)>,
 }
 
 /// What one resolution found out, and what it takes to find out more.
-pub(super) struct Memo {
-    pub(super) known: Known,
-    pub(super) runtime: Option<SharedRuntime>,
+pub(super) struct Memo<'a> {
+    pub(super) ctx: &'a Context,
+    /// What is left when it is over, filled in as it goes.
+    pub(super) record: Box<Record>,
+    pub(super) runtime: Option<&'a SharedRuntime>,
     /// Whether derivations are not to be run.
     pub(super) planning: bool,
-    pub(super) slots: Vec<Slot>,
-    /// From a key to the slot of its newest binding.
-    pub(super) index: Index,
-    /// The slot of the root that was looked for last.
-    pub(super) last_root: Option<(KeyRef, u32)>,
-    /// In a lock not to be locked, but to be `Sync`: what is left of a resolution is shared.
-    pub(super) running: Lock<Vec<Run>>,
+    pub(super) slots: Vec<Slot<'a>>,
+    /// From entries to slots, once there are more than are scanned.
+    index: Index,
+    pub(super) running: Vec<Run>,
 }
 
 /// A derivation that runs, or a stream of values that goes on.
@@ -166,8 +169,9 @@ pub(super) enum Work {
 
 impl Known {
     pub(super) fn new(ctx: Context) -> Self {
-        let (outcomes, lookups, needs, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { ctx, outcomes, lookups, needs, times, shared: Vec::new() }
+        let (outcomes, lookups, needs) = (Vec::new(), Vec::new(), Vec::new());
+        let (times, choices, shared) = (Vec::new(), Vec::new(), Vec::new());
+        Self { ctx, outcomes, lookups, needs, times, choices, shared }
     }
 
     /// What an outcome had or failed to have, last first.
@@ -183,9 +187,41 @@ impl Known {
         self.outcomes[outcome as usize].last_need
     }
 
-    /// The outcomes that a lookup looked at, in order.
-    pub(super) fn examined(&self, need: &Need) -> impl DoubleEndedIterator<Item = u32> {
-        self.lookups.get(need.lookup as usize).into_iter().flat_map(|lookup| lookup.examined.iter().copied())
+    /// The outcomes that a lookup looked at, of the oldest binding first.
+    pub(super) fn examined(&self, need: &Need) -> impl Iterator<Item = u32> {
+        let only = match need.found {
+            Found::Derived(outcome, _) | Found::Failed(outcome, _) | Found::Maybe(outcome) => Some(outcome),
+            Found::Value(_) | Found::Absent => None,
+        };
+        let only = only.filter(|_| need.lookup == NONE);
+        let steps =
+            successors(self.lookups.get(need.lookup as usize), |step| self.lookups.get(step.before as usize));
+        only.into_iter().chain(steps.map(|step| step.examined))
+    }
+
+    pub(super) fn choices(&self, saw: Saw) -> &[Choice] {
+        self.choices.get(saw as usize).map_or(&[], |choices| choices)
+    }
+
+    pub(super) fn saw(&mut self, choices: Box<[Choice]>) -> Saw {
+        self.choices.push(choices);
+        self.choices.len() as u32 - 1
+    }
+
+    /// The choices of both.
+    #[inline]
+    pub(super) fn both(&mut self, a: Saw, b: Saw) -> Saw {
+        if b == NONE || a == b { a } else { self.union(a, b) }
+    }
+
+    #[cold]
+    fn union(&mut self, a: Saw, b: Saw) -> Saw {
+        let new = |choice: &&Choice| !self.choices(a).contains(choice);
+        if self.choices(b).iter().any(|choice| new(&choice)) {
+            let all = self.choices(a).iter().chain(self.choices(b).iter().filter(new)).copied().collect();
+            return self.saw(all);
+        }
+        a
     }
 
     pub(super) fn took(&self, outcome: u32) -> Option<Duration> {
@@ -195,7 +231,7 @@ impl Known {
     /// How many values an outcome has, and whether more may come.
     pub(super) fn values_of(&self, outcome: u32) -> (usize, bool) {
         match &self.outcomes[outcome as usize].state {
-            State::Many { values, open } => (values.len(), *open),
+            State::Many(many) => (many.values.len(), many.open),
             State::Running => (0, true),
             _ => (1, false),
         }
@@ -207,6 +243,7 @@ impl Known {
         open && index as usize >= values
     }
 
+    #[inline]
     pub(super) fn value(&self, found: Found) -> Option<&Value> {
         match found {
             Found::Value(entry) => match &self.ctx.entry(entry).binding {
@@ -215,7 +252,7 @@ impl Known {
             },
             Found::Derived(outcome, index) => match &self.outcomes[outcome as usize].state {
                 State::One(value) => Some(value),
-                State::Many { values, .. } => values.get(index as usize)?.as_ref().ok(),
+                State::Many(many) => many.values.get(index as usize)?.as_ref().ok(),
                 _ => None,
             },
             _ => None,
@@ -223,56 +260,60 @@ impl Known {
     }
 }
 
-impl Memo {
-    pub(super) fn new(ctx: Context, runtime: Option<SharedRuntime>, planning: bool) -> Self {
-        Self {
-            known: Known::new(ctx),
-            runtime,
-            planning,
-            slots: Vec::new(),
-            index: Index::default(),
-            last_root: None,
-            running: Lock::new(Vec::new()),
-        }
+impl<'a> Memo<'a> {
+    pub(super) fn new(ctx: &'a Context, runtime: Option<&'a SharedRuntime>, planning: bool) -> Self {
+        let (slots, index, running) = (Vec::new(), Index::default(), Vec::new());
+        Self { ctx, record: Box::new(Record::new(ctx.clone())), runtime, planning, slots, index, running }
     }
 
-    /// Drops what runs.
-    pub(super) fn stop(&mut self) {
-        self.running.get_mut().clear();
+    /// Makes place for a few, so that a small resolution does not grow bit by bit.
+    pub(super) fn reserve(&mut self) {
+        if self.slots.capacity() == 0 {
+            self.slots = Vec::with_capacity(4);
+            self.record.known.outcomes = Vec::with_capacity(4);
+            self.record.known.needs = Vec::with_capacity(12);
+        }
     }
 
     /// Lets everything that runs go on. Whether anything ended or gave a value.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> bool {
         let mut progress = false;
         let mut i = 0;
-        while i < self.running.get_mut().len() {
-            let mut run = self.running.get_mut().swap_remove(i);
-            let before = self.known.values_of(run.outcome).0;
-            let state = match core::mem::replace(
-                &mut self.known.outcomes[run.outcome as usize].state,
-                State::Running,
-            ) {
-                State::Running => match run.work.poll(cx) {
-                    Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
-                        let never = Choice { outcome: run.outcome, index: NONE };
-                        self.known.outcomes[run.outcome as usize].saw = Some(Box::new([never]));
-                        State::Retry
-                    }
-                    Poll::Ready(result) => self.settle(result, &mut run.work, cx),
-                    Poll::Pending => State::Running,
-                },
-                State::Many { values, open: true } => drain(values, &mut run.work, cx),
-                ended => ended,
-            };
-            let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
-            self.known.outcomes[run.outcome as usize].state = state;
-            progress |= !unfinished || self.known.values_of(run.outcome).0 > before;
+        while i < self.running.len() {
+            let mut run = self.running.swap_remove(i);
+            let before = self.record.known.values_of(run.outcome).0;
+            let state =
+                match replace(&mut self.record.known.outcomes[run.outcome as usize].state, State::Running) {
+                    State::Running => match run.work.poll(cx) {
+                        Poll::Ready(Err(Halt::Fail(_) | Halt::Decline(_))) if run.work.is_theirs() => {
+                            let never = Choice { outcome: run.outcome, index: NONE };
+                            self.record.known.outcomes[run.outcome as usize].saw =
+                                self.record.known.saw(Box::new([never]));
+                            State::Retry
+                        }
+                        Poll::Ready(result) => {
+                            let (state, more) = settle(result, cx);
+                            if let Some(work) = more {
+                                run.work = work;
+                            }
+                            state
+                        }
+                        Poll::Pending => State::Running,
+                    },
+                    State::Many(many) => match &mut run.work {
+                        Work::Stream(stream) => drain(many.values, stream, cx),
+                        _ => State::Many(many),
+                    },
+                    ended => ended,
+                };
+            let unfinished = is_unfinished(&state);
+            self.record.known.outcomes[run.outcome as usize].state = state;
+            progress |= !unfinished || self.record.known.values_of(run.outcome).0 > before;
             if unfinished {
                 // Back to its place, for those behind have not been polled yet.
-                let running = self.running.get_mut();
-                running.push(run);
-                let last = running.len() - 1;
-                running.swap(i, last);
+                self.running.push(run);
+                let last = self.running.len() - 1;
+                self.running.swap(i, last);
                 i += 1;
             } else {
                 self.took(run.outcome);
@@ -281,66 +322,55 @@ impl Memo {
         progress
     }
 
-    pub(super) fn derivation(&self, slot: u32) -> &dyn Derivation {
-        match &self.slots[slot as usize].derivation {
-            Some(derivation) => &**derivation,
+    pub(super) fn derivation(&self, slot: u32) -> &'a dyn Derivation {
+        match self.slots[slot as usize].derivation {
+            Some(derivation) => derivation,
             None => unreachable!("entered slots are derivations"),
         }
     }
 
-    /// Runs the derivation at `slot`, which has an origin if it is shared.
-    pub(super) fn start(&mut self, slot: u32, last_need: u32, origin: Option<Origin>) -> Work {
-        let derivation = self.derivation(slot);
-        let mut few: [Had<'_>; 8] = [None; 8];
-        let count = self.known.needs_from(last_need).count();
-        let mut more;
-        let had = if count <= few.len() {
-            &mut few[..count]
-        } else {
-            more = alloc::vec![None; count];
-            &mut more[..]
-        };
-        for (had, need) in had.iter_mut().rev().zip(self.known.needs_from(last_need)) {
-            *had = self.known.value(need.found);
-        }
-        let future = derivation.run(had);
-        match derivation.shared().zip(origin) {
-            None => Work::Future(future),
-            Some((shared, origin)) => Work::Joined { joined: shared.begin(future, origin), mine: true },
-        }
-    }
-
-    /// What a finished work means.
-    pub(super) fn settle(
+    /// Runs the derivation at `slot`, whose arguments are the needs up to `last_need`, and which has
+    /// an origin if it is shared. What it is up to, and what goes on.
+    pub(super) fn start(
         &mut self,
-        result: Result<Yielded, Halt>,
-        work: &mut Work,
+        slot: u32,
+        last_need: u32,
+        origin: Option<Origin>,
         cx: &mut task::Context<'_>,
-    ) -> State {
-        match result {
-            Ok(Yielded::One(value)) => State::One(value),
-            Ok(Yielded::Many(values)) if values.is_empty() => State::Declined("it gave no value".into()),
-            Ok(Yielded::Many(values)) => {
-                State::Many { values: values.into_iter().map(Ok).collect(), open: false }
-            }
-            Ok(Yielded::Stream(stream)) => {
-                *work = Work::Stream(stream);
-                drain(Vec::new(), work, cx)
-            }
-            Err(Halt::Decline(why)) => State::Declined(why),
-            Err(Halt::Fail(error)) => State::Failed(error),
+    ) -> (State, Option<Work>) {
+        let derivation = self.derivation(slot);
+        let mut few: [Had<'_>; 12] = [None; 12];
+        let had = &mut few[..self.slots[slot as usize].args.len()];
+        for (had, need) in had.iter_mut().rev().zip(self.record.known.needs_from(last_need)) {
+            *had = self.record.known.value(need.found);
         }
+        let result = match derivation.shared().zip(origin) {
+            None => match derivation.start(had, cx) {
+                Started::Ended(result) => result,
+                Started::Running(future) => return (State::Running, Some(Work::Future(future))),
+            },
+            Some((shared, origin)) => {
+                let joined = shared.begin(derivation.run(had), origin);
+                match joined.poll(cx) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => return (State::Running, Some(Work::Joined { joined, mine: true })),
+                }
+            }
+        };
+        settle(result, cx)
     }
 
+    #[inline]
     pub(super) fn took(&mut self, outcome: u32) {
-        let time = self.known.outcomes[outcome as usize].time;
+        let time = self.record.known.outcomes[outcome as usize].time;
         if let (Some((started, took)), Some(runtime)) =
-            (self.known.times.get_mut(time as usize), &self.runtime)
+            (self.record.known.times.get_mut(time as usize), self.runtime)
         {
             *took = Some(runtime.now().since(*started));
         }
     }
 
+    #[inline]
     pub(super) fn add_outcome(
         &mut self,
         slot: u32,
@@ -349,19 +379,20 @@ impl Memo {
         saw: Saw,
         started: Option<Instant>,
     ) -> u32 {
-        let number = self.known.outcomes.len() as u32;
+        let number = self.record.known.outcomes.len() as u32;
         let here = &mut self.slots[slot as usize];
-        let next = core::mem::replace(&mut here.outcomes, number);
+        let next = replace(&mut here.outcomes, number);
         let time = started.map_or(NONE, |started| {
-            self.known.times.push((started, None));
-            self.known.times.len() as u32 - 1
+            self.record.known.times.push((started, None));
+            self.record.known.times.len() as u32 - 1
         });
-        self.known.outcomes.push(Outcome { slot, entry: here.entry, state, last_need, time, saw, next });
+        self.record.known.outcomes.push(Outcome { entry: here.id, state, last_need, time, saw, next });
         number
     }
 
     /// If the derivation at `slot` is shared and another resolution has its outcome, or makes it of
     /// `choices`: that, for whoever `saw` the same.
+    #[inline]
     pub(super) fn shared_outcome(
         &mut self,
         slot: u32,
@@ -370,9 +401,12 @@ impl Memo {
         saw: Saw,
         cx: &mut task::Context<'_>,
     ) -> Option<u32> {
-        let shared = self.derivation(slot).shared().filter(|_| !self.planning)?;
+        if self.planning || !self.slots[slot as usize].shared {
+            return None;
+        }
+        let shared = self.derivation(slot).shared()?;
         // What this resolution has, it had for other choices.
-        let (ticket, origin) = shared.find(&self.known.ctx, choices, &self.had(slot))?;
+        let (ticket, origin) = shared.find(self.ctx, choices, &self.had(slot))?;
         let state = match &ticket {
             Ticket::Done(value) => State::One(value.clone()),
             // Polled at once: it would not wake anybody otherwise.
@@ -384,17 +418,17 @@ impl Memo {
         };
         let running = matches!(state, State::Running);
         let outcome = self.add_outcome(slot, state, last_need, saw, None);
-        self.known.shared.push((outcome, origin));
+        self.record.known.shared.push((outcome, origin));
         if let (true, Ticket::Running(joined)) = (running, ticket) {
-            self.running.get_mut().push(Run { outcome, work: Work::Joined { joined, mine: false } });
+            self.running.push(Run { outcome, work: Work::Joined { joined, mine: false } });
         }
         Some(outcome)
     }
 
     /// The values that this resolution had of the derivation at `slot`.
     fn had(&self, slot: u32) -> Vec<Value> {
-        let first = self.known.outcomes.get(self.slots[slot as usize].outcomes as usize);
-        let outcomes = successors(first, |outcome| self.known.outcomes.get(outcome.next as usize));
+        let first = self.record.known.outcomes.get(self.slots[slot as usize].outcomes as usize);
+        let outcomes = successors(first, |outcome| self.record.known.outcomes.get(outcome.next as usize));
         let value = |outcome: &Outcome| match &outcome.state {
             State::One(value) => Some(value.clone()),
             _ => None,
@@ -402,70 +436,95 @@ impl Memo {
         outcomes.filter_map(value).collect()
     }
 
-    pub(super) fn newest_slot(&mut self, key: KeyRef, entry: EntryId, below: Cursor) -> u32 {
-        if let Some(found) = self.index.get(key.address()) {
-            return found;
+    /// The slot of a binding.
+    pub(super) fn slot(&mut self, id: EntryId, entry: &'a Entry) -> u32 {
+        let new = self.slots.len();
+        if new < SCANNED {
+            if let Some(slot) = self.slots.iter().position(|slot| core::ptr::eq(slot.entry, entry)) {
+                return slot as u32;
+            }
+        } else {
+            if new == SCANNED {
+                for (i, slot) in self.slots.iter().enumerate() {
+                    self.index.get_or_insert(address(slot.entry), i as u32);
+                }
+            }
+            let slot = self.index.get_or_insert(address(entry), new as u32);
+            if slot != new as u32 {
+                return slot;
+            }
         }
-        let slot = self.add_slot(entry, below);
-        self.index.insert(key.address(), slot);
-        slot
-    }
-
-    pub(super) fn add_slot(&mut self, entry: EntryId, below: Cursor) -> u32 {
-        let derivation = match &self.known.ctx.entry(entry).binding {
-            Binding::Derivation(derivation) => Some(derivation.clone()),
+        let derivation = match &entry.binding {
+            Binding::Derivation(derivation) => Some(&**derivation),
             _ => None,
         };
-        let (older, outcomes, lookups, walker) = (NONE, NONE, NONE, NONE);
-        self.slots.push(Slot { entry, derivation, below, older, outcomes, lookups, walker });
-        self.slots.len() as u32 - 1
+        let args = derivation.map_or(&[] as _, Derivation::specs);
+        let shared = derivation.is_some_and(|derivation| derivation.shared().is_some());
+        let (outcomes, lookups, walker) = (NONE, NONE, NONE);
+        self.slots.push(Slot { entry, id, derivation, args, shared, outcomes, lookups, walker });
+        new as u32
     }
 
     /// The slot of the next older binding.
-    pub(super) fn older(&mut self, slot: u32, key: KeyRef) -> Option<u32> {
-        let Slot { older, below, .. } = self.slots[slot as usize];
-        if older != NONE {
-            return Some(older);
-        }
-        let (entry, _, below) = self.known.ctx.next(key, below)?;
-        let older = self.add_slot(entry, below);
-        self.slots[slot as usize].older = older;
-        Some(older)
-    }
-
-    /// The slot of a root: the same as if a lookup of its key had come to it.
-    pub(super) fn slot_of_root(&mut self, key: KeyRef, root: EntryId) -> u32 {
-        let Some((entry, _, below)) = self.known.ctx.next(key, Cursor::Node(0)) else {
-            unreachable!("roots are bindings of this context")
-        };
-        let mut slot = self.newest_slot(key, entry, below);
-        // Roots come newest first, so the search goes on where the last one ended.
-        match self.last_root {
-            Some((of, last)) if of == key && self.slots[last as usize].entry <= root => slot = last,
-            _ => {}
-        }
-        while self.slots[slot as usize].entry != root {
-            match self.older(slot, key) {
-                Some(older) => slot = older,
-                None => unreachable!("roots are bindings of this context"),
-            }
-        }
-        self.last_root = Some((key, slot));
-        slot
+    pub(super) fn older(&mut self, slot: u32) -> Option<u32> {
+        let Slot { entry, id, .. } = self.slots[slot as usize];
+        let (id, older) = self.ctx.older(id, entry)?;
+        Some(self.slot(id, older))
     }
 }
 
+fn address(entry: &Entry) -> usize {
+    core::ptr::from_ref(entry) as usize
+}
+
+/// Whether an outcome is not all there.
+pub(super) fn is_unfinished(state: &State) -> bool {
+    match state {
+        State::Running => true,
+        State::Many(many) => many.open,
+        _ => false,
+    }
+}
+
+/// What a result means, and what goes on after it.
+#[inline]
+fn settle(result: Result<Yielded, Halt>, cx: &mut task::Context<'_>) -> (State, Option<Work>) {
+    let state = match result {
+        Ok(Yielded::One(value)) => State::One(value),
+        Ok(Yielded::Many(values)) => State::many(values.into_iter().map(Ok).collect(), false),
+        Ok(Yielded::Stream(mut stream)) => {
+            let state = drain(Vec::new(), &mut stream, cx);
+            let more = is_unfinished(&state).then_some(Work::Stream(stream));
+            return (state, more);
+        }
+        Err(Halt::Decline(why)) => State::Declined(why),
+        Err(Halt::Fail(error)) => State::Failed(error),
+    };
+    (state, None)
+}
+
 /// Takes the values that are there.
-fn drain(mut values: Vec<Result<Value, Stop>>, work: &mut Work, cx: &mut task::Context<'_>) -> State {
-    let Work::Stream(stream) = work else { return State::Many { values, open: false } };
+fn drain(
+    mut values: Vec<Result<Value, Stop>>,
+    stream: &mut ErasedStream,
+    cx: &mut task::Context<'_>,
+) -> State {
     loop {
         match stream.as_mut().poll_next(cx) {
             Poll::Ready(Some(value)) => values.push(value),
-            Poll::Ready(None) if values.is_empty() => return State::Declined("it gave no value".into()),
-            Poll::Ready(None) => return State::Many { values, open: false },
+            Poll::Ready(None) => return State::many(values, false),
             // Nothing yet: whoever asks for the first value waits.
-            Poll::Pending => return State::Many { values, open: true },
+            Poll::Pending => return State::many(values, true),
         }
+    }
+}
+
+impl State {
+    fn many(values: Vec<Result<Value, Stop>>, open: bool) -> Self {
+        if values.is_empty() && !open {
+            return Self::Declined("it gave no value".into());
+        }
+        Self::Many(Box::new(Values { values, open }))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Resolving: from a context to a flow, by the fifteen rules.
 //!
-//! `walk` has values from derivations and `memo` remembers them, `session` gives candidates their
-//! turns and connects them, `record` makes the report of it and `why` finds the causes, `reads` tells
-//! what it read, `outcome` is what callers get.
+//! `walk` has values from derivations and `memo` remembers them, `candidate` says what can be tried,
+//! `session` gives candidates their turns and connects them, `record` makes the report of it and `why`
+//! finds the causes, `reads` tells what it read, `outcome` is what callers get.
 
+mod candidate;
 mod memo;
 mod outcome;
 mod reads;
@@ -23,7 +24,7 @@ pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
 
 use crate::connect::{Frame, plain};
-use crate::context::{Binding, Cursor};
+use crate::context::Binding;
 use crate::names::{
     ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
@@ -33,9 +34,10 @@ use crate::report::Report;
 use crate::{
     ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
 };
+use candidate::AttemptState;
 use memo::{Found, Memo};
 use record::Record;
-use session::{AttemptState, Mode, Session};
+use session::{Mode, Session};
 use walk::Walk;
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
@@ -45,7 +47,7 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
             unreachable!("an endpoint key binds endpoints of its protocol")
         };
         let result = connecting.await;
-        let trace = frame.take_trace();
+        let trace = frame.into_trace();
         return match result {
             Ok(flow) => Ok(Resolved::lone(flow, ctx.clone(), trace)),
             Err(error) => {
@@ -62,13 +64,13 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
 /// say: there is nothing to derive, race, time or forbid. (The commonest context; the short cut
 /// makes it several times as fast.)
 fn lone_candidate(ctx: &Context) -> Option<(&'static dyn AnyEndpoint, &dyn Any)> {
-    let [offer] = ctx.offers().as_slice() else { return None };
+    let [offer] = ctx.offers() else { return None };
     if ctx.has_control() {
         return None;
     }
-    let (_, entry, below) = ctx.next(offer.key(), Cursor::Node(0))?;
-    let Binding::Value(value) = &entry.binding else { return None };
-    ctx.next(offer.key(), below).is_none().then(|| (offer.endpoint, &**value as _))
+    let mut bindings = ctx.bindings(offer.key());
+    let Binding::Value(value) = &bindings.next()?.1.binding else { return None };
+    bindings.next().is_none().then(|| (offer.endpoint, &**value as _))
 }
 
 /// Resolves a hop, under what the one that goes through it passes on.
@@ -91,8 +93,8 @@ pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
     let Inherited { deadline, runtime, .. } = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
     let mut timer = deadline.zip(runtime.as_ref()).map(|(deadline, runtime)| runtime.sleep_until(deadline));
-    let mut memo = Memo::new(ctx.clone(), runtime, false);
-    let mut walk = Walk::of_key(&mut memo, 0, key);
+    let mut memo = Memo::new(ctx, runtime.as_ref(), false);
+    let mut walk = Walk::of_key(0, key);
     let in_time = poll_fn(|cx| {
         memo.poll(cx);
         if walk.poll(&mut memo, cx).is_ready() {
@@ -109,8 +111,8 @@ pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Err
         return Err(Error::setup(ctx, ConnectError::new(ConnectErrorKind::TimedOut, late)));
     }
     match walk.root.found {
-        Found::Failed(..) => Err(Error::of_get(memo, walk.root)),
-        found => Ok(memo.known.value(found).cloned()),
+        Found::Failed(..) => Err(Error::of_get(memo.record, &walk.root)),
+        found => Ok(memo.record.known.value(found).cloned()),
     }
 }
 

@@ -6,9 +6,9 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::Reads;
-use super::memo::{Memo, Need};
+use super::candidate::{Attempt, AttemptState};
+use super::memo::Need;
 use super::record::Record;
-use super::session::AttemptState;
 use crate::connect::Trace;
 use crate::protocol::Value;
 use crate::report::{Report, safe};
@@ -26,7 +26,7 @@ enum How {
     /// There was but one candidate, an endpoint that is bound: the record is made if asked for.
     Lone {
         ctx: Context,
-        trace: Trace,
+        trace: Option<Box<Trace>>,
     },
     Raced(Box<Record>),
 }
@@ -36,7 +36,7 @@ impl Resolved {
         Self { flow, how: How::Raced(record) }
     }
 
-    pub(super) fn lone(flow: Flow, ctx: Context, trace: Trace) -> Self {
+    pub(super) fn lone(flow: Flow, ctx: Context, trace: Option<Box<Trace>>) -> Self {
         Self { flow, how: How::Lone { ctx, trace } }
     }
 
@@ -110,9 +110,9 @@ impl Error {
     }
 
     /// A key could not be had.
-    pub(super) fn of_get(memo: Memo, root: Need) -> Self {
-        let error = memo.known.failure(&root);
-        Self::new(Box::new(Record::failed(memo, error)))
+    pub(super) fn of_get(mut record: Box<Record>, root: &Need) -> Self {
+        record.setup = Some(record.known.failure(root));
+        Self::new(record)
     }
 
     /// What the resolution did, candidate by candidate.
@@ -178,7 +178,7 @@ impl UnfoldedEndpoint {
 impl Unfolded {
     pub(super) fn new(record: Box<Record>) -> Result<Self, Error> {
         let known = record.known();
-        let endpoint = |attempt: &super::session::Attempt| {
+        let endpoint = |attempt: &Attempt| {
             if !matches!(attempt.state, AttemptState::Parked) {
                 return None;
             }

@@ -7,7 +7,7 @@ use core::fmt;
 
 use super::memo::{Choice, Found, Known, Need};
 use crate::KeyRef;
-use crate::context::{Binding, Context, Cursor};
+use crate::context::{Binding, Context};
 use crate::derive::Derivation;
 use crate::index::Index;
 use crate::shared::Origin;
@@ -76,17 +76,9 @@ impl Gathered {
 
     /// Adds the first `count` bindings of `key` in `ctx`; all of them if there are no more.
     pub(super) fn add(&mut self, ctx: &Context, key: KeyRef, count: usize) {
-        let mut cursor = Cursor::Node(0);
-        let mut bindings = Vec::new();
-        let mut all = false;
-        while bindings.len() < count {
-            let Some((_, entry, below)) = ctx.next(key, cursor) else {
-                all = true;
-                break;
-            };
-            bindings.extend(Identity::of(&entry.binding));
-            cursor = below;
-        }
+        let looked_at = ctx.bindings(key).take(count);
+        let bindings: Vec<_> = looked_at.filter_map(|(_, entry)| Identity::of(&entry.binding)).collect();
+        let all = bindings.len() < count;
         self.insert(Read { key, bindings, all });
     }
 
@@ -108,14 +100,9 @@ impl Gathered {
 
 impl Read {
     fn matches(&self, ctx: &Context) -> bool {
-        let mut cursor = Cursor::Node(0);
-        for identity in &self.bindings {
-            match ctx.next(self.key, cursor) {
-                Some((_, entry, below)) if identity.address() == entry.binding.identity() => cursor = below,
-                _ => return false,
-            }
-        }
-        !self.all || ctx.next(self.key, cursor).is_none()
+        let mut bound = ctx.bindings(self.key).map(|(_, entry)| entry.binding.identity());
+        self.bindings.iter().all(|identity| bound.next() == Some(identity.address()))
+            && !(self.all && bound.next().is_some())
     }
 }
 

@@ -1,15 +1,16 @@
 //! What a resolution leaves behind, and the report made of it when somebody asks.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 
+use super::candidate::{Attempt, AttemptState, Root, Turn, roots};
 use super::control_keys;
-use super::memo::{Found, Known, Memo, Need};
+use super::memo::{Found, Known, Need};
 use super::reads::{Gathered, Reads};
-use super::session::{Attempt, AttemptState, Root, Turn, roots};
 use super::why::cause;
 use crate::connect::Trace;
 use crate::context::{Binding, Context, Entry, Offer};
@@ -20,10 +21,10 @@ use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report}
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
 pub(super) struct Record {
-    pub(super) memo: Memo,
+    pub(super) known: Known,
     pub(super) roots: Vec<Root>,
     pub(super) attempts: Few<Attempt, 1>,
-    pub(super) trace: Trace,
+    pub(super) trace: Option<Box<Trace>>,
     pub(super) winner: Option<u32>,
     /// The attempt whose failure ended the resolution.
     pub(super) decided: Option<u32>,
@@ -39,53 +40,47 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(memo: Memo, roots: Vec<Root>, began: Instant) -> Self {
+    pub(super) fn new(ctx: Context) -> Self {
         Self {
-            memo,
-            roots,
+            known: Known::new(ctx),
+            roots: Vec::new(),
             attempts: Few::new(),
-            trace: Trace::default(),
+            trace: None,
             winner: None,
             decided: None,
             setup: None,
             planned: false,
             deadline_passed: false,
             over_limit: Vec::new(),
-            began,
-            ended: began,
+            began: Instant::default(),
+            ended: Instant::default(),
             clock: false,
         }
     }
 
     /// Of the lone candidate of `ctx`: see `lone_candidate`.
-    pub(super) fn lone(ctx: &Context, trace: Trace, state: AttemptState) -> Self {
+    pub(super) fn lone(ctx: &Context, trace: Option<Box<Trace>>, state: AttemptState) -> Self {
         let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(Memo::new(ctx.clone(), None, false), Vec::new(), Instant::default());
+        let mut record = Self::new(ctx.clone());
         if let Some(root) = roots.get_mut(0) {
             root.turn = Turn::Over;
-            if matches!(state, AttemptState::Connected) {
-                record.winner = Some(0);
+            match &state {
+                AttemptState::Connected => record.winner = Some(0),
+                AttemptState::Failed(error) if error.is_final() => record.decided = Some(0),
+                _ => {}
             }
             record.attempts.push(Attempt::of_value(0, root.entry, state, Instant::default()));
         }
-        record.decided = match record.attempts.get(0).map(|attempt| &attempt.state) {
-            Some(AttemptState::Failed(error)) if error.is_final() => Some(0),
-            _ => None,
-        };
         Self { roots, trace, ..record }
     }
 
     /// Of a context that can't be resolved at all.
     pub(super) fn setup(ctx: &Context, error: ConnectError) -> Self {
-        Self::failed(Memo::new(ctx.clone(), None, false), error)
-    }
-
-    pub(super) fn failed(memo: Memo, error: ConnectError) -> Self {
-        Self { setup: Some(error), ..Self::new(memo, Vec::new(), Instant::default()) }
+        Self { setup: Some(error), ..Self::new(ctx.clone()) }
     }
 
     pub(super) fn known(&self) -> &Known {
-        &self.memo.known
+        &self.known
     }
 
     pub(super) fn offer(&self, root: u32) -> &Offer {
@@ -127,7 +122,7 @@ impl Record {
                 self.known().add_shared_reads(outcome, &mut reads);
             }
         }
-        for &key in &self.trace.reads {
+        for &key in self.trace.iter().flat_map(|trace| &trace.reads) {
             reads.add(ctx, key, 1);
         }
         reads.finish()
@@ -241,13 +236,8 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.hops.iter().filter(|hop| hop.attempt == id).map(|hop| {
-            let cut_off = || hop.started.map(|started| self.ended.since(started));
-            let took = if hop.hop.outcome.is_none() { cut_off() } else { hop.hop.took };
-            let started = hop.started.map(|started| started.since(self.began));
-            crate::report::Hop { started, took, ..hop.hop.clone() }
-        });
-        let hops = hops.collect();
+        let hops = self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id);
+        let hops = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
         let base = self.blank(attempt.root, outcome);
@@ -332,7 +322,9 @@ impl Rows<'_> {
         needs.reverse();
         let mut rows = Vec::new();
         for need in needs {
-            for outcome in known.examined(need) {
+            let mut examined: Vec<u32> = known.examined(need).collect();
+            examined.reverse();
+            for outcome in examined {
                 let choice = match need.found {
                     Found::Derived(taken, choice) | Found::Failed(taken, choice) if taken == outcome => {
                         choice

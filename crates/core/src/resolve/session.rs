@@ -1,27 +1,23 @@
 //! One resolution: gives candidates their turns, connects them, and takes the first that succeeds.
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::mem::take;
 use core::task::{self, Poll};
-use core::time::Duration;
 
 use super::Settings;
+use super::candidate::{Attempt, AttemptState, Forks, Level, MAX_FORKS, Root, Turn, roots};
 use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
 use super::walk::Walk;
 use crate::connect::Frame;
-use crate::context::{Binding, Context, Cursor, EntryId, Offer};
+use crate::context::{Binding, Offer};
 use crate::few::Few;
-use crate::race::{Action, Event, Race, Turns};
+use crate::race::{Action, Event, Race};
 use crate::report::Report;
 use crate::{BoxFuture, ConnectError, Flow, Instant, Protection, SharedRuntime};
-
-/// How many choices one binding may fork into.
-const MAX_FORKS: u32 = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -35,10 +31,11 @@ pub(super) enum Mode {
 /// Borrows from the frame what connecting attempts borrow as well.
 pub(super) struct Session<'a> {
     frame: &'a Frame<'a>,
+    offers: &'a [Offer],
     mode: Mode,
-    settings: Settings,
-    /// What is known so far; all that stays when it is over.
-    record: Box<Record>,
+    first_group_count: u32,
+    allow_downgrade: bool,
+    memo: Memo<'a>,
     /// Roots before this one are over.
     live: u32,
     /// Of the roots that have choices, or that wait to have them.
@@ -55,71 +52,6 @@ pub(super) struct Session<'a> {
 }
 
 type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
-
-/// A binding of an offered endpoint key.
-#[derive(Clone, Copy)]
-pub(super) struct Root {
-    pub(super) entry: EntryId,
-    /// Its offer, as an index into the context's.
-    pub(super) offer: u32,
-    rank: u32,
-    pub(super) turn: Turn,
-}
-
-/// How far a root has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    NotYet,
-    /// Its forks, as an index.
-    Come(u32),
-    /// There is nothing more of it.
-    Over,
-}
-
-/// The choices of a root, in order.
-struct Forks {
-    root: u32,
-    /// The deepest last: each varies one choice and gives what comes before it.
-    levels: Vec<Level>,
-    /// Attempts that have an endpoint, but of a group whose turn it is not.
-    parked: Vec<u32>,
-    /// How many are under way that may open new levels.
-    walking: u32,
-    made: u32,
-    turns: Turns,
-}
-
-struct Level {
-    before: Vec<Choice>,
-    outcome: u32,
-    next: u32,
-}
-
-/// One candidate that has had its turn.
-pub(super) struct Attempt {
-    pub(super) root: u32,
-    /// The endpoint, once its walk is done.
-    pub(super) found: Found,
-    /// What its root ended with, if that is a derivation.
-    pub(super) outcome: Option<u32>,
-    pub(super) state: AttemptState,
-    group: Option<u32>,
-    pub(super) started: Instant,
-    pub(super) took: Option<Duration>,
-}
-
-pub(super) enum AttemptState {
-    /// Its endpoint is being had, or it is being connected.
-    UnderWay,
-    /// Its endpoint is had, its turn to connect has not come.
-    Parked,
-    Connected,
-    /// Its walk found that it is none, or failed.
-    NoEndpoint,
-    Failed(ConnectError),
-    Expired(Duration),
-    Refused(Cow<'static, str>),
-}
 
 /// How it ended for all.
 pub(super) enum End {
@@ -152,14 +84,17 @@ impl<'a> Session<'a> {
     pub(super) fn new(frame: &'a Frame<'a>, settings: Settings, mode: Mode) -> Self {
         let runtime = frame.inherited.runtime.as_ref();
         let now = now(runtime);
+        let mut memo = Memo::new(frame.ctx(), runtime, mode == Mode::Plan);
         let (roots, ranks) = roots(frame.ctx());
-        let memo = Memo::new(frame.ctx().clone(), runtime.cloned(), mode == Mode::Plan);
+        (memo.record.roots, memo.record.began) = (roots, now);
         Self {
             frame,
+            offers: frame.ctx().offers(),
             mode,
-            race: Race::new(settings.race.clone(), ranks),
-            record: Box::new(Record::new(memo, roots, now)),
-            settings,
+            race: Race::new(settings.race, ranks),
+            first_group_count: settings.first_group_count,
+            allow_downgrade: settings.allow_downgrade,
+            memo,
             live: 0,
             forks: Vec::new(),
             walking: Vec::new(),
@@ -188,15 +123,15 @@ impl<'a> Session<'a> {
 
     /// Walks each root once, running nothing.
     pub(super) fn plan(mut self, cx: &mut task::Context<'_>) -> Report {
-        for root in 0..self.record.roots.len() as u32 {
+        for root in 0..self.memo.record.roots.len() as u32 {
             if !self.is_refused(root) {
                 let (id, walk) = self.attempt(root, Vec::new());
                 if let Some(mut walk) = walk {
                     // Nothing runs, so nothing is waited for.
-                    let _ = walk.poll(&mut self.record.memo, cx);
+                    let _ = walk.poll(&mut self.memo, cx);
                     self.walked(id, &walk);
                 }
-                self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
+                self.memo.record.attempts[id as usize].state = AttemptState::NoEndpoint;
             }
         }
         let mut record = self.finish(&End::Lost);
@@ -205,7 +140,7 @@ impl<'a> Session<'a> {
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
-        if self.record.memo.poll(cx) {
+        if self.memo.poll(cx) {
             self.poll_walking(cx);
             self.race.input(Event::Supply, self.now());
         }
@@ -272,12 +207,12 @@ impl<'a> Session<'a> {
         self.took(id);
         match result {
             Ok(flow) => {
-                self.record.attempts[id as usize].state = AttemptState::Connected;
+                self.memo.record.attempts[id as usize].state = AttemptState::Connected;
                 Some(End::Connected { attempt: id, flow })
             }
             Err(error) => {
                 let is_final = error.is_final();
-                self.record.attempts[id as usize].state = AttemptState::Failed(error);
+                self.memo.record.attempts[id as usize].state = AttemptState::Failed(error);
                 self.race.input(Event::Ended { id }, self.now());
                 is_final.then_some(End::Final { attempt: id })
             }
@@ -288,9 +223,9 @@ impl<'a> Session<'a> {
     /// is connected.
     fn poll_walking(&mut self, cx: &mut task::Context<'_>) {
         for (id, mut walk) in take(&mut self.walking) {
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
-            let root = self.record.attempts[id as usize].root;
-            if let Turn::Come(forks) = self.record.roots[root as usize].turn {
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
+            let root = self.memo.record.attempts[id as usize].root;
+            if let Turn::Come(forks) = self.memo.record.roots[root as usize].turn {
                 let forks = &mut self.forks[forks as usize];
                 forks.walking -= u32::from(!pending);
                 forks.open(&mut walk);
@@ -300,8 +235,9 @@ impl<'a> Session<'a> {
                 continue;
             }
             self.walked(id, &walk);
-            if matches!(self.record.attempts[id as usize].state, AttemptState::Parked) {
-                self.connect(id);
+            if matches!(self.memo.record.attempts[id as usize].state, AttemptState::Parked) {
+                let connecting = self.connect(id);
+                connecting.into_iter().for_each(|connecting| self.connecting.push((id, connecting)));
             } else {
                 self.race.input(Event::Ended { id }, self.now());
             }
@@ -310,12 +246,12 @@ impl<'a> Session<'a> {
 
     /// Gives the next candidate of `rank` its turn.
     fn start(&mut self, rank: u32, cx: &mut task::Context<'_>) -> Option<End> {
-        while self.record.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
+        while self.memo.record.roots.get(self.live as usize).is_some_and(|root| root.turn == Turn::Over) {
             self.live += 1;
         }
         let mut later = false;
         let mut next = self.live;
-        while let Some(Root { rank: of, turn, .. }) = self.record.roots.get(next as usize).copied() {
+        while let Some(Root { rank: of, turn, .. }) = self.memo.record.roots.get(next as usize).copied() {
             if of > rank {
                 break;
             }
@@ -341,15 +277,19 @@ impl<'a> Session<'a> {
             match next {
                 Next::Connect(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
-                    self.connect(id);
-                    return self.poll_newest(cx);
+                    let mut connecting = self.connect(id)?;
+                    if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                        return self.connected(id, result);
+                    }
+                    self.connecting.push((id, connecting));
+                    return None;
                 }
                 Next::Walking(id) => {
                     self.race.input(Event::Started { id, rank }, self.now());
                     return None;
                 }
                 Next::Later => later = true,
-                Next::Over => self.record.roots[root as usize].turn = Turn::Over,
+                Next::Over => self.memo.record.roots[root as usize].turn = Turn::Over,
             }
         }
         self.race.input(Event::Dry { rank, forever: !later }, self.now());
@@ -358,12 +298,12 @@ impl<'a> Session<'a> {
 
     /// Whether it is not known yet if a better protected candidate has had its turn.
     fn is_held(&self, root: u32) -> bool {
-        if self.settings.allow_downgrade || self.walking.is_empty() {
+        if self.allow_downgrade || self.walking.is_empty() {
             return false;
         }
         let protection = self.offer(root).endpoint.declared_protection();
         self.walking.iter().any(|(id, _)| {
-            let other = self.record.attempts[*id as usize].root;
+            let other = self.memo.record.attempts[*id as usize].root;
             self.offer(other).endpoint.declared_protection() > protection
         })
     }
@@ -372,14 +312,14 @@ impl<'a> Session<'a> {
     fn is_refused(&mut self, root: u32) -> bool {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
-        let why = if protection < self.protected && !self.settings.allow_downgrade {
+        let why = if protection < self.protected && !self.allow_downgrade {
             "a better protected transport comes before, and none less protected may follow it"
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
             return false;
         };
-        self.record.roots[root as usize].turn = Turn::Over;
+        self.memo.record.roots[root as usize].turn = Turn::Over;
         self.add_attempt(root, Found::Absent, AttemptState::Refused(why.into()));
         true
     }
@@ -388,12 +328,12 @@ impl<'a> Session<'a> {
     fn first_of(&mut self, root: u32, cx: &mut task::Context<'_>) -> Next {
         let (id, walk) = self.attempt(root, Vec::new());
         if let Some(mut walk) = walk {
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
             if !pending {
                 self.walked(id, &walk);
             }
             if pending || !walk.choices.is_empty() {
-                self.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
+                self.memo.record.roots[root as usize].turn = Turn::Come(self.forks.len() as u32);
                 let mut forks = Forks::new(root);
                 forks.open(&mut walk);
                 forks.walking = u32::from(pending);
@@ -404,10 +344,10 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        match (&self.record.attempts[id as usize].state, self.record.roots[root as usize].turn) {
+        match (&self.memo.record.attempts[id as usize].state, self.memo.record.roots[root as usize].turn) {
             (AttemptState::Parked, turn) => {
                 if turn == Turn::NotYet {
-                    self.record.roots[root as usize].turn = Turn::Over;
+                    self.memo.record.roots[root as usize].turn = Turn::Over;
                 }
                 Next::Connect(id)
             }
@@ -418,9 +358,9 @@ impl<'a> Session<'a> {
 
     /// The next candidate of these forks: of a group whose turn it is, if there is one.
     fn next_of(&mut self, forks: u32, cx: &mut task::Context<'_>) -> Next {
-        let first_count = self.settings.first_group_count;
+        let first_count = self.first_group_count;
         let here = &mut self.forks[forks as usize];
-        let suits = |id: &u32| here.turns.suits(self.record.attempts[*id as usize].group, first_count);
+        let suits = |id: &u32| here.turns.suits(self.memo.record.attempts[*id as usize].group, first_count);
         if let Some(i) = here.parked.iter().position(suits) {
             return Next::Connect(here.parked.remove(i));
         }
@@ -428,7 +368,7 @@ impl<'a> Session<'a> {
             let Some(choices) = self.fork(forks) else { break };
             let (id, walk) = self.attempt(self.forks[forks as usize].root, choices);
             let Some(mut walk) = walk else { unreachable!("only derivations fork") };
-            let pending = walk.poll(&mut self.record.memo, cx).is_pending();
+            let pending = walk.poll(&mut self.memo, cx).is_pending();
             self.forks[forks as usize].open(&mut walk);
             if pending {
                 self.walking.push((id, walk));
@@ -437,7 +377,7 @@ impl<'a> Session<'a> {
             }
             self.walked(id, &walk);
             let here = &mut self.forks[forks as usize];
-            let attempt = &self.record.attempts[id as usize];
+            let attempt = &self.memo.record.attempts[id as usize];
             if matches!(attempt.state, AttemptState::Parked) {
                 if here.turns.suits(attempt.group, first_count) {
                     return Next::Connect(id);
@@ -449,7 +389,7 @@ impl<'a> Session<'a> {
         if !here.parked.is_empty() {
             return Next::Connect(here.parked.remove(0));
         }
-        let open = |level: &Level| self.record.memo.known.values_of(level.outcome).1;
+        let open = |level: &Level| self.memo.record.known.values_of(level.outcome).1;
         match here.made < MAX_FORKS && (here.walking > 0 || here.levels.iter().any(open)) {
             true => Next::Later,
             false => Next::Over,
@@ -466,7 +406,7 @@ impl<'a> Session<'a> {
         while i > 0 {
             i -= 1;
             let level = &mut here.levels[i];
-            let (values, open) = self.record.memo.known.values_of(level.outcome);
+            let (values, open) = self.memo.record.known.values_of(level.outcome);
             if (level.next as usize) < values {
                 let mut choices = level.before.clone();
                 choices.push(Choice { outcome: level.outcome, index: level.next });
@@ -483,85 +423,82 @@ impl<'a> Session<'a> {
 
     /// A new attempt, and the walk to its endpoint if that is derived.
     fn attempt(&mut self, root: u32, choices: Vec<Choice>) -> (u32, Option<Walk>) {
-        let Root { entry, .. } = self.record.roots[root as usize];
-        if matches!(self.frame.ctx().entry(entry).binding, Binding::Value(_)) {
-            let id = self.add_attempt(root, Found::Value(entry), AttemptState::UnderWay);
-            self.has_endpoint(id);
-            return (id, None);
+        let id = self.memo.record.roots[root as usize].entry;
+        let entry = self.frame.ctx().entry(id);
+        if matches!(entry.binding, Binding::Value(_)) {
+            let attempt = self.add_attempt(root, Found::Value(id), AttemptState::UnderWay);
+            self.has_endpoint(attempt);
+            return (attempt, None);
         }
-        let id = self.add_attempt(root, Found::Absent, AttemptState::UnderWay);
-        let key = self.offer(root).key();
-        (id, Some(Walk::of(&mut self.record.memo, id, key, entry, choices)))
+        let attempt = self.add_attempt(root, Found::Absent, AttemptState::UnderWay);
+        (attempt, Some(Walk::of(&mut self.memo, attempt, (id, entry), choices)))
     }
 
     fn add_attempt(&mut self, root: u32, found: Found, state: AttemptState) -> u32 {
         let (started, took) = (self.now(), None);
-        self.record.attempts.push(Attempt { root, found, outcome: None, state, group: None, started, took });
-        self.record.attempts.len() as u32 - 1
+        self.memo.record.attempts.push(Attempt {
+            root,
+            found,
+            outcome: None,
+            state,
+            group: None,
+            started,
+            took,
+        });
+        self.memo.record.attempts.len() as u32 - 1
     }
 
     /// A walk is done: there is an endpoint, or there is none.
     fn walked(&mut self, id: u32, walk: &Walk) {
-        let attempt = &mut self.record.attempts[id as usize];
+        let attempt = &mut self.memo.record.attempts[id as usize];
         (attempt.found, attempt.outcome) = (walk.root.found, walk.outcome);
         match attempt.found {
             Found::Value(_) | Found::Derived(..) => return self.has_endpoint(id),
             Found::Failed(..) => self.has_turn(id),
             Found::Absent | Found::Maybe(_) => {}
         }
-        self.record.attempts[id as usize].state = AttemptState::NoEndpoint;
+        self.memo.record.attempts[id as usize].state = AttemptState::NoEndpoint;
         self.took(id);
-        if self.record.memo.known.is_refuted(walk.root.found) {
+        if self.memo.record.known.is_refuted(walk.root.found) {
             self.refuted = self.refuted.or(Some(id));
         }
     }
 
     fn has_endpoint(&mut self, id: u32) {
         self.has_turn(id);
-        let attempt = &self.record.attempts[id as usize];
+        let attempt = &self.memo.record.attempts[id as usize];
         let endpoint = self.offer(attempt.root).endpoint;
-        let group = self.record.memo.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
-        let attempt = &mut self.record.attempts[id as usize];
+        let group = self.memo.record.known.value(attempt.found).and_then(|value| endpoint.group(&**value));
+        let attempt = &mut self.memo.record.attempts[id as usize];
         (attempt.group, attempt.state) = (group, AttemptState::Parked);
     }
 
     /// It is no absentee: nothing less protected may follow.
     fn has_turn(&mut self, id: u32) {
-        let protection = self.offer(self.record.attempts[id as usize].root).endpoint.declared_protection();
+        let protection =
+            self.offer(self.memo.record.attempts[id as usize].root).endpoint.declared_protection();
         self.protected = self.protected.max(protection);
     }
 
-    /// Connects an attempt whose endpoint is had and whose turn has come.
-    fn connect(&mut self, id: u32) {
-        let attempt = &mut self.record.attempts[id as usize];
-        if let Turn::Come(forks) = self.record.roots[attempt.root as usize].turn {
+    /// Begins to connect an attempt whose endpoint is had and whose turn has come.
+    fn connect(&mut self, id: u32) -> Option<Connecting<'a>> {
+        let attempt = &mut self.memo.record.attempts[id as usize];
+        let (root, found) = (self.memo.record.roots[attempt.root as usize], attempt.found);
+        if let Turn::Come(forks) = root.turn {
             self.forks[forks as usize].turns.take(attempt.group);
         }
         if self.mode == Mode::Unfold {
             self.race.input(Event::Ended { id }, self.now());
-            return;
+            return None;
         }
         attempt.state = AttemptState::UnderWay;
-        let found = attempt.found;
-        let offer = self.offer(self.record.attempts[id as usize].root);
-        let connecting = self
-            .record
-            .memo
-            .known
-            .value(found)
-            .and_then(|value| offer.endpoint.connect(&**value, self.frame.cx(id)));
-        match connecting {
-            Some(connecting) => self.connecting.push((id, connecting)),
-            None => unreachable!("parked attempts have an endpoint of their protocol"),
+        let endpoint = self.offers[root.offer as usize].endpoint;
+        let value = self.memo.record.known.value(found);
+        let connecting = value.and_then(|value| endpoint.connect(&**value, self.frame.cx(id)));
+        if connecting.is_none() {
+            unreachable!("parked attempts have an endpoint of their protocol");
         }
-    }
-
-    /// Lets the attempt that was started last begin.
-    fn poll_newest(&mut self, cx: &mut task::Context<'_>) -> Option<End> {
-        let newest = self.connecting.len().checked_sub(1)?;
-        let Poll::Ready(result) = self.connecting[newest].1.as_mut().poll(cx) else { return None };
-        let (id, _) = self.connecting.remove(newest);
-        self.connected(id, result)
+        connecting
     }
 
     fn expire(&mut self, id: u32) {
@@ -571,108 +508,61 @@ impl<'a> Session<'a> {
         }
         if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
             drop(self.walking.remove(i));
-            if let Turn::Come(forks) = self.record.roots[self.record.attempts[id as usize].root as usize].turn
+            if let Turn::Come(forks) =
+                self.memo.record.roots[self.memo.record.attempts[id as usize].root as usize].turn
             {
                 self.forks[forks as usize].walking -= 1;
             }
             // Whether it would have been absent is not known: it may have been protected.
             self.has_turn(id);
         }
-        let allowed = self.settings.race.attempt_timeout.unwrap_or_default();
-        self.record.attempts[id as usize].state = AttemptState::Expired(allowed);
+        let allowed = self.race.attempt_timeout().unwrap_or_default();
+        self.memo.record.attempts[id as usize].state = AttemptState::Expired(allowed);
         let now = self.now();
         self.race.input(Event::Ended { id }, now);
         self.race.input(Event::Supply, now);
     }
 
     fn offer(&self, root: u32) -> &'a Offer {
-        &self.frame.ctx().offers()[self.record.roots[root as usize].offer as usize]
+        &self.offers[self.memo.record.roots[root as usize].offer as usize]
     }
 
     fn took(&mut self, id: u32) {
-        let now = self.now();
-        let attempt = &mut self.record.attempts[id as usize];
-        attempt.took = Some(now.since(attempt.started));
+        if let Some(runtime) = self.memo.runtime {
+            let attempt = &mut self.memo.record.attempts[id as usize];
+            attempt.took = Some(runtime.now().since(attempt.started));
+        }
     }
 
     fn now(&self) -> Instant {
-        now(self.frame.inherited.runtime.as_ref())
+        now(self.memo.runtime)
     }
 
     /// Drops what is under way, and keeps what is known.
     fn finish(mut self, end: &End) -> Box<Record> {
-        self.connecting = Few::new();
-        let record = &mut *self.record;
+        drop(take(&mut self.connecting));
+        drop(take(&mut self.memo.running));
+        let mut record = self.memo.record;
+        let known = &record.known;
         let more = |level: &Level| {
-            let (values, open) = record.memo.known.values_of(level.outcome);
+            let (values, open) = known.values_of(level.outcome);
             open || (level.next as usize) < values
         };
         let full = |forks: &&Forks| forks.made == MAX_FORKS && forks.levels.iter().any(more);
         record.over_limit = self.forks.iter().filter(full).map(|forks| forks.root).collect();
-        record.memo.stop();
         record.trace = self.frame.take_trace();
-        record.ended = now(self.frame.inherited.runtime.as_ref());
-        record.clock = self.frame.inherited.runtime.is_some();
+        let runtime = self.frame.inherited.runtime.as_ref();
+        (record.ended, record.clock) = (now(runtime), runtime.is_some());
         match end {
             End::Connected { attempt, .. } => record.winner = Some(*attempt),
             End::Final { attempt } => record.decided = Some(*attempt),
             End::Deadline => record.deadline_passed = true,
             End::Lost => {}
         }
-        self.record
-    }
-}
-
-impl Attempt {
-    /// Of a root that is a value.
-    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
-        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
-    }
-}
-
-impl Forks {
-    fn new(root: u32) -> Self {
-        let (levels, parked) = (Vec::new(), Vec::new());
-        Self { root, levels, parked, walking: 0, made: 1, turns: Turns::default() }
-    }
-
-    /// The choices that `walk` met, and was not given, fork; even while it waits for what depends
-    /// on them.
-    fn open(&mut self, walk: &mut Walk) {
-        for (i, choice) in walk.choices.iter().enumerate().skip(walk.given) {
-            let before = walk.choices[..i].to_vec();
-            self.levels.push(Level { before, outcome: choice.outcome, next: 1 });
-        }
-        walk.given = walk.choices.len();
+        record
     }
 }
 
 fn now(runtime: Option<&SharedRuntime>) -> Instant {
     runtime.map_or(Instant::default(), |runtime| runtime.now())
-}
-
-/// All bindings of all offered keys in order, and how many ranks there are.
-pub(super) fn roots(ctx: &Context) -> (Vec<Root>, u32) {
-    let offers = ctx.offers();
-    let mut roots: Vec<Root> = Vec::with_capacity(offers.len());
-    let (mut rank, mut start) = (0, 0);
-    let sort = |roots: &mut [Root]| {
-        if roots.len() > 1 {
-            roots.sort_unstable_by_key(|root| root.entry);
-        }
-    };
-    for (i, offer) in offers.iter().enumerate() {
-        if i > 0 && offer.rank() != offers[i - 1].rank() && roots.len() > start {
-            sort(&mut roots[start..]);
-            (rank, start) = (rank + 1, roots.len());
-        }
-        let mut cursor = Cursor::Node(0);
-        while let Some((entry, _, below)) = ctx.next(offer.key(), cursor) {
-            roots.push(Root { entry, offer: i as u32, rank, turn: Turn::NotYet });
-            cursor = below;
-        }
-    }
-    sort(&mut roots[start..]);
-    let ranks = roots.last().map_or(0, |root| root.rank + 1);
-    (roots, ranks)
 }

@@ -7,18 +7,21 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::replace;
 use core::task::{self, Poll};
 
-use super::memo::{Choice, Examined, Found, Lookup, Memo, NONE, Need, Run, Saw, Slot, State};
-use crate::context::{Binding, Cursor, EntryId};
+use super::memo::{Choice, Found, Lookup, Memo, NONE, Need, Run, Saw, State};
+use crate::Instant;
+use crate::KeyRef;
+use crate::context::{Binding, Entry, EntryId};
 use crate::derive::{ArgSpec, Stop};
 use crate::index::Index;
 use crate::protocol::Value;
-use crate::{Instant, KeyRef};
 
 /// The evaluation of one root.
 pub(super) struct Walk {
     id: u32,
+    next: Next,
     frames: Vec<Frame>,
     /// The choices met, in order; the first `given` of them were given.
     pub(super) choices: Vec<Choice>,
@@ -27,258 +30,202 @@ pub(super) struct Walk {
     pub(super) root: Need,
     /// The root's own outcome, if it is a derivation.
     pub(super) outcome: Option<u32>,
-    /// The outcome that it waits for.
-    blocked: u32,
-    /// The derivation that is its root, until it is entered.
-    entrance: u32,
     /// The slots on its stack of which another walk is the `walker`: 1 while they are on it.
     beside: Index,
 }
 
-enum Frame {
-    /// Looks for the first binding of a key that yields.
-    Lookup { key: KeyRef, newest: u32, at: At, saw: Vec<u32>, examined: Examined },
-    /// Gathers the arguments of a derivation. When planning, one of those had already `may_stop` it.
-    Derive { slot: u32, arg: Next, wants: Option<ArgSpec>, saw: Vec<u32>, last_need: u32, may_stop: bool },
+/// Looks for the first binding of a key that yields, and gathers the arguments of the one that it is
+/// at.
+struct Frame {
+    /// The binding that it is at.
+    slot: u32,
+    /// The newest binding of the key; `NONE` if only this one is wanted, which is the root.
+    newest: u32,
+    /// The last step of the lookup, and what it saw so far.
+    examined: u32,
+    examined_saw: Saw,
+    /// The next argument, the last that was had, and what they saw.
+    arg: u32,
+    last_need: u32,
+    saw: Saw,
+    /// When planning: one of the arguments may end the derivation before the rest is looked at.
+    may_stop: bool,
 }
 
-/// What a derivation that gathers its arguments does next. (Ending it right where an argument
-/// fails would recurse, as deep as the chain is long.)
+/// What a walk does next. (Ending a derivation right where an argument fails would recurse, as deep as
+/// the chain is long.)
 #[derive(Clone, Copy)]
 enum Next {
-    Arg(u32),
-    End(Short),
-}
-
-/// Why a derivation does not get to run.
-#[derive(Clone, Copy)]
-enum Short {
-    Missing,
-    Unequal,
-    NeedFailed,
-}
-
-/// Which binding of a key is next.
-#[derive(Clone, Copy)]
-enum At {
-    Slot(u32),
-    Below(u32),
+    /// Look a key up that has no frame yet.
+    LookUp(KeyRef),
+    /// Evaluate the binding that the frame on top is at.
+    Enter,
+    /// Have its next argument.
+    Gather,
+    /// Take this outcome of it, once it is there.
+    Await(u32),
+    Done,
 }
 
 impl Walk {
     /// Of the root `entry`, a derivation of `key`, with these choices given.
-    pub(super) fn of(memo: &mut Memo, id: u32, key: KeyRef, entry: EntryId, choices: Vec<Choice>) -> Self {
-        let mut walk = Self::new(id, key, choices);
-        let slot = memo.slot_of_root(key, entry);
-        walk.entrance = slot;
+    pub(super) fn of<'a>(
+        memo: &mut Memo<'a>,
+        id: u32,
+        (entry_id, entry): (EntryId, &'a Entry),
+        choices: Vec<Choice>,
+    ) -> Self {
+        memo.reserve();
+        let mut walk = Self::new(id, entry.key, Next::Enter, choices);
+        walk.frames.push(Frame::new(memo.slot(entry_id, entry), NONE));
         walk
     }
 
     /// Of a lookup of `key`.
-    pub(super) fn of_key(memo: &mut Memo, id: u32, key: KeyRef) -> Self {
-        let mut walk = Self::new(id, key, Vec::new());
-        walk.look_up(memo, key);
-        walk
+    pub(super) fn of_key(id: u32, key: KeyRef) -> Self {
+        Self::new(id, key, Next::LookUp(key), Vec::new())
     }
 
-    fn new(id: u32, key: KeyRef, choices: Vec<Choice>) -> Self {
+    fn new(id: u32, key: KeyRef, next: Next, choices: Vec<Choice>) -> Self {
         Self {
             id,
-            frames: Vec::new(),
+            next,
+            frames: Vec::with_capacity(4),
             given: choices.len(),
             choices,
             root: Need { key, found: Found::Absent, lookup: NONE, before: NONE },
             outcome: None,
-            blocked: NONE,
-            entrance: NONE,
             beside: Index::default(),
         }
     }
 
     /// Goes on as far as it can. Ready when `root` is had, or can't be.
-    pub(super) fn poll(&mut self, memo: &mut Memo, cx: &mut task::Context<'_>) -> Poll<()> {
-        if self.blocked != NONE {
-            let outcome = self.blocked;
-            if memo.known.is_open_before(outcome, self.choice(outcome)) {
-                return Poll::Pending;
-            }
-            self.blocked = NONE;
-            match memo.known.outcomes[outcome as usize].state {
-                State::Retry => self.enter(memo, memo.known.outcomes[outcome as usize].slot, cx),
-                _ => self.ended(memo, outcome),
-            }
-        }
-        if self.entrance != NONE {
-            let slot = core::mem::replace(&mut self.entrance, NONE);
-            self.enter(memo, slot, cx);
-        }
+    pub(super) fn poll(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let mut next = self.next;
         loop {
-            if self.blocked != NONE {
-                return Poll::Pending;
-            }
-            let Some(frame) = self.frames.last() else { return Poll::Ready(()) };
-            match *frame {
-                Frame::Derive { slot, arg: Next::Arg(arg), .. } => self.next_argument(memo, slot, arg, cx),
-                // Planning: an argument before the one that fails may end it first.
-                Frame::Derive { arg: Next::End(Short::NeedFailed), may_stop: true, .. } => {
-                    self.end_derivation(memo, State::WouldRun);
+            next = match next {
+                Next::LookUp(key) => self.look_up(memo, key),
+                Next::Enter => self.enter(memo, cx),
+                Next::Gather => self.gather(memo, cx),
+                Next::Await(outcome) if memo.record.known.is_open_before(outcome, self.choice(outcome)) => {
+                    self.next = next;
+                    return Poll::Pending;
                 }
-                Frame::Derive { arg: Next::End(why), .. } => {
-                    self.end_derivation(
-                        memo,
-                        match why {
-                            Short::Missing => State::Missing,
-                            Short::Unequal => State::Unequal,
-                            Short::NeedFailed => State::NeedFailed,
-                        },
-                    );
+                Next::Await(outcome) => match memo.record.known.outcomes[outcome as usize].state {
+                    State::Retry => Next::Enter,
+                    _ => self.ended(memo, outcome),
+                },
+                Next::Done => {
+                    self.next = next;
+                    return Poll::Ready(());
                 }
-                Frame::Lookup { at, .. } => self.next_binding(memo, at, cx),
             }
         }
     }
 
-    /// The argument at `arg` of the derivation on top, or, if it has all, the derivation itself.
-    fn next_argument(&mut self, memo: &mut Memo, slot: u32, arg: u32, cx: &mut task::Context<'_>) {
-        let Some(spec) = memo.derivation(slot).spec(arg as usize) else { return self.run(memo, slot, cx) };
-        if let Some(Frame::Derive { wants, .. }) = self.frames.last_mut() {
-            *wants = Some(spec);
+    /// Evaluates the binding that the frame on top is at: takes the value, or has an outcome from
+    /// memory, by waiting, or by gathering arguments.
+    fn enter(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {
+        let Some(frame) = self.frames.last_mut() else { return Next::Done };
+        let slot = frame.slot;
+        (frame.arg, frame.last_need, frame.saw, frame.may_stop) = (0, NONE, NONE, false);
+        let here = &memo.slots[slot as usize];
+        if here.derivation.is_none() {
+            return self.end_lookup(memo, Found::Value(here.id));
         }
-        self.look_up(memo, spec.key);
-    }
-
-    fn look_up(&mut self, memo: &mut Memo, key: KeyRef) {
-        let Some((entry, bound, below)) = memo.known.ctx.next(key, Cursor::Node(0)) else {
-            return self.found(memo, key, Found::Absent, NONE, &[]);
-        };
-        if let Binding::Value(_) = bound.binding {
-            return self.found(memo, key, Found::Value(entry), NONE, &[]);
-        }
-        let newest = memo.newest_slot(key, entry, below);
-        let mut next = memo.slots[newest as usize].lookups;
-        while next != NONE {
-            let lookup = &memo.known.lookups[next as usize];
-            if self.agrees(&lookup.saw) {
-                let found = lookup.found;
-                let saw = self.meet(&lookup.saw);
-                return self.found(memo, key, found, next, &saw);
-            }
-            next = lookup.next;
-        }
-        self.frames.push(Frame::Lookup {
-            key,
-            newest,
-            at: At::Slot(newest),
-            saw: Vec::new(),
-            examined: Examined::new(),
-        });
-    }
-
-    /// Looks at the next binding of the lookup on top.
-    fn next_binding(&mut self, memo: &mut Memo, at: At, cx: &mut task::Context<'_>) {
-        let slot = match at {
-            At::Slot(slot) => Some(slot),
-            At::Below(slot) => memo.older(slot, self.lookup_key()),
-        };
-        let Some(slot) = slot else { return self.end_lookup(memo, Found::Absent) };
-        if let Some(Frame::Lookup { at, .. }) = self.frames.last_mut() {
-            *at = At::Below(slot);
-        }
-        let Slot { entry, derivation, .. } = &memo.slots[slot as usize];
-        match derivation {
-            Some(_) => self.enter(memo, slot, cx),
-            None => self.end_lookup(memo, Found::Value(*entry)),
-        }
-    }
-
-    fn lookup_key(&self) -> KeyRef {
-        match self.frames.last() {
-            Some(Frame::Lookup { key, .. }) => *key,
-            _ => self.root.key,
-        }
-    }
-
-    /// Only when planning: whether the cycle that `slot` closes stands behind an argument that may
-    /// be absent yet, and end a derivation on it before the cycle is reached.
-    fn may_not_come_to(&self, slot: u32) -> bool {
-        for frame in self.frames.iter().rev() {
-            match frame {
-                Frame::Derive { may_stop: true, .. } => return true,
-                Frame::Derive { slot: here, .. } if *here == slot => return false,
-                _ => {}
-            }
-        }
-        false
-    }
-
-    /// Evaluates the derivation at `slot`: from memory, by waiting, or by gathering its arguments.
-    fn enter(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
         if self.is_on_stack(memo, slot) {
-            if self.may_not_come_to(slot) {
-                let outcome = memo.add_outcome(slot, State::WouldRun, NONE, None, None);
-                return self.ended(memo, outcome);
-            }
             return self.cycle(memo, slot);
         }
         // Of what is being made of choices this walk has to see them itself, to fork over them.
-        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, NONE, &[], None, cx));
+        let known = self.remembered(memo, slot).or_else(|| memo.shared_outcome(slot, NONE, &[], NONE, cx));
         if let Some(outcome) = known {
-            return self.ended_or_wait(memo, outcome);
+            return Next::Await(outcome);
         }
         self.set_on_stack(memo, slot);
-        self.frames.push(Frame::Derive {
-            slot,
-            arg: Next::Arg(0),
-            wants: None,
-            saw: Vec::new(),
-            last_need: NONE,
-            may_stop: false,
-        });
+        Next::Gather
+    }
+
+    /// Has the arguments of the derivation on top, and runs it if it has all.
+    fn gather(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {
+        let Some(frame) = self.frames.last_mut() else { return Next::Done };
+        let args = memo.slots[frame.slot as usize].args;
+        while let Some(arg) = args.get(frame.arg as usize) {
+            let found = match memo.ctx.newest(arg.key) {
+                None => Found::Absent,
+                Some((id, Entry { binding: Binding::Value(_), .. })) => Found::Value(id),
+                Some(derivation) => return self.look_up_derived(memo, derivation),
+            };
+            if let Some(end) = frame.take(memo, arg, found, NONE, NONE) {
+                return self.end(memo, end);
+            }
+        }
+        self.run(memo, cx)
+    }
+
+    fn look_up(&mut self, memo: &mut Memo<'_>, key: KeyRef) -> Next {
+        match memo.ctx.newest(key) {
+            None => self.found(memo, Found::Absent, NONE, NONE),
+            Some((id, Entry { binding: Binding::Value(_), .. })) => {
+                self.found(memo, Found::Value(id), NONE, NONE)
+            }
+            Some(derivation) => self.look_up_derived(memo, derivation),
+        }
+    }
+
+    /// Looks up a key whose newest binding is this derivation.
+    #[inline]
+    fn look_up_derived<'a>(&mut self, memo: &mut Memo<'a>, (id, entry): (EntryId, &'a Entry)) -> Next {
+        let slot = memo.slot(id, entry);
+        let mut lookup = memo.slots[slot as usize].lookups;
+        while let Some(&Lookup { found, saw, next, .. }) = memo.record.known.lookups.get(lookup as usize) {
+            if self.agrees(memo, saw) {
+                self.meet(memo, saw);
+                return self.found(memo, found, lookup, saw);
+            }
+            lookup = next;
+        }
+        self.frames.push(Frame::new(slot, slot));
+        Next::Enter
     }
 
     /// All arguments are had: an outcome of the same choices, or a run.
-    fn run(&mut self, memo: &mut Memo, slot: u32, cx: &mut task::Context<'_>) {
-        let Some(Frame::Derive { last_need, saw, .. }) = self.frames.last() else { return };
-        let last_need = *last_need;
+    fn run(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {
         if memo.planning {
-            return self.end_derivation(memo, State::WouldRun);
+            return self.end(memo, State::WouldRun);
         }
+        let Some(&Frame { slot, last_need, saw, .. }) = self.frames.last() else { return Next::Done };
         // Another walk, or another resolution, may have started it since this one entered.
         let mut known = self.remembered(memo, slot);
         let mut origin = None;
-        if known.is_none() && memo.derivation(slot).shared().is_some() {
-            let saw = self.choices_at(saw);
-            let made_from = memo.known.origin(last_need, saw.as_deref().unwrap_or_default());
+        if known.is_none() && memo.slots[slot as usize].shared {
+            let made_from = memo.record.known.origin(last_need, memo.record.known.choices(saw));
             known = memo.shared_outcome(slot, last_need, &made_from.choices, saw, cx);
             origin = Some(made_from);
         }
         if let Some(outcome) = known {
             self.clear_on_stack(memo, slot);
-            self.frames.pop();
-            return self.ended_or_wait(memo, outcome);
+            return Next::Await(outcome);
         }
-        let started = memo.runtime.as_ref().map(|runtime| runtime.now());
-        let mut work = memo.start(slot, last_need, origin);
-        let state = match work.poll(cx) {
-            Poll::Ready(result) => memo.settle(result, &mut work, cx),
-            Poll::Pending => State::Running,
-        };
-        let unfinished = matches!(state, State::Running | State::Many { open: true, .. });
-        let outcome = self.end_derivation_at(memo, state, started);
-        if unfinished {
-            memo.running.get_mut().push(Run { outcome, work });
-        } else {
+        let started = memo.runtime.map(|runtime| runtime.now());
+        let (state, work) = memo.start(slot, last_need, origin, cx);
+        let is_one = matches!(state, State::One(_));
+        let outcome = self.end_at(memo, state, started);
+        if is_one {
             memo.took(outcome);
+            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
-        self.ended_or_wait(memo, outcome);
+        match work {
+            Some(work) => memo.running.push(Run { outcome, work }),
+            None => memo.took(outcome),
+        }
+        Next::Await(outcome)
     }
 
     /// The outcome of the derivation at `slot` that holds for this walk.
-    fn remembered(&self, memo: &Memo, slot: u32) -> Option<u32> {
+    fn remembered(&self, memo: &Memo<'_>, slot: u32) -> Option<u32> {
         let mut next = memo.slots[slot as usize].outcomes;
-        while next != NONE {
-            let outcome = &memo.known.outcomes[next as usize];
-            if self.agrees(&outcome.saw) {
+        while let Some(outcome) = memo.record.known.outcomes.get(next as usize) {
+            if self.agrees(memo, outcome.saw) {
                 return Some(next);
             }
             next = outcome.next;
@@ -286,151 +233,149 @@ impl Walk {
         None
     }
 
-    fn ended_or_wait(&mut self, memo: &mut Memo, outcome: u32) {
-        if memo.known.is_open_before(outcome, self.choice(outcome)) {
-            self.blocked = outcome;
-        } else {
-            self.ended(memo, outcome);
-        }
-    }
-
     /// The derivation on top ends, with what was seen so far.
-    fn end_derivation(&mut self, memo: &mut Memo, state: State) {
-        let outcome = self.end_derivation_at(memo, state, None);
-        self.ended(memo, outcome);
+    fn end(&mut self, memo: &mut Memo<'_>, state: State) -> Next {
+        Next::Await(self.end_at(memo, state, None))
     }
 
-    fn end_derivation_at(&mut self, memo: &mut Memo, state: State, started: Option<Instant>) -> u32 {
-        let Some(Frame::Derive { slot, saw, last_need, .. }) = self.frames.pop() else {
+    #[inline]
+    fn end_at(&mut self, memo: &mut Memo<'_>, state: State, started: Option<Instant>) -> u32 {
+        let Some(&Frame { slot, last_need, saw, .. }) = self.frames.last() else {
             unreachable!("called for the derivation on top of the stack")
         };
         self.clear_on_stack(memo, slot);
-        memo.add_outcome(slot, state, last_need, self.choices_at(&saw), started)
+        memo.add_outcome(slot, state, last_need, saw, started)
     }
 
-    /// An outcome is there: its lookup takes it, or goes on to the next older binding.
-    fn ended(&mut self, memo: &mut Memo, outcome: u32) {
-        let mut saw = self.meet(&memo.known.outcomes[outcome as usize].saw);
-        let found = match &memo.known.outcomes[outcome as usize].state {
+    /// An outcome is there.
+    fn ended(&mut self, memo: &mut Memo<'_>, outcome: u32) -> Next {
+        let mut saw = memo.record.known.outcomes[outcome as usize].saw;
+        self.meet(memo, saw);
+        let found = match &memo.record.known.outcomes[outcome as usize].state {
             State::One(_) => Found::Derived(outcome, 0),
-            State::Many { values, open } => {
-                let mut index = 0;
-                if *open || values.len() > 1 {
-                    let position = self.position(outcome);
-                    index = self.choices[position as usize].index;
-                    if !saw.contains(&position) {
-                        saw.push(position);
-                    }
-                }
-                match values.get(index as usize) {
+            State::Many(many) => {
+                let index = self.choice(outcome);
+                let found = match many.values.get(index as usize) {
                     Some(Ok(_)) => Found::Derived(outcome, index),
                     Some(Err(Stop::Fail(_))) => Found::Failed(outcome, index),
                     Some(Err(Stop::Decline(_))) | None => Found::Absent,
+                };
+                if many.open || many.values.len() > 1 {
+                    let own = memo.record.known.saw([Choice { outcome, index }].into());
+                    self.meet(memo, own);
+                    saw = memo.record.known.both(saw, own);
                 }
+                found
             }
             State::Declined(_) | State::Unequal | State::Missing => Found::Absent,
             State::Failed(_) | State::NeedFailed | State::Cycle(_) => Found::Failed(outcome, NONE),
             State::WouldRun => Found::Maybe(outcome),
             State::Running | State::Retry => unreachable!("waited for until it ended"),
         };
-        match self.frames.last_mut() {
-            Some(Frame::Lookup { saw: all, examined, .. }) => {
-                examined.push(outcome);
-                add(all, &saw);
-                if found != Found::Absent {
-                    self.end_lookup(memo, found);
-                }
+        self.take(memo, outcome, found, saw)
+    }
+
+    /// What an outcome means is found: the lookup on top takes it, or goes on to the next older
+    /// binding.
+    fn take(&mut self, memo: &mut Memo<'_>, outcome: u32, found: Found, saw: Saw) -> Next {
+        let Some(frame) = self.frames.last_mut() else { return Next::Done };
+        if frame.newest == NONE {
+            self.frames.pop();
+            (self.root.found, self.outcome) = (found, Some(outcome));
+            return Next::Done;
+        }
+        frame.examined_saw = memo.record.known.both(frame.examined_saw, saw);
+        if found != Found::Absent && frame.examined == NONE {
+            // Nothing but this one was looked at: the outcome says it all.
+            let saw = frame.examined_saw;
+            self.frames.pop();
+            return self.found(memo, found, NONE, saw);
+        }
+        let step = Lookup { examined: outcome, before: frame.examined, found, saw: NONE, next: NONE };
+        frame.examined = memo.record.known.lookups.len() as u32;
+        memo.record.known.lookups.push(step);
+        if found != Found::Absent {
+            return self.end_lookup(memo, found);
+        }
+        match memo.older(frame.slot) {
+            Some(older) => {
+                frame.slot = older;
+                Next::Enter
             }
-            Some(Frame::Derive { .. }) => unreachable!("derivations are entered from lookups"),
-            None => {
-                self.root.found = found;
-                self.outcome = Some(outcome);
-            }
+            None => self.end_lookup(memo, Found::Absent),
         }
     }
 
-    fn end_lookup(&mut self, memo: &mut Memo, found: Found) {
-        let Some(Frame::Lookup { key, newest, saw, examined, .. }) = self.frames.pop() else {
-            unreachable!("called for the lookup on top of the stack")
-        };
-        let lookup = memo.known.lookups.len() as u32;
-        let next = core::mem::replace(&mut memo.slots[newest as usize].lookups, lookup);
-        memo.known.lookups.push(Lookup { found, examined, saw: self.choices_at(&saw), next });
-        self.found(memo, key, found, lookup, &saw);
+    /// The lookup on top, of several bindings, is done.
+    fn end_lookup(&mut self, memo: &mut Memo<'_>, found: Found) -> Next {
+        let Some(Frame { newest, examined, examined_saw, .. }) = self.frames.pop() else { return Next::Done };
+        let last = &mut memo.record.known.lookups[examined as usize];
+        let next = replace(&mut memo.slots[newest as usize].lookups, examined);
+        (last.found, last.saw, last.next) = (found, examined_saw, next);
+        self.found(memo, found, examined, examined_saw)
     }
 
-    /// A lookup is done: the derivation that asked takes the argument, or is to end.
-    fn found(&mut self, memo: &mut Memo, key: KeyRef, found: Found, lookup: u32, saw: &[u32]) {
-        let Some(Frame::Derive { slot, arg: next, wants, saw: all, last_need, may_stop }) =
-            self.frames.last_mut()
-        else {
-            self.root = Need { key, found, lookup, before: NONE };
-            return;
+    /// A lookup is done: the derivation that asked takes the argument, or ends.
+    fn found(&mut self, memo: &mut Memo<'_>, found: Found, lookup: u32, saw: Saw) -> Next {
+        let Some(frame) = self.frames.last_mut() else {
+            (self.root.found, self.root.lookup) = (found, lookup);
+            return Next::Done;
         };
-        add(all, saw);
-        memo.known.needs.push(Need { key, found, lookup, before: *last_need });
-        *last_need = memo.known.needs.len() as u32 - 1;
-        let (Next::Arg(arg), Some(spec)) = (*next, *wants) else {
-            unreachable!("an ended derivation looks nothing up")
-        };
-        let accepts = |value: &Value| memo.derivation(*slot).accepts(arg as usize, &**value);
-        let accepted = || memo.known.value(found).is_some_and(accepts);
-        *next = match found {
-            Found::Failed(..) => Next::End(Short::NeedFailed),
-            Found::Absent if !spec.optional => Next::End(Short::Missing),
-            Found::Value(_) | Found::Derived(..) if spec.guard && !accepted() => Next::End(Short::Unequal),
-            _ => {
-                *may_stop |= matches!(found, Found::Maybe(_)) && !spec.optional;
-                Next::Arg(arg + 1)
-            }
-        };
+        let arg = &memo.slots[frame.slot as usize].args[frame.arg as usize];
+        match frame.take(memo, arg, found, lookup, saw) {
+            Some(end) => self.end(memo, end),
+            None => Next::Gather,
+        }
     }
 
-    /// `slot` needs itself: all derivations from it to the top of the stack fail.
-    fn cycle(&mut self, memo: &mut Memo, slot: u32) {
-        let mut start = self.frames.len();
+    /// `slot`, to which the frame on top came again, needs itself: all derivations from there to the
+    /// top of the stack fail.
+    fn cycle(&mut self, memo: &mut Memo<'_>, slot: u32) -> Next {
+        if self.may_not_come_to(slot) {
+            return Next::Await(memo.add_outcome(slot, State::WouldRun, NONE, NONE, None));
+        }
+        let again = self.frames.pop();
+        let start = self.frames.iter().rposition(|frame| frame.slot == slot).unwrap_or(0);
+        // In the order in which it was seen, in which forks will vary it.
         let mut path = Vec::new();
-        let mut saw = Vec::new();
-        loop {
-            start -= 1;
-            match &self.frames[start] {
-                Frame::Derive { slot: here, saw: seen, .. } => {
-                    path.push(memo.known.ctx.entry(memo.slots[*here as usize].entry).key);
-                    add(&mut saw, seen);
-                    if *here == slot {
-                        break;
-                    }
-                }
-                Frame::Lookup { saw: seen, .. } => add(&mut saw, seen),
+        let mut saw = NONE;
+        for (i, frame) in self.frames[start..].iter().chain(&again).enumerate() {
+            if i > 0 {
+                saw = memo.record.known.both(saw, frame.examined_saw);
             }
+            saw = memo.record.known.both(saw, frame.saw);
+            path.push(memo.slots[frame.slot as usize].entry.key);
         }
-        path.reverse();
+        path.pop();
         // Wherever it was entered, it is the same cycle.
         let first = (0..path.len()).min_by_key(|&i| path[i].name()).unwrap_or(0);
         path.rotate_left(first);
         path.push(path[0]);
         let path: Arc<[KeyRef]> = path.into();
-        loop {
-            match self.frames.last_mut() {
-                Some(Frame::Derive { slot: here, saw: seen, .. }) => {
-                    let bottom = *here == slot;
-                    *seen = saw.clone();
-                    let outcome = self.end_derivation_at(memo, State::Cycle(path.clone()), None);
-                    if bottom {
-                        return self.ended(memo, outcome);
-                    }
-                }
-                Some(Frame::Lookup { .. }) => drop(self.frames.pop()),
-                None => unreachable!("the derivation was found on the stack"),
+        while let Some(frame) = self.frames.last_mut() {
+            frame.saw = saw;
+            let bottom = frame.slot == slot;
+            let outcome = self.end_at(memo, State::Cycle(path.clone()), None);
+            if bottom {
+                return Next::Await(outcome);
             }
+            self.frames.pop();
         }
+        unreachable!("the derivation was found on the stack")
     }
 
-    fn is_on_stack(&self, memo: &Memo, slot: u32) -> bool {
+    /// Only when planning: whether the cycle that `slot` closes stands behind an argument that may
+    /// be absent yet, and end a derivation on it before the cycle is reached.
+    fn may_not_come_to(&self, slot: u32) -> bool {
+        let mut frames = self.frames.iter().rev().skip(1);
+        frames.find(|frame| frame.may_stop || frame.slot == slot).is_some_and(|frame| frame.may_stop)
+    }
+
+    fn is_on_stack(&self, memo: &Memo<'_>, slot: u32) -> bool {
         memo.slots[slot as usize].walker == self.id || self.beside.get(slot as usize + 1) == Some(1)
     }
 
-    fn set_on_stack(&mut self, memo: &mut Memo, slot: u32) {
+    fn set_on_stack(&mut self, memo: &mut Memo<'_>, slot: u32) {
         let walker = &mut memo.slots[slot as usize].walker;
         if *walker == NONE {
             *walker = self.id;
@@ -439,7 +384,7 @@ impl Walk {
         }
     }
 
-    fn clear_on_stack(&mut self, memo: &mut Memo, slot: u32) {
+    fn clear_on_stack(&mut self, memo: &mut Memo<'_>, slot: u32) {
         let walker = &mut memo.slots[slot as usize].walker;
         if *walker == self.id {
             *walker = NONE;
@@ -450,38 +395,71 @@ impl Walk {
 
     /// Whether an outcome that saw these choices holds for this walk. A choice not met yet will be
     /// the first.
-    fn agrees(&self, saw: &Saw) -> bool {
-        saw.iter().flatten().all(|seen| self.choice(seen.outcome) == seen.index)
+    fn agrees(&self, memo: &Memo<'_>, saw: Saw) -> bool {
+        saw == NONE
+            || memo.record.known.choices(saw).iter().all(|seen| self.choice(seen.outcome) == seen.index)
     }
 
     fn choice(&self, outcome: u32) -> u32 {
         self.choices.iter().find(|choice| choice.outcome == outcome).map_or(0, |choice| choice.index)
     }
 
-    /// Where the choice for `outcome` stands among those met; met now if it was not before.
-    fn position(&mut self, outcome: u32) -> u32 {
-        let met = self.choices.iter().position(|choice| choice.outcome == outcome);
-        met.unwrap_or_else(|| {
-            self.choices.push(Choice { outcome, index: 0 });
-            self.choices.len() - 1
-        }) as u32
-    }
-
-    fn choices_at(&self, positions: &[u32]) -> Saw {
-        let choices = || positions.iter().map(|&position| self.choices[position as usize]).collect();
-        (!positions.is_empty()).then(choices)
-    }
-
-    fn meet(&mut self, saw: &Saw) -> Vec<u32> {
-        saw.iter().flatten().map(|seen| self.position(seen.outcome)).collect()
+    /// Notes the choices that were not met before: all of them the first.
+    fn meet(&mut self, memo: &Memo<'_>, saw: Saw) {
+        if saw == NONE {
+            return;
+        }
+        for seen in memo.record.known.choices(saw) {
+            if !self.choices.iter().any(|choice| choice.outcome == seen.outcome) {
+                self.choices.push(*seen);
+            }
+        }
     }
 }
 
-/// Adds the positions that are new, in order.
-fn add(all: &mut Vec<u32>, saw: &[u32]) {
-    for position in saw {
-        if !all.contains(position) {
-            all.push(*position);
+impl Frame {
+    fn new(slot: u32, newest: u32) -> Self {
+        Self {
+            slot,
+            newest,
+            examined: NONE,
+            examined_saw: NONE,
+            arg: 0,
+            last_need: NONE,
+            saw: NONE,
+            may_stop: false,
         }
+    }
+
+    /// Takes what was found for the next argument. What the derivation ends with, if it can't do with
+    /// that.
+    fn take(
+        &mut self,
+        memo: &mut Memo<'_>,
+        arg: &ArgSpec,
+        found: Found,
+        lookup: u32,
+        saw: Saw,
+    ) -> Option<State> {
+        let need = Need { key: arg.key, found, lookup, before: self.last_need };
+        self.last_need = memo.record.known.needs.len() as u32;
+        memo.record.known.needs.push(need);
+        self.saw = memo.record.known.both(self.saw, saw);
+        match found {
+            Found::Absent if !arg.optional => return Some(State::Missing),
+            Found::Value(_) | Found::Derived(..) if arg.guard => {
+                let accepts = |value: &Value| memo.derivation(self.slot).accepts(self.arg as usize, &**value);
+                if !memo.record.known.value(found).is_some_and(accepts) {
+                    return Some(State::Unequal);
+                }
+            }
+            // Planning: an argument before may end it first.
+            Found::Failed(..) if self.may_stop => return Some(State::WouldRun),
+            Found::Failed(..) => return Some(State::NeedFailed),
+            Found::Maybe(_) => self.may_stop |= !arg.optional,
+            _ => {}
+        }
+        self.arg += 1;
+        None
     }
 }

@@ -22,8 +22,8 @@ impl Known {
             State::Running | State::Retry => ReadOutcome::Unfinished,
             State::WouldRun => ReadOutcome::WouldRun,
             State::One(_) => ReadOutcome::Derived { choice: 0, of: 1 },
-            State::Many { values, .. } => match values.get(choice as usize) {
-                Some(Ok(_)) => ReadOutcome::Derived { choice: choice as usize, of: values.len() },
+            State::Many(many) => match many.values.get(choice as usize) {
+                Some(Ok(_)) => ReadOutcome::Derived { choice: choice as usize, of: many.values.len() },
                 Some(Err(Stop::Decline(why))) => ReadOutcome::Declined(why.to_string()),
                 Some(Err(Stop::Fail(error))) => ReadOutcome::Failed(cause(&**error)),
                 None => ReadOutcome::Unfinished,
@@ -49,7 +49,7 @@ impl Known {
         let last = self.needs_of(outcome).next();
         match (&self.outcomes[outcome as usize].state, last) {
             (State::Declined(why), _) => Cause::new(&**why),
-            (State::Many { .. }, _) => Cause::new("this choice was declined"),
+            (State::Many(_), _) => Cause::new("this choice was declined"),
             (State::Unequal, Some(need)) => {
                 let wanted = match &self.ctx.entry(self.outcomes[outcome as usize].entry).binding {
                     Binding::Derivation(derivation) => derivation.wanted(self.needs_of(outcome).count() - 1),
@@ -61,7 +61,7 @@ impl Known {
                 }
                 Cause::new(what)
             }
-            (State::Missing, Some(need)) => match self.examined(need).next_back() {
+            (State::Missing, Some(need)) => match self.examined(need).next() {
                 None => Cause {
                     what: format!("`{}` is missing: nothing is bound to it", need.key),
                     hint: Some(format!("bind `{}`, with a value or a derivation", need.key)),
@@ -77,7 +77,7 @@ impl Known {
         let mut what = format!("`{key}` is missing");
         loop {
             let next = match (&self.outcomes[outcome as usize].state, self.needs_of(outcome).next()) {
-                (State::Missing, Some(need)) => self.examined(need).next_back(),
+                (State::Missing, Some(need)) => self.examined(need).next(),
                 _ => None,
             };
             match next {
@@ -105,8 +105,8 @@ impl Known {
         let entry = self.ctx.entry(made.entry);
         let mut why = match &made.state {
             State::Failed(error) => cause(&**error),
-            State::Many { values, .. } => {
-                let failed = values.iter().find_map(|value| match value {
+            State::Many(many) => {
+                let failed = many.values.iter().find_map(|value| match value {
                     Err(Stop::Fail(error)) => Some(cause(&**error)),
                     _ => None,
                 });
@@ -141,7 +141,7 @@ impl Known {
         let Found::Failed(outcome, _) = found else { return None };
         match &self.outcomes[self.bottom(outcome) as usize].state {
             State::Failed(error) => Some(&**error as _),
-            State::Many { values, .. } => values.iter().find_map(|value| match value {
+            State::Many(many) => many.values.iter().find_map(|value| match value {
                 Err(Stop::Fail(error)) => Some(&**error as _),
                 _ => None,
             }),

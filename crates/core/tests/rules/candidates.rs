@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tuyau_core::{Context, Many, decline, dial, opt, req};
 
-use crate::support::{A, B, C, Gate, IP, World, X, Y, ms, resolve, resolving, winner};
+use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, ms, resolve, resolving, winner};
 
 /// A context whose only candidates are `count` choices of an address; all refuse.
 fn choices(world: &World, count: u32) -> Context {
@@ -346,4 +346,28 @@ fn r03_unfold_gives_all_endpoints_in_order_and_connects_none() {
     let endpoints: Vec<_> = unfolded.endpoints().iter().map(|it| it.dial().address()).collect();
     assert_eq!(endpoints, ["b", "0", "1", "2"]);
     assert!(world.dialled().is_empty());
+}
+
+#[test]
+fn r03_choices_before_a_cycle_fork_in_one_order_whoever_comes_to_it() {
+    let world = World::default();
+    let here = world.clone();
+    // `y` needs itself, but only where the newer `x` declines.
+    let ctx = Context::new()
+        .derive_many(&Z, (), |()| async { Ok(vec![1, 2]) })
+        .derive_many(&IP, (), |()| async { Ok((0..64).collect::<Vec<_>>()) })
+        .derive(&X, (req(&IP), req(&Y)), |(_, y)| async move { Ok(y) })
+        .derive(&X, req(&Z), move |z| {
+            here.log(format!("newer, of {z}"));
+            async { Err(decline("not me")) }
+        })
+        .derive(&Y, req(&X), |x| async move { Ok(x) });
+    let to = world.clone();
+    let to = move |_| {
+        let at = to.at("nowhere");
+        async move { Ok(at) }
+    };
+    let ctx = ctx.derive(&A, req(&Y), to.clone()).derive(&B, req(&Y), to).offer(&A).offer(&B);
+    assert_eq!(resolve(&ctx).unwrap_err().report().candidates.len(), 128);
+    assert_eq!(world.dialled(), ["newer, of 1"], "what comes last varies first, up to the limit");
 }

@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod http;
 pub(crate) mod socks5;
 pub(crate) mod ssh;
+pub(crate) mod tap;
 
 /// Who to be, as the URI of a proxy says it.
 #[cfg(any(feature = "socks5", feature = "http"))]

@@ -81,7 +81,7 @@ pub(crate) mod wired {
         ..FILE
     };
     const KEEPALIVE_OPTION: OptionInfo = OptionInfo {
-        name: "keepalive",
+        name: "alive-interval",
         what: "after how long a silence the server is asked whether it is there; never by default",
         example: "15s",
         wants: Allow::NOTHING,
@@ -170,7 +170,9 @@ pub(crate) mod wired {
                     last = Some(*hop);
                 }
                 _ => {
-                    return Err(uri.unusable("this build can't go the way that the configuration of ssh says"));
+                    return Err(
+                        uri.unusable("this build can't go the way that the configuration of ssh says")
+                    );
                 }
             }
         }
@@ -194,7 +196,10 @@ pub(crate) mod wired {
         if let Some(password) = uri.user.as_ref().and_then(|(user, _)| user.password.clone()) {
             let password = Secret::new(password);
             hop = hop.ask(Asker::new(move |question| {
-                let answer = matches!(question, Question::Password { .. }).then(|| password.clone());
+                // What a server asks without echo is the password, by the other of its two names.
+                let asked =
+                    matches!(question, Question::Password { .. } | Question::Challenge { echo: false, .. });
+                let answer = asked.then(|| password.clone());
                 async move { answer }
             }));
         }

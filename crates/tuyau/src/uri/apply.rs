@@ -79,6 +79,9 @@ impl Uri {
             inside.push(layer.scheme.name);
             (stack, endpoint) = (wiring.over)(options.bind_part(stack, first + index)?, endpoint);
         }
+        if self.stack.hop.is_some() {
+            stack = options.bind_part(stack, 0)?;
+        }
         Ok((stack, endpoint))
     }
 

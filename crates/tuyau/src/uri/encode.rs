@@ -8,7 +8,7 @@ use super::{UriError, UriErrorKind};
 
 /// What is encoded in names, zones and options: all but the unreserved characters.
 pub(crate) const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// What is encoded in paths.
+/// What is encoded in paths and values.
 pub(crate) const PATH: &AsciiSet = &PLAIN.remove(b'/').remove(b'@').remove(b':').remove(b'+').remove(b',');
 
 /// The bytes that `text[span]` stands for.

@@ -25,7 +25,13 @@ use parse::{Role, Stack, UriOption};
 #[cfg(unix)]
 pub(crate) use apply::to_path;
 pub(crate) use host::Host;
-#[cfg(any(feature = "proxy-protocol", feature = "ssh", feature = "tls", feature = "ws"))]
+#[cfg(any(
+    feature = "proxy-protocol",
+    feature = "ssh",
+    feature = "tap",
+    feature = "tls",
+    feature = "ws"
+))]
 pub(crate) use options::OPTION;
 #[cfg(feature = "tls")]
 pub(crate) use options::boolean;
@@ -238,7 +244,7 @@ impl fmt::Display for Uri {
             if value.is_some() && redact::is_secret(option.split().name) {
                 f.write_str("=***")?;
             } else if let Some(value) = value {
-                write!(f, "={}", percent_encode(value.as_bytes(), PLAIN))?;
+                write!(f, "={}", percent_encode(value.as_bytes(), PATH))?;
             }
         }
         Ok(())

@@ -149,7 +149,8 @@ pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
         Form::Argv | Form::Line => (rest, Vec::new()),
         _ => parts.split_options(rest)?,
     };
-    if stack.layers.iter().any(|layer| layer.scheme.name == "ws") {
+    let on_the_web = stack.layers.iter().any(|layer| layer.scheme.name == "ws");
+    if on_the_web && parts.scheme.form == Form::Authority {
         let path = parts.take_path(&mut address_span)?;
         if let Some(given) =
             options.iter().find(|option| path.as_ref().is_some_and(|path| path.is_same(option)))

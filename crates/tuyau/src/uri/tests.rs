@@ -8,7 +8,7 @@ use tuyau_core::names;
 use tuyau_tokio::{BIND, FAST_OPEN, INTERFACE, KEEPALIVE, MARK, NODELAY};
 
 use super::{Address, Host, Uri, UriError, UriErrorKind, Use, assign, uri};
-use crate::{Allow, SchemeKind, Via, hops, schemes, via};
+use crate::{Allow, OptionInfo, SchemeKind, Via, hops, schemes, via};
 
 fn parsed(text: &str) -> Uri {
     uri(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -61,6 +61,17 @@ fn every_form_is_parsed_and_spelt_in_one_way() {
         ("systemd:", "systemd:"),
         ("systemd:http", "systemd:http"),
         ("-", "-"),
+        ("tls://h:1", "tls://h:1"),
+        ("TLS+TCP://h:1", "tls://h:1"),
+        ("tls+tls+tcp://h:1", "tls+tls://h:1"),
+        ("wss://h", "wss://h"),
+        ("ws+tls+tcp://h:1/", "wss://h:1"),
+        ("ws+tls+ws+tls://h/a%20b", "wss+wss://h/a%20b"),
+        ("ws://h:1?path=%2Fa&host=b", "ws://h:1?path=/a&host=b"),
+        ("tls+unix:/run/x.sock?sni=a.example", "tls+unix:/run/x.sock?sni=a.example"),
+        ("tls+exec:cat -u", "tls+exec:cat -u"),
+        ("tls+mem:x?tls.1.sni=a", "tls+mem:x?tls.1.sni=a"),
+        ("ssh://ops@h?exec=a%20b", "ssh://ops@h?exec=a%20b"),
     ];
     for (text, spelt) in table {
         assert_eq!(parsed(text).to_string(), spelt, "{text}");
@@ -121,10 +132,17 @@ fn errors_point_at_the_part_and_say_what_would_be_right() {
         "/run/x.sock",
         "@name",
         "://h:1",
-        "tls://h:1",
-        "tls+tcp://h:1",
+        "noise://h:1",
+        "socks5://h:1",
         "https://example.com/",
-        "ssh://h",
+        "tls+://h:1",
+        "tls+tls",
+        "exec+tls://h:1",
+        "tls+mem:",
+        "tls://h:1/path",
+        "ws://h/a?path=/b",
+        "ws://h/a?ws.path=/b",
+        "tcp://h:1?tls.1.sni=a&tls.1.sni=b",
         "tcp+unix:/x",
         "+tcp://h:1",
         "tcp+://h:1",
@@ -444,10 +462,17 @@ fn every_scheme_of_the_table_does_what_the_table_says() {
         assert_eq!(uri.apply(crate::context()).is_ok(), stranger, "{}", scheme.name);
         assert_eq!(uri.check_listen().is_ok(), scheme.listens, "{}", scheme.name);
         for option in scheme.options() {
-            let with = parsed(&format!("{uri}?{}={}", option.name, option.example)).allow(Allow::ALL);
+            // An example may have the option already.
+            let bare = scheme.example.trim_end_matches("/websockify").trim_end_matches("?exec=cat");
+            let needed = if scheme.name == "ssh" && option.name != "exec" { "?exec=cat&" } else { "?" };
+            let with =
+                format!("{bare}{needed}{}.{}={}", option.layer.unwrap_or("tcp"), option.name, option.example);
+            let with = if option.layer.is_none() { with.replacen("tcp.", "", 1) } else { with };
+            let with = parsed(&with).allow(Allow::ALL);
             let applied = with.clone().apply(crate::context());
             assert_eq!(applied.is_ok(), option.connects, "{with}: {:?}", applied.err());
-            assert_eq!(assign(&with, Use::Listen).is_ok(), option.listens, "{}", option.name);
+            let listened = assign(&with, Use::Listen);
+            assert!(!scheme.listens || listened.is_ok() == option.listens, "{with}");
         }
     }
 }
@@ -460,7 +485,8 @@ fn every_hop_of_the_table_does_what_the_table_says() {
         let stranger = parsed.apply(crate::context());
         assert_eq!(stranger.is_ok(), hop.wants == Allow::NOTHING, "{}", hop.name);
         parsed.clone().allow(Allow::ALL).apply(crate::context()).expect("it is allowed");
-        for option in hop.options() {
+        let given = |option: &&OptionInfo| hop.example.contains(&format!("?{}=", option.name));
+        for option in hop.options().filter(|option| !given(option)) {
             let with = parsed.clone().with_option(option.name, option.example).expect("it is given once");
             with.allow(Allow::ALL).apply(crate::context()).unwrap_or_else(|error| panic!("{error}"));
         }
@@ -493,6 +519,45 @@ fn a_way_that_cant_be_honoured_is_an_error() {
         via("exec:nc %h %p").and_then(|hop| hop.apply(crate::context())).map(drop).unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(errors.join("\n\n"));
+}
+
+#[test]
+fn options_go_to_the_part_that_takes_them() {
+    let refused = [
+        "tls+tls://h:1?sni=a",
+        "tls+tls://h:1?tls.sni=a",
+        "tls+tls://h:1?tls.3.sni=a",
+        "tls+tls://h:1?tls.0.sni=a",
+        "tls+tls://h:1?tls.x.sni=a",
+        "ws+tls+tcp://h:1?tls.path=/x",
+        "tls+unix:/x?nodelay=no",
+        "tls://h:1?client-ca=/x",
+        "tls://h:1?cacert=",
+        "tls://h:1?alpn=a,,b",
+        "tls://h:1?min-version=1.1",
+        "wss://h?path=x",
+        "tcp://h:1?proxy-protocol=10.0.0.0/8",
+        "tcp://h:1?proxy-protocol=v3",
+        "ssh://ops@h",
+        "ssh://h?exec=cat",
+    ];
+    insta::assert_snapshot!(refused.map(|text| refusal(parsed(text).allow(Allow::ALL))).join("\n\n"));
+    for text in [
+        "tls://h:1?cacert=/x",
+        "tls://h:1?cert=/x",
+        "ssh://ops@h?exec=cat",
+        "ssh://ops@h?exec=cat&identity=/x",
+    ] {
+        assert_eq!(
+            parsed(text).apply(crate::context()).map(drop).unwrap_err().kind(),
+            UriErrorKind::NotAllowed,
+            "{text}"
+        );
+    }
+    assert_eq!(parsed("tls+tls://h:1").option_spellings("sni"), ["tls.1.sni", "tls.2.sni"]);
+    assert_eq!(parsed("tls+ws+tls://h:1").option_spellings("path"), ["path"]);
+    assert_eq!(parsed("ssh://ops@h").option_spellings("alive-interval"), ["alive-interval"]);
+    assert_eq!(parsed("tls://h:1").listen_option_spellings("client-ca"), ["client-ca"]);
 }
 
 #[test]

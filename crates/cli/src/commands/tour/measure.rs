@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tuyau::names::DEADLINE;
+use tuyau::names::{DEADLINE, NET};
 use tuyau::{Context, Flow, Report, Target};
 
 use super::rows::{Connect, Server, Stage};
@@ -13,6 +13,7 @@ use crate::exit::in_a_line;
 use crate::pingpong::{self, PingPongError};
 use crate::route::typed;
 use crate::stats::Summary;
+use crate::via::parse_all;
 
 /// How many pings are timed.
 const PINGS: usize = 200;
@@ -32,6 +33,8 @@ pub(super) struct Row {
     /// The transports, outermost first.
     pub(super) stack: String,
     pub(super) uri: String,
+    /// What is gone through, nearest first.
+    pub(super) via: Vec<String>,
     /// The endpoint that connected.
     pub(super) resolved: String,
     /// What the server saw.
@@ -79,23 +82,31 @@ impl Stage {
     async fn run(&self, ctx: &Context, row: &mut Row, report: &mut Option<Report>) -> Result<(), String> {
         match &self.server {
             Server::Program { connect, seen } => {
-                visit(connect, ctx, row, report).await?;
+                self.visit(connect, ctx, row, report).await?;
                 let lines =
                     std::fs::read_to_string(seen).map_err(|error| format!("what the server saw: {error}"))?;
                 row.server = serde_json::from_str(lines.lines().next().unwrap_or_default())
                     .map_err(|error| format!("what the server saw: {error}"))?;
                 Ok(())
             }
-            Server::Here { listen, connect } => {
+            Server::Here { listen, connect, options } => {
+                let (there, here) = match self.nets.clone() {
+                    Some((there, here)) => {
+                        (ctx.clone().replace(&NET, there), ctx.clone().replace(&NET, here))
+                    }
+                    None => (ctx.clone(), ctx.clone()),
+                };
                 let uri =
                     typed(listen).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
-                let listener = uri.listen_in(ctx).await.map_err(|error| in_a_line(&error))?;
+                let listener = uri.listen_in(&there).await.map_err(|error| in_a_line(&error))?;
                 let local = listener.local();
+                let without_options = listen.split('?').next().unwrap_or_default();
                 let uri = match (connect, &local) {
                     (Connect::Host(host), Target::Addr(address)) => {
-                        format!("tcp://{host}:{}", address.port())
+                        let scheme = without_options.split(':').next().unwrap_or_default();
+                        format!("{scheme}://{host}:{}{options}", address.port())
                     }
-                    _ => listen.clone(),
+                    _ => format!("{without_options}{options}"),
                 };
                 let (tell, told) = mpsc::channel();
                 let serving = tuyau::serve(listener, move |flow: Flow| {
@@ -108,20 +119,40 @@ impl Stage {
                 });
                 tokio::select! {
                     served = serving => return Err(format!("the server has ended: {served}")),
-                    visited = visit(&uri, ctx, row, report) => visited?,
+                    visited = self.visit(&uri, &here, row, report) => visited?,
                 }
                 row.server = told.try_recv().map_err(|_| "the server saw nobody")?;
                 Ok(())
             }
         }
     }
+
+    async fn visit(
+        &self,
+        uri: &str,
+        ctx: &Context,
+        row: &mut Row,
+        report: &mut Option<Report>,
+    ) -> Result<(), String> {
+        visit(uri, &self.via, ctx, row, report).await
+    }
 }
 
 /// The client.
-async fn visit(uri: &str, ctx: &Context, row: &mut Row, report: &mut Option<Report>) -> Result<(), String> {
+async fn visit(
+    uri: &str,
+    hops: &[String],
+    ctx: &Context,
+    row: &mut Row,
+    report: &mut Option<Report>,
+) -> Result<(), String> {
     row.uri = uri.into();
-    let uri = typed(uri).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
-    row.stack = uri.scheme().name.into();
+    let mut uri = typed(uri).map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+    for hop in parse_all(hops).map_err(|error| in_a_line(&error))? {
+        row.via.push(hop.to_string());
+        uri = uri.via(hop);
+    }
+    row.stack = uri.stack();
     let ctx = uri.apply(ctx.clone().with(&DEADLINE, CONNECTING)).map_err(|error| in_a_line(&error))?;
     let mut client = pingpong::client(&ctx).await.map_err(|error| in_a_line(&error))?;
     let report = report.insert(client.report());

@@ -2,6 +2,7 @@
 
 mod measure;
 mod rows;
+mod servers;
 mod show;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::app::App;
 use crate::exit::Failure;
 use crate::route::typed;
 use measure::{Row, measure};
+use servers::Servers;
 use show::Show;
 
 /// All that the tour found.
@@ -42,7 +44,8 @@ pub(crate) async fn run(app: &App, json: bool) -> Result<(), Failure> {
     let show = Show::new(app, json);
     show.head()?;
     let mut rows = Vec::new();
-    for stage in rows::stages(dir.path())? {
+    let servers = Servers::start(dir.path()).await?;
+    for stage in rows::stages(dir.path(), &servers)? {
         show.begin(stage.name);
         let (row, report) = measure(&stage, &ctx).await;
         show.row(&row)?;
@@ -51,6 +54,7 @@ pub(crate) async fn run(app: &App, json: bool) -> Result<(), Failure> {
         }
         rows.push(row);
     }
+    drop(servers);
     show.end();
     let failure = deliberate().await?;
     let ok = failure.ok && rows.iter().all(|row| row.ok != Some(false));

@@ -1,0 +1,324 @@
+//! Layers and hops, against real peers: psql behind a bastion, TLS, SSH, proxies, WebSocket, and what must send
+//! nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use tuyau_testing::certs::Ca;
+use tuyau_testing::free_port;
+use tuyau_testing::peers::{Ended, Sshd, microsocks, postgres, sshd, tinyproxy};
+
+use crate::peers::{Peer, Place, listening, peer, run, tuyau};
+
+/// The program, as a user whose `~/.ssh` knows the bastion and nothing else.
+struct Home(Place);
+
+impl Home {
+    fn of(sshd: &Sshd) -> Self {
+        let home = Self(Place::new());
+        let config = format!(
+            "Host bastion\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
+            sshd.port(),
+            sshd.user(),
+            sshd.identity().display(),
+            sshd.known_hosts().display(),
+        );
+        std::fs::create_dir(home.0.path(".ssh")).expect("a directory");
+        std::fs::write(home.0.path(".ssh/config"), config).expect("a file");
+        home
+    }
+
+    fn tuyau(&self, args: &[&str]) -> Command {
+        let mut command = tuyau(args);
+        command.env("HOME", self.0.path("")).env_remove("SSH_AUTH_SOCK");
+        command
+    }
+
+    /// One that listens, and the line that says where.
+    fn listening(&self, args: &[&str]) -> (Peer, String) {
+        let mut peer = Peer::spawn(&mut self.tuyau(args));
+        let line = peer.error_line("listening on ");
+        (peer, line.trim_start_matches("listening on ").to_owned())
+    }
+}
+
+/// A port that tells whether anybody came.
+fn watched() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+fn nobody_came(listener: &TcpListener) {
+    listener.set_nonblocking(true).expect("it is a socket");
+    assert_eq!(listener.accept().expect_err("nobody came").kind(), ErrorKind::WouldBlock);
+}
+
+/// An echo over TLS, its URI, and the file of who signed its certificate.
+fn tls_echo(place: &Place, uri: &str) -> (Peer, String, String) {
+    let ca = Ca::new("CA");
+    let (cert, key) = ca.leaf(&["localhost", "db.test"]).files(place, "server");
+    let (server, uri) = listening(["listen", uri, "--echo", "--cert", &cert, "--key", &key]);
+    (server, uri, ca.file(place, "ca.pem"))
+}
+
+fn port(uri: &str) -> &str {
+    uri.rsplit(':').next().and_then(|rest| rest.split(['/', '?']).next()).expect("a port")
+}
+
+fn assert_says(ended: &Ended, what: &str) {
+    assert!(ended.stderr.contains(what), "no `{what}` in: {}", ended.stderr);
+}
+
+#[test]
+fn psql_runs_a_query_through_a_bastion() {
+    let (database, bastion) = (postgres(), sshd());
+    let (home, place) = (Home::of(&bastion), Place::new());
+    let socket = format!("unix:{}", place.path(".s.PGSQL.5432"));
+    let to = format!("tcp://127.0.0.1:{}", database.port());
+    let (_bridge, _) = home.listening(&["bridge", &socket, &to, "--via", "ssh://bastion"]);
+    for _ in 0..2 {
+        let args = ["-h", &place.path(""), "-U", "postgres", "-Atc", "select 6 * 7"];
+        assert_eq!(run(peer("psql", args), b"").code(0).text(), "42\n");
+    }
+}
+
+#[test]
+fn one_connection_to_the_bastion_carries_all() {
+    let bastion = sshd();
+    let home = Home::of(&bastion);
+    let (_server, to) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let (mut bridge, near) = home.listening(&["bridge", "tcp://127.0.0.1:0", &to, "-J", "bastion", "-v"]);
+    for _ in 0..2 {
+        let mut near =
+            TcpStream::connect(("127.0.0.1", port(&near).parse().expect("a port"))).expect("it listens");
+        near.write_all(b"x").and_then(|()| near.read_exact(&mut [0])).expect("an echo");
+    }
+    bridge.error_line("connected before");
+}
+
+#[test]
+fn sockets_and_listeners_beyond_a_bastion() {
+    let bastion = sshd();
+    let (home, place) = (Home::of(&bastion), Place::new());
+    let far = format!("unix:{}", place.path("far"));
+    let (_server, _) = listening(["listen", &far, "--echo"]);
+    let ended = run(home.tuyau(&["connect", &far, "--via", "ssh://bastion"]), b"x").code(0);
+    assert_eq!(ended.text(), "x");
+    let listen = format!("tcp://127.0.0.1:{}", free_port());
+    let (_bridge, _) = home.listening(&["bridge", &listen, &far, "--listen-via", "ssh://bastion"]);
+    assert_eq!(run(tuyau(["connect", &listen]), b"y").code(0).text(), "y");
+    let ended = run(home.tuyau(&["connect", "ssh://bastion?exec=tr%20a-z%20A-Z"]), b"loud").code(0);
+    assert_eq!(ended.text(), "LOUD");
+}
+
+#[test]
+fn layers_over_hops_over_hops() {
+    let (bastion, socks, http) = (sshd(), microsocks(None), tinyproxy(None));
+    let (home, place) = (Home::of(&bastion), Place::new());
+    // These proxies end both directions when one ends, so that an echo could be cut off.
+    let ca = Ca::new("CA");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "server");
+    let (_server, uri) = listening(["demo", "server", "tls://127.0.0.1:0", "--cert", &cert, "--key", &key]);
+    let (uri, ca) = (format!("tls://localhost:{}", port(&uri)), ca.file(&place, "ca.pem"));
+    let (socks, http) =
+        (format!("socks5h://127.0.0.1:{}", socks.port()), format!("127.0.0.1:{}", http.port()));
+    for way in [
+        vec!["--via", "ssh://bastion"],
+        vec!["--via", &socks, "--via", "ssh://bastion"],
+        vec!["-x", &http],
+        vec!["-J", "bastion", "-x", &http, "--via", &socks],
+        vec!["--via", "exec:nc -N 127.0.0.1 %p"],
+    ] {
+        for backend in ["rustls", "openssl"] {
+            let args = [
+                "demo",
+                "client",
+                "-n",
+                "2",
+                &uri,
+                "--cacert",
+                &ca,
+                "--tls",
+                backend,
+                "--require",
+                "encrypted",
+            ];
+            let ended = run(home.tuyau(&[&args, &way[..]].concat()), b"").code(0);
+            assert!(ended.text().contains("2 pings, 2 pongs"), "{way:?}: {}", ended.text());
+        }
+    }
+    let args = ["explain", "--json", &uri, "--cacert", &ca, "--via", &socks, "--via", "ssh://bastion"];
+    let report: serde_json::Value =
+        serde_json::from_slice(&run(home.tuyau(&args), b"").code(0).stdout).expect("JSON");
+    let hops = report["candidates"][0]["hops"].as_array().expect("hops");
+    for name in ["socks5h", "ssh", "tcp"] {
+        let hop =
+            hops.iter().find(|hop| hop["name"] == name).unwrap_or_else(|| panic!("no {name}: {hops:#?}"));
+        assert_eq!((&hop["outcome"], hop["took_ms"].is_f64()), (&"ok".into(), true), "{hop}");
+    }
+}
+
+#[test]
+fn tls_in_tls_and_websocket() {
+    let place = Place::new();
+    let ca = Ca::new("CA");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "server");
+    let ca = ca.file(&place, "ca.pem");
+    let both = format!("tls.1.cert={cert}&tls.1.key={key}&tls.2.cert={cert}&tls.2.key={key}");
+    let (_twice, uri) = listening(["listen", &format!("tls+tls://127.0.0.1:0?{both}"), "--echo"]);
+    let uri = format!("tls+tls://localhost:{}?tls.1.cacert={ca}&tls.2.cacert={ca}", port(&uri));
+    assert_eq!(run(tuyau(["connect", &uri]), b"twice").code(0).text(), "twice");
+
+    let (_web, uri) =
+        listening(["listen", "wss://127.0.0.1:0/chat", "--echo", "--cert", &cert, "--key", &key]);
+    let uri = format!("wss://localhost:{}/chat", port(&uri));
+    let ended = run(tuyau(["connect", &uri, "--cacert", &ca, "--require", "encrypted-hops"]), b"web").code(0);
+    assert_eq!(ended.text(), "web");
+    let unix = format!("ws+unix:{}", place.path("ws"));
+    let (_web, _) = listening(["listen", &unix, "--echo"]);
+    assert_eq!(run(tuyau(["connect", &format!("{unix}?host=x")]), b"web").code(0).text(), "web");
+}
+
+#[test]
+fn a_way_that_fails_sends_nothing_to_the_destination() {
+    let (target, address) = watched();
+    let place = Place::new();
+    let (dead, nobody) = (free_port(), format!("tls://{address}"));
+    let (tls, tcp) = (nobody.as_str(), format!("tcp://{address}"));
+    let missing = place.path("missing");
+    std::fs::write(place.path("garbage"), "no key").expect("a file");
+    let garbage = place.path("garbage");
+    let (_server, echo, ca) = tls_echo(&place, "tls://127.0.0.1:0");
+    let home = Home(Place::new());
+    for (args, says) in [
+        (vec![&*tcp, "--via", &format!("socks5h://127.0.0.1:{dead}")], "Connection refused"),
+        (vec![&*tcp, "--via", &format!("ssh://ops@127.0.0.1:{dead}")], "Connection refused"),
+        (vec![&*tcp, "--via", &format!("http://127.0.0.1:{dead}")], "Connection refused"),
+        // That one speaks TLS, and neither SSH nor SOCKS.
+        (
+            vec![&*tcp, "--via", &format!("ssh://ops@127.0.0.1:{}", port(&echo))],
+            "hung up during the handshake",
+        ),
+        (vec![tls, "--cacert", &missing], "No such file"),
+        (vec![tls, "--cacert", &garbage], "garbage"),
+        (vec![tls, "--cacert", &ca, "--cert", &ca, "--key", &missing], "No such file"),
+        (vec![tls, "--cacert", &ca, "--cert", &ca, "--key", &garbage], "garbage"),
+        (vec![&*tcp, "--require", "encrypted"], "the policy wants encryption"),
+        (vec![tls, "--only-networks", "10.0.0.0/8"], "is in none of the networks"),
+    ] {
+        let ended = run(home.tuyau(&[&["connect"], &args[..]].concat()), b"x").code(1);
+        assert_says(&ended, says);
+        nobody_came(&target);
+    }
+}
+
+#[test]
+fn nothing_goes_in_clear_where_tls_fails() {
+    let (target, address) = watched();
+    let talking = std::thread::spawn(move || {
+        let (mut flow, _) = target.accept().expect("it comes");
+        flow.write_all(b"SSH-2.0-banner\r\n").expect("it reads");
+        let mut came = Vec::new();
+        // It hangs up, or resets.
+        let _ = flow.read_to_end(&mut came);
+        came
+    });
+    let ended = run(tuyau(["connect", &format!("tls://{address}")]), b"secret in clear").code(1);
+    assert_says(&ended, "SSH-2.0-banner");
+    let came = talking.join().expect("it does not panic");
+    assert!(!String::from_utf8_lossy(&came).contains("secret"), "{came:?}");
+}
+
+#[test]
+fn the_proxy_of_the_environment() {
+    let (socks, dead) = (microsocks(None), free_port());
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let through = |variables: &[(&str, &str)], code| {
+        let mut command = tuyau(["connect", "-v", &uri, "--proxy-from-env"]);
+        command.envs(variables.iter().copied());
+        run(command, b"x").code(code)
+    };
+    let all = format!("socks5h://127.0.0.1:{}", socks.port());
+    assert_says(&through(&[("ALL_PROXY", &all)], 0), "socks5h");
+    let dead = format!("socks5h://user:s3cret@127.0.0.1:{dead}");
+    let failed = through(&[("ALL_PROXY", &dead)], 1);
+    assert_says(&failed, "Connection refused");
+    assert!(!failed.stderr.contains("s3cret"), "{}", failed.stderr);
+    assert!(!through(&[("ALL_PROXY", &dead), ("NO_PROXY", "127.0.0.1")], 0).stderr.contains("socks5h"));
+    assert_says(&through(&[("ALL_PROXY", "gopher://x")], 2), "ALL_PROXY");
+    let mut ignored = tuyau(["connect", "-v", &uri]);
+    ignored.env("ALL_PROXY", &dead);
+    run(ignored, b"x").code(0);
+}
+
+#[test]
+fn secrets_are_in_no_output() {
+    let dead = free_port();
+    let (socks, refuses) = (microsocks(Some(("user", "right"))), format!("tcp://127.0.0.1:{dead}"));
+    let place = Place::new();
+    for hop in [
+        format!("socks5h://user:s3cret@127.0.0.1:{}", socks.port()),
+        format!("socks5://user:s3cret@127.0.0.1:{dead}"),
+        format!("http://user:s3cret@127.0.0.1:{dead}"),
+        format!("ssh://user:s3cret@127.0.0.1:{dead}?known-hosts={}", place.path("none")),
+        format!("http://user:s3cret@127.0.0.1:{dead}?s3cret=1"),
+    ] {
+        for command in ["connect", "explain", "plan", "ping -n 1"] {
+            let mut args: Vec<_> = command.split(' ').collect();
+            args.extend([&*refuses, "--via", &hop, "-v", "--log", "trace"]);
+            let ended = run(tuyau(&args), b"");
+            let said =
+                format!("{}{}", ended.text(), ended.stderr).replace("?s3cret=1", "").replace("`s3cret`", "");
+            assert!(!said.contains("s3cret"), "{command} {hop}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_proxy_protocol_on_both_sides() {
+    let place = Place::new();
+    let (_server, uri) = listening([
+        "demo",
+        "server",
+        "tcp://127.0.0.1:0?proxy-protocol=127.0.0.0/8",
+        "--seen",
+        &place.path("seen"),
+    ]);
+    let to = format!("tcp://127.0.0.1:{}?proxy-protocol=v2", port(&uri));
+    let (_bridge, near) = listening(["bridge", "tcp://127.0.0.1:0", &to]);
+    let mut near =
+        TcpStream::connect(("127.0.0.1", port(&near).parse().expect("a port"))).expect("it listens");
+    let ours = near.local_addr().expect("an address").to_string();
+    near.write_all(b"ping\r\n").and_then(|()| near.read_exact(&mut [0; 6])).expect("an answer");
+    let seen = std::fs::read_to_string(place.path("seen")).expect("a line");
+    assert!(seen.contains(&ours), "{ours} is carried on as itself: {seen}");
+    let plain =
+        TcpStream::connect(("127.0.0.1", port(&uri).parse().expect("a port"))).and_then(|mut flow| {
+            flow.write_all(b"ping\r\n")?;
+            flow.read(&mut [0])
+        });
+    assert!(matches!(plain, Ok(0) | Err(_)), "without a header nobody is served");
+}
+
+#[test]
+fn names_are_looked_up_where_dns_says() {
+    let dead = free_port();
+    let args = ["connect", "tcp://db.test:1", "--dns", &format!("127.0.0.1:{dead}"), "--deadline", "20"];
+    assert_says(&run(tuyau(args), b"").code(1), &format!("127.0.0.1:{dead}"));
+    let ended = run(tuyau(["connect", "tcp://127.0.0.1:1", "--dns", "127.0.0.1"]), b"").code(2);
+    assert_says(&ended, "--dns has no use");
+}
+
+#[test]
+fn a_unix_socket_as_seen_from_a_bridge() {
+    let place = Place::new();
+    let (_server, uri, ca) = tls_echo(&place, "tls://127.0.0.1:0");
+    let to = format!("tls://localhost:{}", port(&uri));
+    let near = place.path("near");
+    let (_bridge, _) = listening(["bridge", &format!("unix:{near}"), &to, "--cacert", &ca]);
+    let mut near = UnixStream::connect(near).expect("it listens");
+    near.write_all(b"x").and_then(|()| near.read_exact(&mut [0])).expect("an echo over TLS");
+}
