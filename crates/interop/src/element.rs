@@ -64,9 +64,9 @@ impl Element {
 /// What a flow through `stack` can do: what all of its elements can. But whoever relays turns the drop of what was
 /// before it into an end, or the other way round: only the layers behind the last net count for that.
 ///
-/// A TCP stack resets a connection that is dropped with bytes unread, and throws away what was not yet sent, as the
-/// kernel does; and who drops TLS may not have read the server's session tickets. By the kernel's loopback all is
-/// sent by then, by a stack it is not.
+/// TCP resets a connection that is dropped with bytes unread, and throws away what it had not yet sent; and who drops
+/// TLS may not have read the server's session tickets. By the loopback all is sent by then, as it happens; where
+/// somebody relays, or a stack of one's own sends, it may not be.
 pub fn abilities(stack: &[Element]) -> Abilities {
     let last_net = stack.iter().rposition(|element| element.is_net());
     let mut all = Abilities { large: 1024 * 1024, ..Abilities::ALL };
@@ -79,9 +79,8 @@ pub fn abilities(stack: &[Element]) -> Abilities {
         all.vectored &= vectored;
         all.broken_pipe &= broken_pipe;
     }
-    let layers = last_net.map_or(stack, |net| &stack[net + 1..]);
-    let over_a_stack = last_net.is_some_and(|net| stack[net] == Stack);
-    all.drop_delivers &= !(over_a_stack && layers.iter().any(|layer| matches!(layer, Rustls | OpenSsl)));
+    let is_tls = |layer: &Element| matches!(layer, Rustls | OpenSsl);
+    all.drop_delivers &= !last_net.is_some_and(|net| stack[net..].iter().any(is_tls));
     all
 }
 

@@ -159,3 +159,69 @@ impl AsyncWrite for Carrier {
         this.flow.poll_shutdown(cx).map_err(io::Error::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+
+    use tuyau_core::{FlowError, RawFlow};
+
+    use super::*;
+
+    /// Keeps what it takes until it is flushed, which it can't do the first time.
+    struct Keeps(Arc<AtomicUsize>);
+
+    impl RawFlow for Keeps {
+        fn poll_read(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &mut tuyau_core::ReadBuf<'_>,
+        ) -> Poll<Result<(), FlowError>> {
+            Poll::Pending
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
+            Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+
+        fn as_any_mut(&mut self) -> &mut dyn Any {
+            self
+        }
+
+        fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
+            Err(self)
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_with_a_flush_that_could_not_be_done() {
+        let flushes = Arc::<AtomicUsize>::default();
+        let (mut carrier, _guard) = Carrier::new(Flow::new(Keeps(flushes.clone())), FirstWords::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut carrier).poll_write(&mut cx, b"hello").is_ready());
+        assert!(Pin::new(&mut carrier).poll_flush(&mut cx).is_ready(), "it must read meanwhile");
+        for asked in [2, 2] {
+            let mut memory = [0; 8];
+            let mut buf = ReadBuf::new(&mut memory);
+            assert!(Pin::new(&mut carrier).poll_read(&mut cx, &mut buf).is_pending());
+            assert_eq!(flushes.load(Ordering::Relaxed), asked, "once more, until it is done");
+        }
+    }
+}
