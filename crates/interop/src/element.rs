@@ -63,6 +63,10 @@ impl Element {
 
 /// What a flow through `stack` can do: what all of its elements can. But whoever relays turns the drop of what was
 /// before it into an end, or the other way round: only the layers behind the last net count for that.
+///
+/// TCP resets a connection that is dropped with bytes unread, and throws away what it had not yet sent; and who drops
+/// TLS may not have read the server's session tickets. By the loopback all is sent by then, as it happens; where
+/// somebody relays, or a stack of one's own sends, it may not be.
 pub fn abilities(stack: &[Element]) -> Abilities {
     let last_net = stack.iter().rposition(|element| element.is_net());
     let mut all = Abilities { large: 1024 * 1024, ..Abilities::ALL };
@@ -75,6 +79,8 @@ pub fn abilities(stack: &[Element]) -> Abilities {
         all.vectored &= vectored;
         all.broken_pipe &= broken_pipe;
     }
+    let is_tls = |layer: &Element| matches!(layer, Rustls | OpenSsl);
+    all.drop_delivers &= !last_net.is_some_and(|net| stack[net..].iter().any(is_tls));
     all
 }
 

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -293,13 +294,19 @@ async fn an_ssh_server_that_lets_nobody_in() {
         async move { drop(server.serve(flow, host(), &derivations(Context::new())).await) }
     })
     .await;
-    let hop = |secret| {
+    let hop = |asker| {
         let host_keys = HostKeys::only([host_key.as_str()]).expect("a key");
-        SshHop::new("ops").host_keys(host_keys).ask(answering(secret))
+        SshHop::new("ops").host_keys(host_keys).ask(asker)
     };
-    let error = silent("a wrong password", near(port).via(Box::new(hop(WRONG)))).await;
+    // The server takes its time to refuse one: it is tried once.
+    let asked = Arc::new(AtomicBool::new(false));
+    let once = Asker::new(move |_| {
+        let again = asked.swap(true, Ordering::Relaxed);
+        async move { (!again).then(|| Secret::new(WRONG)) }
+    });
+    let error = silent("a wrong password", near(port).via(Box::new(hop(once)))).await;
     assert_eq!(error.kind(), ConnectErrorKind::Authentication, "{error:#}");
-    assert_gets_through(near(port).via(Box::new(hop(RIGHT)))).await;
+    assert_gets_through(near(port).via(Box::new(hop(answering(RIGHT))))).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub(crate) struct Carrier {
     flow: Flow,
     ahead: Vec<u8>,
     written: usize,
+    /// A flush of the flow was asked for, or is due behind what waits, and is not done.
+    flushing: bool,
     heard: Option<FirstWords>,
     /// The connection ends at once when the other side of this is dropped.
     cut: Option<oneshot::Receiver<()>>,
@@ -46,7 +48,10 @@ impl Carrier {
     /// `flow`, until the sender that is returned is dropped: then it fails, whatever waits for it.
     pub(crate) fn new(flow: Flow, heard: FirstWords) -> (Self, oneshot::Sender<()>) {
         let (guard, cut) = oneshot::channel();
-        (Self { flow, ahead: Vec::new(), written: 0, heard: Some(heard), cut: Some(cut) }, guard)
+        (
+            Self { flow, ahead: Vec::new(), written: 0, flushing: false, heard: Some(heard), cut: Some(cut) },
+            guard,
+        )
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -72,6 +77,20 @@ impl Carrier {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what waits, and flushes, as far as can be. A flow may keep what it took until it is flushed.
+    fn go_on_writing(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.flushing
+            && let Poll::Ready(result) = self.poll_ahead(cx)
+        {
+            result?;
+            if let Poll::Ready(result) = self.flow.poll_flush(cx) {
+                result?;
+                self.flushing = false;
+            }
+        }
+        Ok(())
+    }
+
     fn waiting(&self) -> usize {
         self.ahead.len() - self.written
     }
@@ -90,12 +109,7 @@ impl AsyncRead for Carrier {
         let this = &mut *self;
         this.poll_cut(cx)?;
         // The task that reads is the one that writes, and always waits to read.
-        if this.waiting() > 0
-            && let Poll::Ready(result) = this.poll_ahead(cx)
-        {
-            result?;
-            let _ = this.flow.poll_flush(cx)?;
-        }
+        this.go_on_writing(cx)?;
         let before = buf.filled().len();
         ready!(AsyncRead::poll_read(Pin::new(&mut this.flow), cx, buf))?;
         if let Some(heard) = &this.heard
@@ -125,21 +139,17 @@ impl AsyncWrite for Carrier {
             this.written = 0;
         }
         this.ahead.extend_from_slice(bytes);
+        this.flushing = true;
         Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.poll_cut(cx)?;
-        match this.poll_ahead(cx) {
-            Poll::Ready(result) => result?,
-            // Reading goes on writing it.
-            Poll::Pending => return Poll::Ready(Ok(())),
-        }
-        match this.flow.poll_flush(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(io::Error::from)),
-            Poll::Pending => Poll::Ready(Ok(())),
-        }
+        this.flushing = true;
+        // What is not done now reading goes on with.
+        this.go_on_writing(cx)?;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -147,5 +157,71 @@ impl AsyncWrite for Carrier {
         this.poll_cut(cx)?;
         ready!(this.poll_ahead(cx))?;
         this.flow.poll_shutdown(cx).map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+
+    use tuyau_core::{FlowError, RawFlow};
+
+    use super::*;
+
+    /// Keeps what it takes until it is flushed, which it can't do the first time.
+    struct Keeps(Arc<AtomicUsize>);
+
+    impl RawFlow for Keeps {
+        fn poll_read(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &mut tuyau_core::ReadBuf<'_>,
+        ) -> Poll<Result<(), FlowError>> {
+            Poll::Pending
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
+            Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+
+        fn as_any_mut(&mut self) -> &mut dyn Any {
+            self
+        }
+
+        fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
+            Err(self)
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_with_a_flush_that_could_not_be_done() {
+        let flushes = Arc::<AtomicUsize>::default();
+        let (mut carrier, _guard) = Carrier::new(Flow::new(Keeps(flushes.clone())), FirstWords::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut carrier).poll_write(&mut cx, b"hello").is_ready());
+        assert!(Pin::new(&mut carrier).poll_flush(&mut cx).is_ready(), "it must read meanwhile");
+        for asked in [2, 2] {
+            let mut memory = [0; 8];
+            let mut buf = ReadBuf::new(&mut memory);
+            assert!(Pin::new(&mut carrier).poll_read(&mut cx, &mut buf).is_pending());
+            assert_eq!(flushes.load(Ordering::Relaxed), asked, "once more, until it is done");
+        }
     }
 }

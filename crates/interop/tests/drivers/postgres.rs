@@ -82,7 +82,7 @@ async fn postgres_by_tls_ssh_and_socks5() {
             let client = upgraded(&trusting(ctx.clone(), &ca), &config).await.expect("a client");
             assert!(query(&client).await, "{backend}: it was not encrypted");
             // Somebody whose certificate is not trusted gets no query.
-            let error = upgraded(&trusting(ctx, &Ca::new("Other")), &config).await.err().expect("refused");
+            let error = upgraded(&trusting(ctx, &Ca::new("Other")), &config).await.expect_err("refused");
             let mut causes = error.source();
             let mut said = error.to_string();
             while let Some(cause) = causes {
