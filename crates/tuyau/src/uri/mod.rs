@@ -7,6 +7,8 @@ mod host;
 mod options;
 mod parse;
 mod redact;
+mod stack;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,8 @@ use percent_encoding::percent_encode;
 use crate::schemes::{DEFAULT_TRANSPORT, SchemeKind, Wiring, hops, schemes};
 use crate::{Allow, Scheme, Via};
 use encode::{PATH, PLAIN};
-use parse::{Role, Stack, UriOption};
+use parse::UriOption;
+use stack::{Role, Stack};
 
 #[cfg(unix)]
 pub(crate) use apply::to_path;
@@ -33,14 +36,16 @@ pub(crate) use host::Host;
     feature = "ws"
 ))]
 pub(crate) use options::OPTION;
+pub(crate) use options::{Use, assign};
+pub(crate) use parse::{Address, parse};
+pub(crate) use stack::Role as UriRole;
 #[cfg(feature = "tls")]
-pub(crate) use options::boolean;
+pub(crate) use table::boolean;
 #[cfg(any(feature = "ssh", feature = "ws"))]
-pub(crate) use options::duration;
+pub(crate) use table::duration;
 #[cfg(any(feature = "ssh", feature = "tls"))]
-pub(crate) use options::file;
-pub(crate) use options::{TCP_OPTIONS, UNIX_OPTIONS, Use, assign};
-pub(crate) use parse::{Address, Role as UriRole, parse};
+pub(crate) use table::file;
+pub(crate) use table::{TCP_OPTIONS, UNIX_OPTIONS};
 
 pub use error::{UriError, UriErrorKind};
 pub use host::UserInfo;

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::encode::{decode, decode_text};
 use super::error::{quote, shown};
-use super::options::did_you_mean;
-use super::{Uri, UriError, UriErrorKind, host};
+use super::stack::{Role, Stack, find};
+use super::{Uri, UriError, UriErrorKind, host, stack};
 use crate::layers::ws::PATH;
-use crate::schemes::{ABSENT, DEFAULT_TRANSPORT, Form, Scheme, SchemeKind, Wiring, hops, schemes};
+use crate::schemes::{Form, Scheme, hops, schemes};
 use crate::{Allow, UserInfo};
 
 /// Longer texts are no URIs: no command line or host name gets near it.
@@ -90,45 +90,6 @@ impl UriOption {
     }
 }
 
-/// What a URI is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// To connect to or listen on.
-    Target,
-    /// To go through.
-    Hop,
-}
-
-/// A scheme of a stack, and where it is named.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub(crate) scheme: &'static Scheme,
-    pub(crate) span: Range<usize>,
-}
-
-/// What stands before the colon.
-#[derive(Clone, Debug)]
-pub(crate) struct Stack {
-    /// What is gone through, if it is a hop.
-    pub(crate) hop: Option<Part>,
-    /// The layers, outermost first.
-    pub(crate) layers: Vec<Part>,
-    /// What all lies on; a hop that lies on nothing, itself.
-    pub(crate) base: Part,
-}
-
-impl Stack {
-    fn alone(scheme: &'static Scheme) -> Self {
-        Self { hop: None, layers: Vec::new(), base: Part { scheme, span: 0..scheme.name.len() } }
-    }
-
-    /// Its parts, outermost first.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &'static Scheme> {
-        let base = Some(&self.base).filter(|base| base.scheme.kind != SchemeKind::Hop);
-        self.hop.iter().chain(&self.layers).chain(base).map(|part| part.scheme)
-    }
-}
-
 pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
     if text.is_empty() || text.len() > LONGEST {
         let what = if text.is_empty() { "the URI is empty" } else { "the URI is too long" };
@@ -140,7 +101,9 @@ pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
             Some(dash) => (Stack::alone(dash), 1..1),
             None => return Err(no_scheme(text, role)),
         },
-        Some((stack, _)) if is_stack(stack) => (self::stack(text, stack, role)?, stack.len() + 1..text.len()),
+        Some((stack, _)) if is_stack(stack) => {
+            (stack::parse(text, stack, role)?, stack.len() + 1..text.len())
+        }
         _ => return Err(no_scheme(text, role)),
     };
     let parts = Parts { text, scheme: stack.base.scheme };
@@ -165,10 +128,6 @@ pub(crate) fn parse(text: &str, role: Role) -> Result<Uri, UriError> {
     Ok(Uri { text, stack, user, address, address_span, options, allow: Allow::NOTHING, hops: Vec::new() })
 }
 
-fn find(table: &'static [Scheme], name: &str) -> Option<&'static Scheme> {
-    table.iter().find(|known| known.name == name)
-}
-
 /// RFC 3986 section 3.1, but for the dot: what has one before the first colon is a host.
 fn is_stack(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -176,7 +135,7 @@ fn is_stack(text: &str) -> bool {
 }
 
 /// `localhost:80` and `/run/x.sock` are no URIs, but it is plain what they mean.
-fn no_scheme(text: &str, role: Role) -> UriError {
+pub(crate) fn no_scheme(text: &str, role: Role) -> UriError {
     let shown = shown(text);
     let hint = match text.as_bytes() {
         _ if role == Role::Hop => format!("for example: {}", examples(role)),
@@ -188,7 +147,7 @@ fn no_scheme(text: &str, role: Role) -> UriError {
     UriError::new(UriErrorKind::Syntax, text, 0..text.len(), "there is no scheme").with_hint(hint)
 }
 
-fn is_host_and_port(text: &str) -> bool {
+pub(crate) fn is_host_and_port(text: &str) -> bool {
     text.split_once(':').is_some_and(|(host, port)| {
         !host.contains(['/', ' ']) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
     })
@@ -199,107 +158,6 @@ fn examples(role: Role) -> String {
     let table = if role == Role::Hop { hops() } else { schemes() };
     let examples: Vec<_> = table.iter().take(3).map(|scheme| scheme.example).collect();
     examples.join(", ")
-}
-
-/// The parts of `stack`, with which `text` begins.
-fn stack(text: &str, stack: &str, role: Role) -> Result<Stack, UriError> {
-    let mut start = 0;
-    let mut parts: Vec<Part> = Vec::new();
-    for name in stack.split('+') {
-        let span = start..start + name.len();
-        start = span.end + 1;
-        if name.is_empty() {
-            return Err(UriError::new(UriErrorKind::Stack, text, span, "a layer is missing")
-                .with_hint("layers go from the outermost to the base transport, like tls+tcp"));
-        }
-        let role = if parts.is_empty() { role } else { Role::Target };
-        let known = scheme_named(text, name, span.clone(), role)?;
-        if let Some(above) = parts.last().filter(|above| !lies_on_others(above.scheme)) {
-            let message = format!("{} lies on nothing else", quote(above.scheme.name));
-            return Err(UriError::new(UriErrorKind::Stack, text, above.span.clone(), message)
-                .with_hint("a base transport comes last, and alone"));
-        }
-        match known.wiring {
-            Wiring::Short(names) => {
-                for (i, name) in names.iter().enumerate() {
-                    let table = if i == 0 && role == Role::Hop { hops() } else { schemes() };
-                    parts.extend(find(table, name).map(|scheme| Part { scheme, span: span.clone() }));
-                }
-            }
-            _ => parts.push(Part { scheme: known, span }),
-        }
-    }
-    let mut parts = parts.into_iter().peekable();
-    let hop = parts.next_if(|part| part.scheme.kind == SchemeKind::Hop);
-    let mut layers: Vec<Part> = parts.collect();
-    let base = match layers.pop_if(|last| last.scheme.kind == SchemeKind::Transport) {
-        Some(base) => Some(base),
-        None => match &hop {
-            Some(hop) if !lies_on_others(hop.scheme) => Some(hop.clone()),
-            _ => find(schemes(), DEFAULT_TRANSPORT)
-                .map(|scheme| Part { scheme, span: stack.len()..stack.len() }),
-        },
-    };
-    match base {
-        Some(base) => Ok(Stack { hop, layers, base }),
-        None => Err(no_scheme(text, role)),
-    }
-}
-
-/// Whether something may come after it in a stack.
-fn lies_on_others(scheme: &Scheme) -> bool {
-    scheme.kind != SchemeKind::Transport && scheme.form == Form::Authority
-}
-
-fn scheme_named(
-    text: &str,
-    written: &str,
-    span: Range<usize>,
-    role: Role,
-) -> Result<&'static Scheme, UriError> {
-    let name = written.to_ascii_lowercase();
-    let (table, other) = if role == Role::Hop { (hops(), schemes()) } else { (schemes(), hops()) };
-    let unavailable = |message: String, hint: String| {
-        Err(UriError::new(UriErrorKind::UnavailableScheme, text, span.clone(), message).with_hint(hint))
-    };
-    if let Some(known) = find(table, &name) {
-        return match known.feature {
-            _ if known.available => Ok(known),
-            Some(feature) if cfg!(unix) => unavailable(
-                format!("this build has no {}", quote(known.name)),
-                format!("it needs a build with the feature {}", quote(feature)),
-            ),
-            _ => unavailable(
-                format!("this build has no {}", quote(known.name)),
-                "it needs a Unix system".into(),
-            ),
-        };
-    }
-    if let Some((_, advice)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
-        return unavailable(format!("there is no {} here", quote(written)), (*advice).into());
-    }
-    if is_host_and_port(text) {
-        return Err(no_scheme(text, role));
-    }
-    if let Some(misplaced) = find(other, &name) {
-        let (message, hint) = match role {
-            Role::Target => (
-                format!("{} is not to connect to, but to go through", quote(written)),
-                format!("it is a hop: --via {}", misplaced.example),
-            ),
-            Role::Hop => (format!("{} is not to go through", quote(written)), of_the(table, "hops", &name)),
-        };
-        return Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint));
-    }
-    let what = if role == Role::Hop { "hops" } else { "schemes" };
-    let message = format!("unknown {} {}", if role == Role::Hop { "hop" } else { "scheme" }, quote(written));
-    Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(of_the(table, what, &name)))
-}
-
-/// What there is, the nearest spelling first.
-fn of_the(table: &'static [Scheme], what: &str, name: &str) -> String {
-    let available = table.iter().filter(|known| known.available);
-    did_you_mean(what, name, available.map(|known| known.name).collect())
 }
 
 /// The text and its scheme, for parsing what stands behind it.
