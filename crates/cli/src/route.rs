@@ -84,6 +84,12 @@ pub(crate) fn route_from(
         ctx = with_family(ctx, family);
     }
     #[cfg(feature = "dns")]
+    if !dns.is_empty() && uri.hops().iter().any(|hop| hop.scheme().name == "tap") {
+        return Err(Failure::Usage(format!(
+            "--dns has no use with {uri}: the stack of tap: asks its own name servers, tap:…?dns=ADDRESS"
+        )));
+    }
+    #[cfg(feature = "dns")]
     if !dns.is_empty() && asked_here.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok()) {
         return Err(Failure::Usage(format!(
             "--dns has no use with {uri}: no name is looked up here on the way"

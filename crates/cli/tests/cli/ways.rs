@@ -313,6 +313,8 @@ fn names_are_looked_up_where_dns_says() {
     assert_says(&run(tuyau(args), b"").code(1), &format!("127.0.0.1:{dead}"));
     let ended = run(tuyau(["connect", "tcp://127.0.0.1:1", "--dns", "127.0.0.1"]), b"").code(2);
     assert_says(&ended, "--dns has no use");
+    let tap = ["connect", "tcp://db.test:1", "--dns", "127.0.0.1", "--via", "tap:none?addr=10.0.0.2/24"];
+    assert_says(&run(tuyau(tap), b"").code(2), "asks its own name servers");
 }
 
 #[test]
