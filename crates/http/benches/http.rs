@@ -28,6 +28,12 @@ fn main() {
     println!("{:30} {:>12} {:>12} {:>8} {:>8}", "median of rounds", "bare", "ours", "rate", "CPU");
     for (what, path, requests) in [("hello", "/", 2_000), ("64 KiB", "/large", 800)] {
         compare(
+            &format!("server, h1, {what}, timed"),
+            |at| h1(at, path, requests),
+            Serving::timed_h1(),
+            Serving::ours(),
+        );
+        compare(
             &format!("server, h1, {what}"),
             |at| h1(at, path, requests),
             Serving::bare_h1(),

@@ -38,7 +38,7 @@ use serve::Closing;
 /// soon: a request waits for that.
 ///
 /// ```no_run
-/// # async fn example(tcp: tuyau_core::Listener, unix: tuyau_core::Listener) {
+/// # async fn example(tcp: tuyau_core::Listener, unix: tuyau_core::Listener, stop: impl Future<Output = ()> + Send + 'static) {
 /// use axum::{Router, routing::get};
 /// use tuyau_http::Server;
 ///
@@ -46,7 +46,7 @@ use serve::Closing;
 /// let report = Server::new(router)
 ///     .listen(tcp)
 ///     .listen_as("local", unix)
-///     .graceful(async { drop(tokio::signal::ctrl_c().await) })
+///     .graceful(stop)
 ///     .serve()
 ///     .await;
 /// println!("{report}");

@@ -183,12 +183,20 @@ impl Http {
                     let connection = connection.clone();
                     Arc::new(move |hypers: &[u8]| replace(&on_error, &connection, hypers)) as _
                 });
-                let flow = Flow::new(Guard::new(flow, unread, &watch, replaced));
-                let served = self.h1().serve_connection(flow, adapter).with_upgrades();
-                let mut driver = std::pin::pin!(Driver::new(served, &watch, closing));
+                // Boxed in one go: what is moved while a task waits would keep its room in that.
+                let guard = |flow| Flow::new(Guard::new(flow, unread, &watch, replaced));
+                let mut driver = Box::pin(Driver::new(
+                    self.h1().serve_connection(guard(flow), adapter).with_upgrades(),
+                    &watch,
+                    closing,
+                ));
                 match driver.as_mut().await {
                     Ended::Late(Limit::HeaderTime) => {
-                        let flow = driver.take().and_then(|served| served.into_parts()).map(|parts| parts.io);
+                        let flow = driver
+                            .as_mut()
+                            .take()
+                            .and_then(|served| served.into_parts())
+                            .map(|parts| parts.io);
                         if let Some(flow) = flow {
                             let refused = Refused::request(StatusCode::REQUEST_TIMEOUT, &connection);
                             let response = answer(self.on_error.as_ref(), &refused);

@@ -7,7 +7,7 @@ use super::connect;
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_client() {
-    connect(Limits::default()).is_cut_off(Limit::FirstByte, 10).await;
+    connect(Limits::default()).ends_cut_off(Limit::FirstByte, 10).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn an_upload_by_single_bytes() {
 async fn a_client_that_does_not_read() {
     let mut client = connect(Limits::default());
     client.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    client.is_cut_off(Limit::WriteIdle, 30).await;
+    client.ends_cut_off(Limit::WriteIdle, 30).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,14 +37,14 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 async fn a_silent_preface() {
     let mut client = connect(Limits::default());
     client.send(&PREFACE[..10]).await;
-    client.is_cut_off(Limit::FirstByte, 10).await;
+    client.ends_cut_off(Limit::FirstByte, 10).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_preface_without_settings() {
     let mut client = connect(Limits::default());
     client.send(PREFACE).await;
-    client.is_cut_off(Limit::H2Preface, 10).await;
+    client.ends_cut_off(Limit::H2Preface, 10).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +82,7 @@ async fn an_idle_client_that_answers_nothing() {
 async fn a_header_block_that_is_dribbled() {
     let mut client = connected(&[]).await;
     client.send(frame(HEADERS, END_STREAM, 1, &head("GET", "/"))).await;
-    client.is_cut_off(Limit::HeaderTime, 15).await;
+    client.ends_cut_off(Limit::HeaderTime, 15).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +90,7 @@ async fn a_frame_of_headers_that_is_dribbled() {
     let mut client = connected(&[]).await;
     let bytes = get(1, "/");
     client.send(&bytes[..bytes.len() - 1]).await;
-    client.is_cut_off(Limit::HeaderTime, 15).await;
+    client.ends_cut_off(Limit::HeaderTime, 15).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn a_client_that_does_not_read() {
     let mut client = connected(&[(4, 0x7fff_ffff)]).await;
     client.send(frame(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes())).await;
     client.send(get(1, "/endless")).await;
-    client.is_cut_off(Limit::WriteIdle, 30).await;
+    client.ends_cut_off(Limit::WriteIdle, 30).await;
 }
 
 async fn flood(attack: impl Fn(u32) -> Vec<u8>, limit: Limit) {
@@ -216,7 +216,7 @@ async fn rapid_resets_of_requests_that_were_accepted() {
         sent = n;
     }
     assert!((900..1_200).contains(&sent), "{sent}");
-    client.is_cut_off(Limit::H2Resets, 0).await;
+    client.ends_cut_off(Limit::H2Resets, 0).await;
 }
 
 #[tokio::test(start_paused = true)]

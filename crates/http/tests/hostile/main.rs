@@ -81,7 +81,7 @@ impl Client {
 
     /// That it is cut off, by this limit, after so many seconds.
     #[track_caller]
-    fn is_cut_off(self, limit: Limit, seconds: u64) -> impl Future<Output = ()> {
+    fn ends_cut_off(self, limit: Limit, seconds: u64) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let (served, took) = self.end().await;
