@@ -1,0 +1,454 @@
+//! The client: requests, and the connections below them.
+
+mod body;
+mod connector;
+#[cfg(feature = "cookies")]
+mod cookies;
+mod error;
+mod keys;
+mod multipart;
+mod pool;
+mod redirect;
+mod request;
+mod response;
+mod sender;
+
+pub use body::Body;
+pub use connector::{Connected, Connector};
+#[cfg(feature = "cookies")]
+pub use cookies::Cookies;
+pub use error::{Error, Stage};
+pub use keys::{SCHEME, STACKS, Scheme, Stacks};
+pub use multipart::Multipart;
+pub use request::RequestBuilder;
+pub use response::ResponseBody;
+pub use sender::{Sender, handshake};
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, HeaderName, RANGE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body as HttpBody;
+use tokio::time::{Instant, timeout_at};
+use tuyau_core::Context;
+
+use crate::Versions;
+use crate::error::BoxError;
+use crate::incoming::FOR_EVER;
+use pool::{Checkout, Keep, Origin, Pool, Route};
+use response::{Lease, ResponseBody as Incoming};
+use sender::Unsent;
+
+/// Asks for what is at URLs. Of a URL, the client puts scheme, host and port into its context ([`SCHEME`],
+/// `names::HOST`, `names::PORT`); all else, from the lookup of names over proxies to TLS, is the context's. What it
+/// can't do for [`https`](Scheme::Https) but in clear, it does not do.
+///
+/// Clones are cheap, and share connections. A connection is used again by whoever would have connected alike: whose
+/// context has the same bindings in all places that its resolution read. (Two contexts with different client
+/// certificates, proxies or roots never share one.)
+///
+/// ```no_run
+/// # async fn example(ctx: tuyau_core::Context) -> Result<(), tuyau_http::Error> {
+/// use tuyau_http::Client;
+///
+/// let client = Client::new(ctx);
+/// let response = client.get("http://example.org/").send().await?;
+/// println!("{} {}", response.status(), response.into_body().text().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    /// The context and what was found in it.
+    routes: Arc<Routes>,
+    pool: Arc<Pool>,
+    settings: Arc<Settings>,
+    #[cfg(feature = "cookies")]
+    cookies: Option<Cookies>,
+}
+
+struct Routes {
+    ctx: Context,
+    known: Mutex<HashMap<Origin, Arc<Route>>>,
+}
+
+/// How many origins are remembered per context.
+const ROUTES: usize = 1024;
+
+#[derive(Clone)]
+struct Settings {
+    keep: Keep,
+    headers: HeaderMap,
+    first_byte: Option<Duration>,
+    idle: Option<Duration>,
+    total: Option<Duration>,
+    redirects: usize,
+    decompress: bool,
+}
+
+/// What is said of one request only.
+#[derive(Default)]
+struct Options {
+    total: Option<Duration>,
+    expect_continue: bool,
+}
+
+/// The URL that a response came from in the end: an extension of every response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalUrl(pub Uri);
+
+impl Client {
+    /// A client that connects by `ctx`: up to 30 s for a connection, 60 s for the response's head and for each
+    /// further piece of its body, ten redirects, connections kept for 90 s.
+    pub fn new(ctx: Context) -> Self {
+        let settings = Settings {
+            keep: Keep {
+                versions: Versions::All,
+                connect: Some(Duration::from_secs(30)),
+                idle: Duration::from_secs(90),
+                most_idle: 32,
+            },
+            headers: HeaderMap::new(),
+            first_byte: Some(Duration::from_secs(60)),
+            idle: Some(Duration::from_secs(60)),
+            total: None,
+            redirects: 10,
+            decompress: true,
+        };
+        Self {
+            routes: Arc::new(Routes { ctx, known: Mutex::default() }),
+            pool: Arc::default(),
+            settings: Arc::new(settings),
+            #[cfg(feature = "cookies")]
+            cookies: None,
+        }
+    }
+
+    /// The same client, its connections too, with another context.
+    pub fn with_context(&self, ctx: Context) -> Self {
+        Self { routes: Arc::new(Routes { ctx, known: Mutex::default() }), ..self.clone() }
+    }
+
+    /// Which versions are spoken: what ALPN is offered (unless the context says so itself), and without ALPN
+    /// HTTP/1.1, or HTTP/2 by prior knowledge with [`Versions::Http2`].
+    pub fn versions(self, versions: Versions) -> Self {
+        self.set(|settings| settings.keep.versions = versions).apart()
+    }
+
+    /// How long lookup, connecting and handshakes may take together.
+    pub fn connect_timeout(self, timeout: Option<Duration>) -> Self {
+        self.set(|settings| settings.keep.connect = timeout)
+    }
+
+    /// How long the response's head may take after the last piece of the request was handed over.
+    pub fn first_byte_timeout(self, timeout: Option<Duration>) -> Self {
+        self.set(|settings| settings.first_byte = timeout)
+    }
+
+    /// How long each further piece of the response's body may take.
+    pub fn idle_timeout(self, timeout: Option<Duration>) -> Self {
+        self.set(|settings| settings.idle = timeout)
+    }
+
+    /// How long a request may take in all: redirects, retries and the response's body included.
+    pub fn timeout(self, timeout: Option<Duration>) -> Self {
+        self.set(|settings| settings.total = timeout)
+    }
+
+    /// How many redirects are followed; 0: the response is what there is.
+    pub fn redirects(self, most: usize) -> Self {
+        self.set(|settings| settings.redirects = most)
+    }
+
+    /// Whether responses may be compressed (gzip, deflate, brotli), and are decoded; on, if not set.
+    pub fn decompress(self, decompress: bool) -> Self {
+        self.set(|settings| settings.decompress = decompress)
+    }
+
+    /// How long a connection is kept for the next request, and how many of HTTP/1 per origin. 90 s, 32.
+    pub fn keep(self, idle: Duration, most: usize) -> Self {
+        self.set(|settings| (settings.keep.idle, settings.keep.most_idle) = (idle, most)).apart()
+    }
+
+    /// A field for every request that does not have it.
+    pub fn header(self, name: HeaderName, value: HeaderValue) -> Self {
+        self.set(|settings| drop(settings.headers.insert(name, value)))
+    }
+
+    /// Keeps and sends cookies (RFC 6265).
+    #[cfg(feature = "cookies")]
+    pub fn cookies(mut self, cookies: Cookies) -> Self {
+        self.cookies = Some(cookies);
+        self
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+
+    /// What was connected under other settings is not to be used.
+    fn apart(mut self) -> Self {
+        self.pool = Arc::default();
+        self.routes = Arc::new(Routes { ctx: self.routes.ctx.clone(), known: Mutex::default() });
+        self
+    }
+
+    /// GET `url`.
+    pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::GET, url)
+    }
+
+    /// HEAD `url`.
+    pub fn head(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::HEAD, url)
+    }
+
+    /// POST to `url`.
+    pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::POST, url)
+    }
+
+    /// PUT to `url`.
+    pub fn put(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::PUT, url)
+    }
+
+    /// PATCH `url` (RFC 5789).
+    pub fn patch(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::PATCH, url)
+    }
+
+    /// DELETE `url`.
+    pub fn delete(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.method(Method::DELETE, url)
+    }
+
+    /// `method` on `url`.
+    pub fn method(&self, method: Method, url: impl AsRef<str>) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), method, url.as_ref())
+    }
+
+    /// Sends `request`, whose URL is absolute, follows redirects, and gives the response as soon as its head is
+    /// there. It asks for an upgrade if the request does: see [`upgrade`](crate::upgrade).
+    ///
+    /// A request is sent again, on another connection, if nothing of it was sent; or if the server closed a kept
+    /// connection without an answer, or refused the stream, and the request may be repeated: its method is
+    /// idempotent (RFC 9110 section 9.2.2), its body is bytes.
+    ///
+    /// Cancel safe: dropped, the connection is closed, or the stream reset.
+    ///
+    /// # Errors
+    /// If there is no response: [`Error::stage`] says how far it came. A response of any status is none.
+    pub async fn request<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, Error>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.execute(request.map(Body::new), Options::default()).await
+    }
+
+    async fn execute(&self, request: Request<Body>, options: Options) -> Result<Response<Incoming>, Error> {
+        let url = request.uri().clone();
+        let total = options.total.or(self.settings.total);
+        let until = total.map(|total| Instant::now() + total.min(FOR_EVER));
+        let following = self.follow(request, &options, until);
+        match until {
+            Some(until) => match timeout_at(until, following).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::late(Stage::Wait, total.unwrap_or_default()).at(&url)),
+            },
+            None => following.await,
+        }
+    }
+
+    /// Sends, and sends again where the response leads.
+    async fn follow(
+        &self,
+        request: Request<Body>,
+        options: &Options,
+        until: Option<Instant>,
+    ) -> Result<Response<Incoming>, Error> {
+        let settings = &*self.settings;
+        let (mut head, mut body) = request.into_parts();
+        for (name, value) in &settings.headers {
+            head.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        // A range is one of the encoded bytes.
+        let decode = settings.decompress && !head.headers.contains_key(RANGE);
+        if decode {
+            let codings = HeaderValue::from_static("gzip, deflate, br");
+            head.headers.entry(ACCEPT_ENCODING).or_insert(codings);
+        }
+        for left in (0..=settings.redirects).rev() {
+            let again = body.try_clone();
+            #[cfg(feature = "cookies")]
+            let sent = self.with_cookies(&head);
+            #[cfg(not(feature = "cookies"))]
+            let sent = head.clone();
+            let response = self.send(sent, body, options).await.map_err(|error| error.at(&head.uri))?;
+            #[cfg(feature = "cookies")]
+            if let Some(cookies) = &self.cookies {
+                cookies.store(&response, &head.uri);
+            }
+            let next = match settings.redirects {
+                0 => None,
+                _ => {
+                    redirect::next(&response, &head.uri, &head.method).map_err(|error| error.at(&head.uri))?
+                }
+            };
+            // What can't be sent again is answered by the redirect itself.
+            let next = next.filter(|next| !next.body || again.is_some());
+            let Some(next) = next else {
+                let mut response = response.map(|body| body.timed(settings.idle, until));
+                response.extensions_mut().insert(FinalUrl(head.uri));
+                return Ok(if decode { response::decoded(response).await } else { response });
+            };
+            if left == 0 {
+                let most = settings.redirects;
+                return Err(Error::what(Stage::Redirect, format!("more than {most}")).at(&head.uri));
+            }
+            redirect::strip(&mut head.headers, &head.uri, &next);
+            body = match again {
+                Some(again) if next.body => again,
+                _ => Body::empty(),
+            };
+            (head.uri, head.method) = (next.url, next.method);
+        }
+        unreachable!("the last round returns")
+    }
+
+    #[cfg(feature = "cookies")]
+    fn with_cookies(&self, head: &Parts) -> Parts {
+        let mut head = head.clone();
+        if let Some(cookies) = &self.cookies {
+            cookies.add(&mut head);
+        }
+        head
+    }
+
+    /// Sends on a connection that is there, or on a new one.
+    async fn send(&self, head: Parts, body: Body, options: &Options) -> Result<Response<Incoming>, Error> {
+        let keep = &self.settings.keep;
+        let route = self.route(&head.uri)?;
+        let mut request = Request::from_parts(head, body);
+        let mut fresh = false;
+        loop {
+            let Checkout { mut sender, known, reused } = route.checkout(keep, fresh).await?;
+            let spare = reused.then(|| copy(&request)).flatten();
+            let lease = Lease::of(&sender.link);
+            let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await?
+            {
+                Ok(response) => {
+                    let checkout = Checkout { sender, known, reused };
+                    let lease = lease.with_return(checkout, Arc::downgrade(route.site()));
+                    return Ok(response.map(|body| Incoming::new(body, lease)));
+                }
+                Err(unsent) => unsent,
+            };
+            let stage = if unsent.is_some() { Stage::Send } else { Stage::Wait };
+            // A connection that was just made, and is closed already, is no accident of keeping it.
+            let next = match (unsent, spare) {
+                (Some(unsent), _) if reused => Some(unsent),
+                (None, Some(spare)) if may_repeat(&error, spare.method()) => Some(spare),
+                _ => None,
+            };
+            let Some(next) = next else { return Err(Error::caused(stage, error)) };
+            (request, fresh) = (next, true);
+        }
+    }
+
+    /// The head of the response, in time.
+    async fn exchange(
+        &self,
+        sender: &mut Sender,
+        mut request: Request<Body>,
+        options: &Options,
+    ) -> Result<Result<Response<hyper::body::Incoming>, Unsent>, Error> {
+        if options.expect_continue && !sender.is_shared() {
+            request::hold_back(&mut request);
+        }
+        let Some(first_byte) = self.settings.first_byte else { return Ok(sender.exchange(request).await) };
+        let first_byte = first_byte.min(FOR_EVER);
+        let progress = request.body_mut().progress();
+        let mut until = Instant::now() + first_byte;
+        let mut exchanging = std::pin::pin!(sender.exchange(request));
+        loop {
+            if let Ok(result) = timeout_at(until, &mut exchanging).await {
+                return Ok(result);
+            }
+            let last = progress.as_ref().map(|progress| progress.last() + first_byte);
+            match last.filter(|last| *last > until) {
+                Some(later) => until = later,
+                None => return Err(Error::late(Stage::Wait, first_byte)),
+            }
+        }
+    }
+
+    fn route(&self, url: &Uri) -> Result<Arc<Route>, Error> {
+        let origin = request::origin(url)?;
+        let mut known = self.routes.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = known.get(&origin) {
+            return Ok(route.clone());
+        }
+        // Names routes apart, and nothing else: it never wraps in the life of a process.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Relaxed);
+        let route = Arc::new(self.pool.route(id, &self.routes.ctx, &origin, &self.settings.keep)?);
+        if known.len() >= ROUTES {
+            known.clear();
+        }
+        known.insert(origin, route.clone());
+        Ok(route)
+    }
+}
+
+/// The same request again, if its body is bytes.
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// Whether a request that failed on a kept connection may be sent again, though it was sent.
+fn may_repeat(error: &hyper::Error, method: &Method) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        // RFC 9113 section 8.7: it was not processed.
+        if error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM) {
+            return true;
+        }
+        cause = error.source();
+    }
+    let closed = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error);
+    closed && method.is_idempotent()
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+        }
+        if let Some(io) = error.downcast_ref::<h2::Error>() {
+            return io.is_io() || io.is_go_away();
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}

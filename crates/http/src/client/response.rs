@@ -1,0 +1,253 @@
+//! Bodies of responses.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_ENCODING;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_http::decompression::{Decompression, DecompressionBody};
+
+use super::error::{Error, Stage};
+use super::pool::{Checkout, Site};
+use super::sender::Link;
+use crate::error::{BodyError, BodyErrorKind, BoxError};
+
+/// The body of a response, as it comes: [`bytes`](Self::bytes), [`text`](Self::text), or frame by frame with
+/// `http_body_util::BodyExt`, trailers too. Read to its end, its connection can be used again; dropped before,
+/// HTTP/1 closes the connection and HTTP/2 resets the stream.
+pub struct ResponseBody {
+    body: Content,
+    /// The longest that the reader waits for the next piece.
+    idle: Option<Duration>,
+    /// When all of it must have come.
+    until: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+enum Content {
+    Plain(Raw),
+    Decoded(Box<DecompressionBody<Raw>>),
+}
+
+/// As it comes by the connection, and what is to be done with that afterwards.
+pub(super) struct Raw {
+    body: hyper::body::Incoming,
+    lease: Option<Lease>,
+}
+
+/// One request's hold of a connection.
+pub(super) struct Lease {
+    link: Arc<Link>,
+    /// What goes back where, once the body was read.
+    back: Option<(Checkout, Weak<Site>)>,
+}
+
+impl Lease {
+    pub(super) fn of(link: &Arc<Link>) -> Self {
+        link.begin();
+        Self { link: link.clone(), back: None }
+    }
+
+    pub(super) fn with_return(mut self, checkout: Checkout, site: Weak<Site>) -> Self {
+        self.back = Some((checkout, site));
+        self
+    }
+
+    fn end(mut self) {
+        if let Some((checkout, site)) = self.back.take()
+            && let Some(site) = site.upgrade()
+        {
+            site.give_back(checkout);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.link.end();
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: hyper::body::Incoming, lease: Lease) -> Self {
+        let mut raw = Raw { body, lease: Some(lease) };
+        raw.has_ended();
+        Self { body: Content::Plain(raw), idle: None, until: None, timer: None, waiting: false }
+    }
+
+    pub(super) fn timed(mut self, idle: Option<Duration>, until: Option<Instant>) -> Self {
+        (self.idle, self.until) = (idle, until);
+        self
+    }
+
+    /// All of it, however much that is: limit what you take from strangers with `http_body_util::Limited`.
+    ///
+    /// # Errors
+    /// If it breaks off, takes too long, or can't be decoded.
+    pub async fn bytes(self) -> Result<Bytes, Error> {
+        match self.collect().await {
+            Ok(all) => Ok(all.to_bytes()),
+            Err(error) => Err(Error::caused(Stage::Body, error)),
+        }
+    }
+
+    /// All of it as text: UTF-8, with what is not replaced by U+FFFD.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub async fn text(self) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
+    }
+
+    /// Whether the reader has waited too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = self.idle.filter(|_| !self.waiting).map(|idle| Instant::now() + idle);
+        if idle.is_some() || (!self.waiting && self.until.is_some()) {
+            let Some(until) = [idle, self.until].into_iter().flatten().min() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            timer.as_mut().reset(until);
+            self.waiting = true;
+        }
+        match &mut self.timer {
+            Some(timer) if self.waiting => timer.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Decodes the body of `response` as its `Content-Encoding` says; that field and the length go.
+pub(super) async fn decoded(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    if !response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let (head, ResponseBody { body, idle, until, timer, waiting }) = response.into_parts();
+    let raw = match body {
+        Content::Plain(raw) => raw,
+        body => return Response::from_parts(head, ResponseBody { body, idle, until, timer, waiting }),
+    };
+    let mut once = Decompression::new(Once(Some(Response::from_parts(head, raw))));
+    let Ok(response) = tower_service::Service::call(&mut once, http::Request::new(())).await;
+    response.map(|body| ResponseBody { body: Content::Decoded(Box::new(body)), idle, until, timer, waiting })
+}
+
+/// A service that has its response already.
+struct Once(Option<Response<Raw>>);
+
+impl tower_service::Service<http::Request<()>> for Once {
+    type Response = Response<Raw>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Response<Raw>, Self::Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: http::Request<()>) -> Self::Future {
+        match self.0.take() {
+            Some(response) => std::future::ready(Ok(response)),
+            None => unreachable!("it is called once"),
+        }
+    }
+}
+
+impl Raw {
+    fn has_ended(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.end();
+        }
+    }
+}
+
+impl Body for Raw {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => self.has_ended(),
+            None => {
+                if let Some(lease) = self.lease.take() {
+                    lease.end();
+                }
+            }
+            Some(Err(_)) => self.lease = None,
+        }
+        Poll::Ready(
+            frame.map(|frame| frame.map_err(|error| BodyError::with_source(BodyErrorKind::Broken, error))),
+        )
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let poll = match &mut this.body {
+            Content::Plain(raw) => Pin::new(raw).poll_frame(cx),
+            Content::Decoded(body) => Pin::new(body).poll_frame(cx).map_err(undecoded),
+        };
+        if poll.is_ready() {
+            this.waiting = false;
+            return poll;
+        }
+        this.poll_late(cx).map(|()| {
+            (this.idle, this.until, this.waiting) = (None, None, false);
+            Some(Err(BodyError::new(BodyErrorKind::TimedOut)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Content::Plain(raw) => raw.is_end_stream(),
+            Content::Decoded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Content::Plain(raw) => raw.size_hint(),
+            Content::Decoded(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body's own error, or that it could not be decoded.
+fn undecoded(error: BoxError) -> BodyError {
+    match error.downcast::<BodyError>() {
+        Ok(error) => *error,
+        Err(error) => BodyError::with_source(BodyErrorKind::Encoding, error),
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("size_hint", &self.size_hint()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! HTTP as a client on one flow.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as HttpBody;
+use hyper::client::conn::{http1, http2};
+use tokio::time::{Instant, sleep_until};
+use tuyau_core::Flow;
+
+use super::body::Body;
+use super::error::{Error, Stage};
+use super::response::{Lease, ResponseBody};
+use crate::Versions;
+use crate::connection::Connection;
+use crate::error::BoxError;
+use crate::incoming::FOR_EVER;
+
+/// Speaks HTTP as a client on `flow`, which one already has: the version is what ALPN agreed on; without, it is
+/// HTTP/1.1, or HTTP/2 by prior knowledge if `versions` has no other.
+///
+/// It must be awaited in a tokio runtime: the connection is driven by a task, which ends with the sender.
+///
+/// ```no_run
+/// # async fn example(ctx: tuyau_core::Context) -> Result<(), Box<dyn std::error::Error>> {
+/// use http::Request;
+/// use tuyau_http::{Body, Versions, handshake};
+///
+/// let flow = ctx.resolve().await?.into_flow();
+/// let mut sender = handshake(flow, Versions::All).await?;
+/// let request = Request::get("http://svc/").body(Body::empty())?;
+/// println!("{}", sender.send(request).await?.into_body().text().await?);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// If ALPN agreed on what `versions` does not have, or the flow breaks.
+pub async fn handshake(flow: Flow, versions: Versions) -> Result<Sender, Error> {
+    open(flow, versions, FOR_EVER).await
+}
+
+/// One connection to send requests on. Over HTTP/1 one at a time: the next waits until the response's body was
+/// read to its end.
+pub struct Sender {
+    wire: Wire,
+    pub(super) link: Arc<Link>,
+}
+
+enum Wire {
+    H1(http1::SendRequest<Body>),
+    H2(http2::SendRequest<Body>),
+}
+
+/// What a connection and its task share.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    origin: Instant,
+    in_use: AtomicU32,
+    /// Milliseconds since `origin`.
+    idle_since: AtomicU64,
+}
+
+impl Link {
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn begin(&self) {
+        self.in_use.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.idle_since.store(self.now(), Relaxed);
+        self.in_use.fetch_sub(1, Relaxed);
+    }
+
+    /// When it will have been idle for `time`, as things stand; `None` if it has.
+    fn until_idle(&self, time: Duration) -> Option<Instant> {
+        let since = match self.in_use.load(Relaxed) {
+            0 => self.origin + Duration::from_millis(self.idle_since.load(Relaxed)),
+            _ => Instant::now(),
+        };
+        let until = since + time.min(FOR_EVER);
+        (until > Instant::now()).then_some(until)
+    }
+}
+
+/// Runs the tasks of HTTP/2.
+#[derive(Clone, Copy)]
+struct Spawn;
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawn {
+    fn execute(&self, task: F) {
+        drop(tokio::spawn(task));
+    }
+}
+
+/// Which version it is going to be.
+pub(super) fn version(alpn: Option<&[u8]>, versions: Versions) -> Result<Version, Error> {
+    match (alpn, versions) {
+        (Some(b"h2"), Versions::All | Versions::Http2) | (None, Versions::Http2) => Ok(Version::HTTP_2),
+        (Some(b"http/1.1" | b"http/1.0"), Versions::All | Versions::Http1)
+        | (None, Versions::All | Versions::Http1) => Ok(Version::HTTP_11),
+        (Some(alpn), _) => Err(Error::what(
+            Stage::Handshake,
+            format!("ALPN agreed on `{}`, which was not asked for", alpn.escape_ascii()),
+        )),
+    }
+}
+
+/// The connection closes itself once it was idle for so long.
+pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Result<Sender, Error> {
+    let connection = Connection::of(&flow, None, &[]);
+    let link = Arc::new(Link {
+        origin: Instant::now(),
+        in_use: AtomicU32::new(0),
+        idle_since: AtomicU64::new(0),
+        connection,
+    });
+    let failed = |error| Error::caused(Stage::Handshake, BoxError::from(error));
+    let wire = match version(link.connection.alpn(), versions)? {
+        Version::HTTP_2 => {
+            let (sender, connection) = http2::Builder::new(Spawn).handshake(flow).await.map_err(failed)?;
+            drop(tokio::spawn(drive(connection, link.clone(), idle)));
+            Wire::H2(sender)
+        }
+        _ => {
+            let (sender, connection) = http1::Builder::new().handshake(flow).await.map_err(failed)?;
+            drop(tokio::spawn(drive(connection.with_upgrades(), link.clone(), idle)));
+            Wire::H1(sender)
+        }
+    };
+    Ok(Sender { wire, link })
+}
+
+/// Until it ends, or was idle for too long. Whoever waits for a response is told what went wrong.
+async fn drive(connection: impl Future<Output = hyper::Result<()>>, link: Arc<Link>, idle: Duration) {
+    let mut connection = std::pin::pin!(connection);
+    while let Some(until) = link.until_idle(idle) {
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = sleep_until(until) => {}
+        }
+    }
+}
+
+/// A request that was not answered, and itself if nothing of it was sent.
+pub(super) struct Unsent {
+    pub(super) error: hyper::Error,
+    pub(super) request: Option<Request<Body>>,
+}
+
+impl Sender {
+    /// The facts of the flow.
+    pub fn connection(&self) -> &Connection {
+        &self.link.connection
+    }
+
+    /// The version that is spoken.
+    pub fn version(&self) -> Version {
+        if self.is_shared() { Version::HTTP_2 } else { Version::HTTP_11 }
+    }
+
+    /// Whether the connection is closed.
+    pub fn is_closed(&self) -> bool {
+        match &self.wire {
+            Wire::H1(sender) => sender.is_closed(),
+            Wire::H2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends `request`, whose URL is absolute, and waits for the head of its response. Not cancel safe: the request
+    /// may have been sent; over HTTP/1 the connection is closed then.
+    ///
+    /// # Errors
+    /// If the connection is closed, or breaks.
+    pub async fn send<B>(&mut self, request: Request<B>) -> Result<Response<ResponseBody>, Error>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let url = request.uri().clone();
+        self.ready().await.map_err(|error| Error::caused(Stage::Send, error).at(&url))?;
+        let sent = self.exchange(request.map(Body::new)).await;
+        let response = sent.map_err(|Unsent { error, request }| {
+            let stage = if request.is_some() { Stage::Send } else { Stage::Wait };
+            Error::caused(stage, error).at(&url)
+        })?;
+        let lease = Lease::of(&self.link);
+        Ok(response.map(|body| ResponseBody::new(body, lease)))
+    }
+
+    /// Whether any number of requests may share it.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.wire, Wire::H2(_))
+    }
+
+    /// Another handle of it, if it may be shared.
+    pub(super) fn share(&self) -> Option<Self> {
+        match &self.wire {
+            Wire::H1(_) => None,
+            Wire::H2(sender) => Some(Self { wire: Wire::H2(sender.clone()), link: self.link.clone() }),
+        }
+    }
+
+    /// Once it can take a request.
+    pub(super) async fn ready(&mut self) -> hyper::Result<()> {
+        poll_fn(|cx| match &mut self.wire {
+            Wire::H1(sender) => sender.poll_ready(cx),
+            Wire::H2(sender) => sender.poll_ready(cx),
+        })
+        .await
+    }
+
+    /// Sends, and waits for the head.
+    pub(super) async fn exchange(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> Result<Response<hyper::body::Incoming>, Unsent> {
+        let sent = match &mut self.wire {
+            Wire::H1(sender) => {
+                let url = to_origin_form(&mut request);
+                sender.try_send_request(request).await.map_err(|mut error| {
+                    let mut request = error.take_message();
+                    if let Some(request) = &mut request {
+                        *request.uri_mut() = url;
+                    }
+                    Unsent { error: error.into_error(), request }
+                })
+            }
+            Wire::H2(sender) => {
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(HOST);
+                sender.try_send_request(request).await.map_err(|mut error| {
+                    let request = error.take_message();
+                    Unsent { error: error.into_error(), request }
+                })
+            }
+        };
+        sent.map(|mut response| {
+            response.extensions_mut().insert(self.link.connection.clone());
+            response
+        })
+    }
+}
+
+/// The form of the target that HTTP/1.1 has for its method (RFC 9112 section 3.2), and the field `Host`. Gives
+/// back what the URL was.
+fn to_origin_form(request: &mut Request<Body>) -> Uri {
+    *request.version_mut() = Version::HTTP_11;
+    let url = request.uri().clone();
+    if !request.headers().contains_key(HOST)
+        && let Some(host) = url.authority().and_then(|authority| host_of(authority, url.scheme_str()))
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    let mut parts = http::uri::Parts::default();
+    if request.method() == Method::CONNECT {
+        parts.authority = url.authority().cloned();
+    } else {
+        parts.path_and_query =
+            Some(url.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    }
+    if let Ok(target) = Uri::from_parts(parts) {
+        *request.uri_mut() = target;
+    }
+    url
+}
+
+/// Without user, and without the port that goes without saying.
+fn host_of(authority: &Authority, scheme: Option<&str>) -> Option<HeaderValue> {
+    let host = match (authority.port_u16(), scheme) {
+        (Some(80), Some("http")) | (Some(443), Some("https")) | (None, _) => authority.host().to_owned(),
+        (Some(port), _) => format!("{}:{port}", authority.host()),
+    };
+    HeaderValue::try_from(host).ok()
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("version", &self.version())
+            .field("connection", &self.link.connection)
+            .finish()
+    }
+}

@@ -1,0 +1,143 @@
+//! Bodies that come from a peer.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::error::{BodyError, BodyErrorKind};
+use crate::limits::Patience;
+use crate::server::watch::Watch;
+
+/// The body of a request that is served, as it comes. Reading it ends with an error
+/// [`TimedOut`](BodyErrorKind::TimedOut) if the client keeps the reader waiting beyond
+/// [`Limits::body_idle`](crate::Limits::body_idle); time in which nobody reads does not count.
+///
+/// Dropped before its end, what is left of it is not read: HTTP/1 closes the connection after the response,
+/// HTTP/2 resets the stream.
+pub struct Incoming {
+    body: hyper::body::Incoming,
+    patience: Option<Patience>,
+    waiting: Option<Pin<Box<Waiting>>>,
+    /// Is told if it is dropped before its end.
+    watch: Option<Arc<Watch>>,
+}
+
+struct Waiting {
+    since: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Incoming {
+    pub(crate) fn new(body: hyper::body::Incoming, patience: Patience, watch: &Arc<Watch>) -> Self {
+        let there_is_one = !body.is_end_stream();
+        Self {
+            body,
+            patience: there_is_one.then_some(patience),
+            waiting: None,
+            watch: there_is_one.then(|| watch.clone()),
+        }
+    }
+
+    /// Waits without end from now on, for a client that may be quiet.
+    pub fn wait_for_ever(&mut self) {
+        (self.patience, self.waiting) = (None, None);
+    }
+
+    /// What is waited on has come: `bytes` of it.
+    fn came(&mut self, bytes: usize) {
+        let Some(patience) = &mut self.patience else { return };
+        if let Some(since) = self.waiting.as_mut().and_then(|waiting| waiting.since.take()) {
+            patience.waited(since.elapsed());
+        }
+        patience.earned(bytes);
+    }
+
+    /// Whether it has been waited too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = &self.patience else { return Poll::Pending };
+        if patience.is_endless() {
+            return Poll::Pending;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| {
+            Box::pin(Waiting { since: None, sleep: Box::pin(sleep_until(Instant::now())) })
+        });
+        if waiting.since.is_none() {
+            let now = Instant::now();
+            waiting.since = Some(now);
+            waiting.sleep.as_mut().reset(now + patience.left());
+        }
+        waiting.sleep.as_mut().poll(cx)
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.came(frame.data_ref().map_or(1, Bytes::len));
+                if this.body.is_end_stream() {
+                    this.watch = None;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err(BodyError::with_source(BodyErrorKind::Broken, error))))
+            }
+            Poll::Ready(None) => {
+                this.watch = None;
+                Poll::Ready(None)
+            }
+            Poll::Pending => this.poll_late(cx).map(|()| {
+                this.patience = None;
+                if let Some(watch) = &this.watch {
+                    watch.body_was_late();
+                }
+                Some(Err(BodyError::new(BodyErrorKind::TimedOut)))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.body_was_dropped();
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("size_hint", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+
+/// The longest time that is a limit at all: tokio's clock can't represent much more.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+impl Patience {
+    fn is_endless(&self) -> bool {
+        self.left() >= FOR_EVER
+    }
+}

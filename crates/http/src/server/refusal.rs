@@ -1,0 +1,104 @@
+//! Responses that the server makes itself: to bad requests, and for services that fail.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::{Response, StatusCode};
+
+use crate::connection::Connection;
+use crate::error::BoxError;
+
+/// Makes the response to what was refused.
+pub(crate) type ErrorHandler = Arc<dyn Fn(&Refused) -> Response<Bytes> + Send + Sync>;
+
+/// A request that no handler answered: it is none by the rules of HTTP, it came too late, or the service
+/// failed. See [`Http::on_error`](crate::Http::on_error).
+#[derive(Debug)]
+pub struct Refused {
+    status: StatusCode,
+    connection: Connection,
+    error: Option<BoxError>,
+}
+
+impl Refused {
+    pub(crate) fn request(status: StatusCode, connection: &Connection) -> Self {
+        Self { status, connection: connection.clone(), error: None }
+    }
+
+    pub(crate) fn failed(error: BoxError, connection: &Connection) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { status, connection: connection.clone(), error: Some(error) }
+    }
+
+    /// The status that it is answered with, unless the error handler chooses another: 400, 408, 414 or 431
+    /// where the request is at fault, 500 where the service failed.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The connection that it came by.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What the service failed with; none if the request is at fault.
+    pub fn error(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.error.as_deref()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(_) => f.write_str("the service failed"),
+            None => write!(f, "a bad request: {}", self.status),
+        }
+    }
+}
+
+/// The response to what was refused: the user's, or an empty one.
+pub(crate) fn answer(on_error: Option<&ErrorHandler>, refused: &Refused) -> Response<Bytes> {
+    match on_error {
+        Some(on_error) => on_error(refused),
+        None => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = refused.status;
+            response
+        }
+    }
+}
+
+/// The response to what hyper could not parse, given what it would answer.
+pub(crate) fn replace(on_error: &ErrorHandler, connection: &Connection, hypers: &[u8]) -> Bytes {
+    let status = hypers.get(9..12).and_then(|status| StatusCode::from_bytes(status).ok());
+    let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+    let date = hypers.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"date: "));
+    last_response(answer(Some(on_error), &Refused::request(status, connection)), date)
+}
+
+/// The bytes of an HTTP/1.1 response after which the connection is closed.
+pub(crate) fn last_response(response: Response<Bytes>, date: Option<&[u8]>) -> Bytes {
+    let (head, body) = response.into_parts();
+    let mut bytes = BytesMut::with_capacity(256 + body.len());
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    bytes.put_slice(format!("HTTP/1.1 {} {reason}\r\n", head.status.as_str()).as_bytes());
+    for (name, value) in &head.headers {
+        if name != CONTENT_LENGTH && name != CONNECTION {
+            bytes.put_slice(name.as_str().as_bytes());
+            bytes.put_slice(b": ");
+            bytes.put_slice(value.as_bytes());
+            bytes.put_slice(b"\r\n");
+        }
+    }
+    if let Some(date) = date.filter(|_| !head.headers.contains_key(DATE)) {
+        bytes.put_slice(b"date: ");
+        bytes.put_slice(date.trim_ascii_end());
+        bytes.put_slice(b"\r\n");
+    }
+    bytes.put_slice(format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.put_slice(&body);
+    bytes.freeze()
+}

@@ -1,0 +1,245 @@
+//! The user's service, as hyper calls it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::refusal::{ErrorHandler, Refused, answer};
+use super::stall::{Stall, Tasks};
+use super::watch::{Kind, Watch};
+use crate::connection::Connection;
+use crate::error::BoxError;
+use crate::incoming::Incoming;
+use crate::limits::Patience;
+
+/// One connection's.
+pub(crate) struct Adapter<S> {
+    pub(crate) service: S,
+    pub(crate) connection: Connection,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) on_error: Option<ErrorHandler>,
+    /// Of HTTP/2.
+    pub(crate) tasks: Option<Tasks>,
+}
+
+impl<S, B> hyper::service::Service<Request<hyper::body::Incoming>> for Adapter<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Response<Outgoing<B>>;
+    type Error = Infallible;
+    type Future = Handling<S>;
+
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Handling<S> {
+        let Self { service, connection, watch, on_error, tasks } = self;
+        let stall = tasks.as_ref().map(|tasks| {
+            let stall = Stall::new(Patience::new(watch.limits.write_idle, watch.limits.min_rate));
+            tasks.stream(&stall);
+            stall
+        });
+        let under_way = UnderWay::new(watch, stall);
+        let connect = request.method() == Method::CONNECT;
+        let state = match bad(&request) {
+            Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
+            None => {
+                let limits = &watch.limits;
+                let mut request = request
+                    .map(|body| Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch));
+                request.extensions_mut().insert(connection.clone());
+                State::Waiting { service: service.clone(), request: Some(request) }
+            }
+        };
+        Handling {
+            state,
+            connect,
+            under_way: Some(under_way),
+            on_error: on_error.clone(),
+            connection: connection.clone(),
+        }
+    }
+}
+
+/// What is wrong with a request that hyper lets pass.
+fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let wrong = match request.version() {
+        Version::HTTP_11 => host.is_none() || another.is_some(), // RFC 9112 section 3.2
+        Version::HTTP_2 => {
+            // RFC 9113 section 8.3.1: both name the same, if there are both.
+            let authority = request.uri().authority().map(|authority| authority.as_str());
+            another.is_some()
+                || matches!((host, authority), (Some(host), Some(authority))
+                    if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+        }
+        _ => another.is_some(),
+    };
+    wrong.then_some(StatusCode::BAD_REQUEST)
+}
+
+/// A request that is under way, until its response is wholly in hyper's hands.
+struct UnderWay {
+    watch: Arc<Watch>,
+    stall: Option<Arc<Stall>>,
+}
+
+impl UnderWay {
+    fn new(watch: &Arc<Watch>, stall: Option<Arc<Stall>>) -> Self {
+        watch.begin();
+        Self { watch: watch.clone(), stall }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.watch.end();
+    }
+}
+
+pin_project! {
+    /// A request under the user's hands.
+    pub(crate) struct Handling<S>
+    where
+        S: Service<Request<Incoming>>,
+    {
+        #[pin]
+        state: State<S, S::Future>,
+        connect: bool,
+        under_way: Option<UnderWay>,
+        on_error: Option<ErrorHandler>,
+        connection: Connection,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F> {
+        Waiting { service: S, request: Option<Request<Incoming>> },
+        Called { #[pin] future: F },
+        Refused { refused: Option<Refused> },
+    }
+}
+
+impl<S, B> Future for Handling<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+{
+    type Output = Result<Response<Outgoing<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let result = loop {
+            match this.state.as_mut().project() {
+                StateProj::Waiting { service, request } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        break Err(Refused::failed(error.into(), this.connection));
+                    }
+                    let Some(request) = request.take() else {
+                        unreachable!("the service is called once, and the state is left for good")
+                    };
+                    let future = service.call(request);
+                    this.state.set(State::Called { future });
+                }
+                StateProj::Called { future } => {
+                    break ready!(future.poll(cx))
+                        .map_err(|error| Refused::failed(error.into(), this.connection));
+                }
+                StateProj::Refused { refused } => match refused.take() {
+                    Some(refused) => break Err(refused),
+                    None => unreachable!("a future is not polled after its end"),
+                },
+            }
+        };
+        let Some(under_way) = this.under_way.take() else {
+            unreachable!("a future is not polled after its end")
+        };
+        let response = match result {
+            Ok(response) => {
+                let status = response.status();
+                let leaves_http = status == StatusCode::SWITCHING_PROTOCOLS
+                    || (*this.connect && status.is_success() && under_way.watch.kind == Kind::H1);
+                if leaves_http {
+                    under_way.watch.upgrade();
+                }
+                response.map(|body| Outgoing { body: Content::Users { body }, under_way })
+            }
+            Err(refused) => {
+                let mut response = answer(this.on_error.as_ref(), &refused);
+                if refused.error().is_none() && under_way.watch.kind == Kind::H1 {
+                    // Where such a request ends, nobody can be sure.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response.map(|bytes| Outgoing { body: Content::Ours { bytes }, under_way })
+            }
+        };
+        Poll::Ready(Ok(response))
+    }
+}
+
+pin_project! {
+    /// The body of a response, the user's or ours.
+    pub(crate) struct Outgoing<B> {
+        #[pin]
+        body: Content<B>,
+        under_way: UnderWay,
+    }
+}
+
+pin_project! {
+    #[project = ContentProj]
+    enum Content<B> {
+        Users { #[pin] body: B },
+        Ours { bytes: Bytes },
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Outgoing<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let stall = this.under_way.stall.as_deref();
+        if let Some(stall) = stall {
+            stall.over();
+        }
+        let (frame, ended) = match this.body.project() {
+            ContentProj::Users { mut body } => (ready!(body.as_mut().poll_frame(cx)), body.is_end_stream()),
+            ContentProj::Ours { bytes } if bytes.is_empty() => (None, true),
+            ContentProj::Ours { bytes } => (Some(Ok(Frame::data(std::mem::take(bytes)))), true),
+        };
+        if let (Some(stall), Some(Ok(frame)), false) = (stall, &frame, ended) {
+            stall.handed_over(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Content::Users { body } => body.is_end_stream(),
+            Content::Ours { bytes } => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Content::Users { body } => body.size_hint(),
+            Content::Ours { bytes } => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What is known of one connection while it is served: who waits for whom, and since when.
+//!
+//! The parts of a connection (the flow below hyper, the service and the bodies above it) note here
+//! what they see; the driver asks when it would be too late. Times are nanoseconds since the
+//! connection began, never 0, which says "not".
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Limit;
+use crate::limits::Limits;
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    H1,
+    H2,
+}
+
+/// What is to be done when something is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The client is cut off.
+    Late(Limit),
+    /// It has nothing more to ask: the connection ends by the rules.
+    Idle,
+    /// It does not hang up, though all is said.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) kind: Kind,
+    pub(crate) limits: Arc<Limits>,
+    origin: Instant,
+    /// Requests whose response is not yet wholly in hyper's hands.
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    /// Since when there is none in flight, or what serves one was last seen.
+    idle_since: AtomicU64,
+    /// Since when the head of a request is on its way.
+    head_since: AtomicU64,
+    /// Since when the flow takes no bytes.
+    blocked_since: AtomicU64,
+    /// How long it may do so from then on.
+    write_patience: AtomicU64,
+    /// Since when the connection only has to end.
+    closing_since: AtomicU64,
+    /// The preface of HTTP/2 has come.
+    preface: AtomicBool,
+    /// Bytes of the client's may be left unread at the end.
+    linger: AtomicBool,
+    upgraded: AtomicBool,
+    /// The limit that the flow below has found reached.
+    breach: AtomicU8,
+    /// Bodies that took too long, streams whose window stayed shut.
+    late: AtomicU32,
+}
+
+/// How long a client may take to hang up, once it has all that it will get.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Watch {
+    pub(crate) fn new(kind: Kind, limits: &Arc<Limits>) -> Arc<Self> {
+        let watch = Self {
+            kind,
+            limits: limits.clone(),
+            origin: Instant::now(),
+            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            write_patience: AtomicU64::new(0),
+            closing_since: AtomicU64::new(0),
+            preface: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            breach: AtomicU8::new(0),
+            late: AtomicU32::new(0),
+        };
+        Arc::new(watch)
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        nanos(self.origin.elapsed()).max(1)
+    }
+
+    pub(crate) fn at(&self, nanos: u64) -> Instant {
+        self.origin + Duration::from_nanos(nanos)
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+    }
+
+    /// The response of one is wholly in hyper's hands.
+    pub(crate) fn end(&self) {
+        self.idle_since.store(self.now(), Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// A stream is no longer HTTP's, as long as this lives.
+    pub(crate) fn tunnel(self: &Arc<Self>) -> Tunnel {
+        self.in_flight.fetch_add(1, Relaxed);
+        Tunnel(self.clone())
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
+    /// Whether no request is under way, nor on its way.
+    pub(crate) fn is_between(&self) -> bool {
+        self.is_idle() && self.head_since.load(Relaxed) == 0
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Something was seen that serves a request.
+    pub(crate) fn active(&self, now: u64) {
+        self.idle_since.store(now, Relaxed);
+    }
+
+    /// The head of a request is on its way, or has come.
+    pub(crate) fn head(&self, on_its_way: bool) {
+        let since = self.head_since.load(Relaxed);
+        if on_its_way && since == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        } else if !on_its_way && since != 0 {
+            self.head_since.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn preface_came(&self) {
+        self.preface.store(true, Relaxed);
+    }
+
+    /// The flow takes no bytes, for at most `patience`.
+    pub(crate) fn blocked(&self, patience: Duration) {
+        if !self.is_blocked() {
+            self.write_patience.store(nanos(patience), Relaxed);
+            self.blocked_since.store(self.now(), Relaxed);
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked_since.load(Relaxed) != 0
+    }
+
+    /// It does again: for how long it did not.
+    pub(crate) fn unblocked(&self) -> Duration {
+        match self.blocked_since.swap(0, Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_nanos(self.now().saturating_sub(since)),
+        }
+    }
+
+    /// The connection only has to end from now on.
+    pub(crate) fn closing(&self) {
+        let _ = self.closing_since.compare_exchange(0, self.now(), Relaxed, Relaxed);
+    }
+
+    pub(crate) fn body_was_dropped(&self) {
+        self.linger.store(true, Relaxed);
+    }
+
+    pub(crate) fn body_was_late(&self) {
+        self.late.fetch_add(1, Relaxed);
+    }
+
+    /// How often a body or a stream took too long.
+    pub(crate) fn late(&self) -> u32 {
+        self.late.load(Relaxed)
+    }
+
+    pub(crate) fn must_linger(&self) -> bool {
+        self.linger.load(Relaxed)
+    }
+
+    /// The connection is no longer HTTP's.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
+    }
+
+    pub(crate) fn breach(&self, limit: Limit) {
+        self.breach.store(if limit == Limit::H2Resets { 1 } else { 2 }, Relaxed);
+    }
+
+    pub(crate) fn breached(&self) -> Option<Limit> {
+        match self.breach.load(Relaxed) {
+            0 => None,
+            1 => Some(Limit::H2Resets),
+            _ => Some(Limit::H2ControlFrames),
+        }
+    }
+
+    /// When something is due, and what, as things stand.
+    pub(crate) fn due(&self) -> Option<(u64, Due)> {
+        let limits = &self.limits;
+        let late = |since: &AtomicU64, time: u64, limit| match since.load(Relaxed) {
+            0 => None,
+            since => Some((since.saturating_add(time), Due::Late(limit))),
+        };
+        let write = late(&self.blocked_since, self.write_patience.load(Relaxed), Limit::WriteIdle);
+        if self.is_upgraded() {
+            return write;
+        }
+        let head = late(&self.head_since, nanos(limits.header_time), Limit::HeaderTime);
+        let idle_since = self.idle_since.load(Relaxed);
+        let idle = match (self.kind, self.closing_since.load(Relaxed)) {
+            (Kind::H2, _) if !self.preface.load(Relaxed) => {
+                return Some((after(1, limits.h2_preface), Due::Late(Limit::H2Preface)));
+            }
+            _ if !self.is_idle() => None,
+            (_, closing @ 1..) => {
+                let time = if self.must_linger() { LINGER } else { limits.write_idle };
+                Some((after(closing.max(idle_since), time), Due::Gone))
+            }
+            (Kind::H1, _) if head.is_some() => None,
+            (Kind::H1, _) if self.requests() == 0 => {
+                Some((after(1, limits.first_byte), Due::Late(Limit::FirstByte)))
+            }
+            (Kind::H1, _) => Some((after(idle_since, limits.keep_alive_idle), Due::Idle)),
+            (Kind::H2, _) => Some((after(idle_since, limits.h2_idle), Due::Idle)),
+        };
+        [write, head, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// How long the driver may go without asking [`due`](Self::due), though nothing is due: no limit that may
+    /// begin meanwhile is shorter.
+    pub(crate) fn tick(&self) -> u64 {
+        let limits = &self.limits;
+        nanos(match self.kind {
+            Kind::H1 => limits.keep_alive_idle,
+            Kind::H2 => limits.h2_idle.min(limits.header_time),
+        })
+    }
+}
+
+/// See [`Watch::tunnel`].
+pub(crate) struct Tunnel(Arc<Watch>);
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+fn after(since: u64, limit: Duration) -> u64 {
+    since.saturating_add(nanos(limit))
+}
+
+/// What does not fit is for ever.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

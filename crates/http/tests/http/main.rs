@@ -1,0 +1,12 @@
+//! Server, client and connector, over every transport and against real peers.
+
+mod client;
+mod connector;
+mod graceful;
+mod matrix;
+mod peers;
+mod pool;
+mod seeds;
+mod server;
+mod support;
+mod upgrade;

@@ -1,0 +1,253 @@
+//! What the server does with connections, whatever the transport.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::service_fn;
+use tuyau_core::{Listener, RawListener, Target};
+use tuyau_http::{Http, Incoming, Limit, Limits, ServeErrorKind, Server, Versions, serve_flow};
+use tuyau_tokio::{MemHub, duplex};
+
+use crate::support::{hanging, rest, router, says};
+
+#[tokio::test]
+async fn alpn_says_which_version_and_an_unknown_one_is_refused() {
+    for (alpn, first, answer) in [
+        ("http/1.1", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK"),
+        ("http/1.0", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK"),
+        ("h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "\0\0"),
+        // What it sends does not count.
+        ("http/1.1", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", ""),
+    ] {
+        let (mut client, server) = duplex();
+        let served = tokio::spawn(serve_flow(says(server, alpn), router()));
+        client.write_all(first.as_bytes()).await.unwrap();
+        let mut bytes = [0; 1024];
+        let n = client.read(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes[..n]);
+        assert!(text.starts_with(answer), "{alpn}: {text}");
+        drop(client);
+        let _ = served.await.unwrap();
+    }
+    let (_client, server) = duplex();
+    let error = serve_flow(says(server, "spdy/3"), router()).await.unwrap_err();
+    assert_eq!(*error.kind(), ServeErrorKind::UnknownProtocol(b"spdy/3".to_vec()));
+    let (_client, server) = duplex();
+    let http = Http::new().versions(Versions::Http1);
+    let error = http.serve_flow(says(server, "h2"), router()).await.unwrap_err();
+    assert_eq!(*error.kind(), ServeErrorKind::UnknownProtocol(b"h2".to_vec()));
+}
+
+#[tokio::test]
+async fn http_1_0_ends_with_its_response_unless_it_is_kept() {
+    let (mut client, server) = duplex();
+    let served = tokio::spawn(serve_flow(server, router()));
+    client
+        .write_all(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let text = rest(&mut client).await;
+    assert_eq!(text.matches("hello").count(), 2, "{text}");
+    assert_eq!(served.await.unwrap().unwrap().requests, 2);
+}
+
+#[tokio::test]
+async fn the_first_bytes_tell_versions_apart_however_they_come() {
+    let (mut client, server) = duplex();
+    let served = tokio::spawn(serve_flow(server, router()));
+    for byte in b"PUT /method HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" {
+        client.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(rest(&mut client).await.ends_with("PUT"));
+    assert!(served.await.unwrap().is_ok());
+}
+
+async fn answer(request: &str, http: Http) -> String {
+    let (mut client, server) = duplex();
+    let served = tokio::spawn(async move { http.serve_flow(server, router()).await });
+    client.write_all(request.as_bytes()).await.unwrap();
+    let text = rest(&mut client).await;
+    drop(client);
+    let _ = served.await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn bad_requests_are_answered_by_the_error_handler() {
+    let http = || {
+        Http::new().on_error(|refused| {
+            let mut response = Response::new(Bytes::from(format!("no: {}", refused.status().as_u16())));
+            *response.status_mut() = refused.status();
+            response.headers_mut().insert("x-by", "us".parse().unwrap());
+            response
+        })
+    };
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("G@T / HTTP/9\r\n\r\n", 400),
+        (&long, 431),
+    ] {
+        let text = answer(request, http()).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert!(text.ends_with(&format!("no: {status}")) && text.contains("x-by: us"), "{text}");
+        assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+        assert!(text.to_lowercase().contains("date: "), "{text}");
+        // Without one, an empty response.
+        let text = answer(request, Http::new()).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")) && text.ends_with("\r\n\r\n"), "{text}");
+    }
+    // After a good one, whose response is not touched.
+    let text = answer("GET / HTTP/1.1\r\nHost: a\r\n\r\n\0\r\n\r\n", http()).await;
+    assert!(text.contains("hello") && text.ends_with("no: 400"), "{text}");
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_answered_for() {
+    let service = service_fn(|_: Request<Incoming>| async { Err::<Response<Full<Bytes>>, _>("out of ink") });
+    let seen = Arc::new(Mutex::new(String::new()));
+    let noted = seen.clone();
+    let http = Http::new().on_error(move |refused| {
+        *noted.lock().unwrap() = refused.error().unwrap().to_string();
+        Response::builder().status(refused.status()).body("sorry".into()).unwrap()
+    });
+    let (mut client, server) = duplex();
+    let served = tokio::spawn(async move { http.serve_flow(server, service).await });
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let text = rest(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 500 ") && text.ends_with("sorry"), "{text}");
+    assert_eq!(*seen.lock().unwrap(), "out of ink");
+    assert!(served.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_connection_only() {
+    let hub = MemHub::new();
+    let service = service_fn(|request: Request<Incoming>| async move {
+        assert_ne!(request.uri().path(), "/panic", "as asked for by the test");
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("fine"))))
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server =
+        Server::new(service).listen(hub.listen("s").unwrap()).graceful(async { drop(stopped.await) });
+    let serving = tokio::spawn(server.serve());
+    for (path, text) in [("/panic", ""), ("/", "fine")] {
+        let mut client = hub.connect("s").await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        assert!(rest(&mut client).await.ends_with(text));
+    }
+    drop(stop);
+    assert_eq!(serving.await.unwrap().connections.panicked, 1);
+}
+
+#[tokio::test]
+async fn requests_know_by_which_listener_they_came_and_facts_that_were_kept() {
+    static EXTRA: tuyau_core::Key<tuyau_core::Protection> = tuyau_core::Key::new("extra");
+    let hub = MemHub::new();
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let connection = request.extensions().get::<tuyau_http::Connection>().unwrap();
+        assert_eq!(connection.fact(&EXTRA), None);
+        let text = format!("{:?} {}", connection.listener(), connection.peer().unwrap());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+    });
+    let server = Server::new(service)
+        .listen(hub.listen("anonymous").unwrap())
+        .listen_as("admin", hub.listen("named").unwrap())
+        .fact(&EXTRA);
+    let serving = tokio::spawn(server.serve());
+    for (name, text) in
+        [("anonymous", "None client of mem:anonymous"), ("named", "Some(\"admin\") client of mem:named")]
+    {
+        let mut client = hub.connect(name).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let got = rest(&mut client).await;
+        assert!(got.ends_with(text), "{got}");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_bounded() {
+    let (listener, ctx, port) =
+        crate::support::reach(crate::support::Stack { below: crate::support::Below::Tcp, tls: None }, &[])
+            .await;
+    let ctx = ctx.with(&tuyau_core::names::HOST, "127.0.0.1".into()).with(&tuyau_core::names::PORT, port);
+    let mut limits = Limits::default();
+    limits.connections_per_address = 2;
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new(router()).listen(listener).limits(limits).on_failure(move |failure| {
+        let _ = failed.send(failure);
+    });
+    let serving = tokio::spawn(server.serve());
+    let hello = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut flow = ctx.resolve().await.unwrap().into_flow();
+        flow.write_all(hello).await.unwrap();
+        assert!(flow.read(&mut [0; 1024]).await.unwrap() > 0);
+        kept.push(flow);
+    }
+    let mut third = ctx.resolve().await.unwrap().into_flow();
+    assert_eq!(rest(&mut third).await, "");
+    let failure = failures.recv().await.unwrap();
+    let tuyau_http::Failure::Connection { error, .. } = failure else { panic!("{failure:?}") };
+    assert_eq!(*error.kind(), ServeErrorKind::Limit(Limit::ConnectionsPerAddress));
+    // As soon as one goes, there is room again.
+    drop(kept.pop());
+    loop {
+        let mut flow = ctx.resolve().await.unwrap().into_flow();
+        flow.write_all(hello).await.unwrap();
+        if flow.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {
+            break;
+        }
+    }
+    serving.abort();
+}
+
+/// Hangs in each handshake.
+struct Hanging;
+
+impl RawListener for Hanging {
+    fn poll_accept(
+        &mut self,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<tuyau_core::Accepted, tuyau_core::AcceptError>> {
+        std::task::Poll::Ready(Ok(hanging()))
+    }
+    fn local(&self) -> Target {
+        Target::Described("hanging".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_are_bounded_in_number_and_time() {
+    let mut limits = Limits::default();
+    limits.handshakes = 3;
+    limits.handshake_time = Duration::from_secs(5);
+    let hub = MemHub::new();
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new(router())
+        .listen(Listener::new(Hanging))
+        .listen(hub.listen("s").unwrap())
+        .limits(limits)
+        .on_failure(move |failure| drop(failed.send(failure)));
+    let serving = tokio::spawn(server.serve());
+    let before = tokio::time::Instant::now();
+    for _ in 0..6 {
+        let failure = failures.recv().await.unwrap();
+        assert!(
+            matches!(failure, tuyau_http::Failure::Accept(tuyau_tokio::Failure::Handshake(_))),
+            "{failure:?}"
+        );
+    }
+    assert_eq!(before.elapsed().as_secs(), 10, "three at a time, five seconds each");
+    serving.abort();
+}
