@@ -5,7 +5,11 @@ pub(crate) mod connect;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod generate;
+#[cfg(feature = "web")]
+pub(crate) mod get;
 pub(crate) mod listen;
 pub(crate) mod ping;
 pub(crate) mod schemes;
+#[cfg(feature = "web")]
+pub(crate) mod serve;
 pub(crate) mod tour;

@@ -2,9 +2,11 @@
 
 mod bridge;
 mod demo;
+mod get;
 mod options;
 mod page;
 mod peers;
+mod serve;
 mod signals;
 mod text;
 mod tour;
