@@ -323,6 +323,14 @@ pub(crate) enum Command {
         followed. Each request is logged on standard error, in the Common Log Format and with the time it took. A \
         signal stops the listening; responses that are under way have --drain to end, a second signal ends them.")]
     Serve(crate::commands::serve::ServeArgs),
+    /// Put a server of HTTP under load, and time each response
+    #[cfg(feature = "web")]
+    #[command(long_about = "Put a server of HTTP under load, and time each response.\n\n\
+        Each client asks again as soon as it has the whole response, by a connection that it keeps. What is timed is \
+        from the request to the last byte of the response; the first one of each client has the connecting in it. \
+        Fails if any request did, or was answered with 400 or above. A signal ends it as if the count were \
+        reached.")]
+    Load(Box<crate::commands::load::LoadArgs>),
     /// List what this build can connect to and listen on; with -v, the options too
     Schemes,
     /// Print shell completions

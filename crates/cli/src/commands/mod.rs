@@ -8,6 +8,8 @@ pub(crate) mod generate;
 #[cfg(feature = "web")]
 pub(crate) mod get;
 pub(crate) mod listen;
+#[cfg(feature = "web")]
+pub(crate) mod load;
 pub(crate) mod ping;
 pub(crate) mod schemes;
 #[cfg(feature = "web")]

@@ -3,6 +3,7 @@
 mod bridge;
 mod demo;
 mod get;
+mod load;
 mod options;
 mod page;
 mod peers;
