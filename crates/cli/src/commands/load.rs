@@ -159,7 +159,7 @@ async fn ask(
         match answer {
             Ok((status, bytes)) => {
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                seen.times.saturating_record(micros.max(1));
+                seen.times.record(micros.max(1)).map_err(|error| Failure::Failed(error.to_string()))?;
                 *seen.statuses.entry(status).or_default() += 1;
                 seen.bytes += bytes;
             }
