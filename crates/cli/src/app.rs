@@ -73,6 +73,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain { uri, connecting, format, html } => {
             signals.end(explain::explain(app, &uri, &connecting, format, html.as_deref())).await
         }
+        #[cfg(feature = "web")]
+        Command::Get(args) => signals.end(crate::commands::get::run(app, &args)).await,
+        #[cfg(feature = "web")]
+        Command::Serve(args) => crate::commands::serve::run(app, &args, &mut signals).await,
+        #[cfg(feature = "web")]
+        Command::Load(args) => crate::commands::load::run(app, &args, &mut signals).await,
         Command::Schemes => schemes::run(app),
         Command::Completions { shell } => {
             app.refuse_verbose("completions")?;

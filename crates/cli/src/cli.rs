@@ -14,14 +14,15 @@ use crate::overrides::Pinned;
 use crate::via::Hops;
 
 /// The exit status, and what it means.
-pub(crate) const EXIT_STATUS: [(u8, &str); 8] = [
+pub(crate) const EXIT_STATUS: [(u8, &str); 9] = [
     (
         0,
-        "it worked; also `bridge`, `demo server`, and `listen` with --echo or --exec, when a signal stopped them",
+        "it worked; also `bridge`, `serve`, `demo server`, and `listen` with --echo or --exec, when a signal stopped them",
     ),
     (1, "nothing could be connected or listened on, or what was asked for failed"),
     (2, "the command line, or a URI in it, can't be used"),
     (3, "it was connected, and broke in the middle: reset, truncated, the program failed"),
+    (22, "`get --fail`: the server answered 400 or above"),
     (129, "SIGHUP ended it (its terminal is gone)"),
     (130, "SIGINT (Ctrl-C) ended it; but `ping` then ends as if its count were reached"),
     (141, "whoever read the standard output stopped reading"),
@@ -152,11 +153,11 @@ pub(crate) struct ServerTls {
     pub(crate) tls: Option<String>,
     /// Show the certificate in FILE (PEM), with its chain
     #[cfg(feature = "tls")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "tls-cert", value_name = "FILE")]
     pub(crate) cert: Option<String>,
     /// The private key of the certificate (PEM), if it is not in the same file
     #[cfg(feature = "tls")]
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, visible_alias = "tls-key", value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<String>,
     /// Clients must show a certificate of the authorities in FILE (PEM)
     #[cfg(feature = "tls")]
@@ -328,6 +329,25 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// Get what is at a URL, like curl
+    #[cfg(feature = "web")]
+    Get(Box<crate::commands::get::GetArgs>),
+    /// Serve the files of a directory by HTTP
+    #[cfg(feature = "web")]
+    #[command(long_about = "Serve the files of a directory by HTTP/1.1 and HTTP/2.\n\n\
+        With ranges, conditional requests, compression (on the way, or by FILE.gz, FILE.br and FILE.zst beside \
+        FILE), index.html, and a listing where there is none. Links that lead out of the directory are not \
+        followed. Each request is logged on standard error, in the Common Log Format and with the time it took. A \
+        signal stops the listening; responses that are under way have --drain to end, a second signal ends them.")]
+    Serve(crate::commands::serve::ServeArgs),
+    /// Put a server of HTTP under load, and time each response
+    #[cfg(feature = "web")]
+    #[command(long_about = "Put a server of HTTP under load, and time each response.\n\n\
+        Each client asks again as soon as it has the whole response, by a connection that it keeps. What is timed is \
+        from the request to the last byte of the response; the first one of each client has the connecting in it. \
+        Fails if any request did, or was answered with 400 or above. A signal ends it as if the count were \
+        reached.")]
+    Load(Box<crate::commands::load::LoadArgs>),
     /// List what this build can connect to and listen on; with -v, the options too
     Schemes,
     /// Print shell completions
@@ -388,7 +408,7 @@ fn name_server(text: &str) -> Result<std::net::SocketAddr, &'static str> {
         .map_err(|_| "an address, with or without a port: 192.0.2.53, [2001:db8::53]:5353")
 }
 
-fn seconds(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
     match seconds_or_none(text) {
         Ok(Duration::ZERO) => Err("it must be more than 0"),
         other => other,

@@ -16,6 +16,9 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was connected, and broke in the middle.
     Broken(String),
+    /// A server answered that it did not work, and that was to count.
+    #[cfg(feature = "web")]
+    Status(String),
     /// Whoever read the standard output stopped reading.
     OutputClosed,
     /// A signal ended it.
@@ -28,6 +31,8 @@ impl Failure {
             Self::Failed(_) | Self::Told => 1,
             Self::Usage(_) => 2,
             Self::Broken(_) => 3,
+            #[cfg(feature = "web")]
+            Self::Status(_) => 22,
             Self::OutputClosed => 141,
             Self::Signal(Signal::HangUp) => 129,
             Self::Signal(Signal::Interrupt) => 130,
@@ -39,6 +44,8 @@ impl Failure {
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
             Self::Failed(message) | Self::Usage(message) | Self::Broken(message) => Some(message),
+            #[cfg(feature = "web")]
+            Self::Status(message) => Some(message),
             Self::Told | Self::OutputClosed | Self::Signal(_) => None,
         }
     }

@@ -23,6 +23,8 @@ mod signals;
 mod stats;
 mod table;
 mod via;
+#[cfg(feature = "web")]
+mod web;
 
 use std::process::ExitCode;
 

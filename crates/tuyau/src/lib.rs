@@ -59,6 +59,8 @@
 mod allow;
 mod error;
 mod hops;
+#[cfg(feature = "http-client")]
+mod http_client;
 mod layers;
 mod open;
 mod schemes;
@@ -69,6 +71,8 @@ pub use tuyau_core as core;
 pub use tuyau_core::*;
 #[cfg(feature = "dns")]
 pub use tuyau_dns as dns;
+#[cfg(feature = "http-client")]
+pub use tuyau_http as http;
 #[cfg(any(feature = "socks5", feature = "http", feature = "proxy-protocol"))]
 pub use tuyau_proxy as proxy;
 #[cfg(feature = "ssh")]
@@ -85,6 +89,8 @@ pub use error::{Error, ListenError};
 pub use hops::env::EnvError;
 #[cfg(feature = "ssh")]
 pub use hops::ssh::wired::SSH_CONFIG;
+#[cfg(feature = "http-client")]
+pub use http_client::http_stacks;
 #[cfg(feature = "proxy-protocol")]
 pub use layers::proxy_protocol::on_behalf_of;
 pub use open::{connect, context, listen};

@@ -2,9 +2,12 @@
 
 mod bridge;
 mod demo;
+mod get;
+mod load;
 mod options;
 mod page;
 mod peers;
+mod serve;
 mod signals;
 mod text;
 mod tour;

@@ -44,7 +44,7 @@ fn a_page_that_cant_be_written_is_an_error() {
     assert!(ended.stderr.contains("the page /no/such/dir/page.html: No such file"), "{}", ended.stderr);
 }
 
-fn pixels(file: File) -> Vec<[u8; 3]> {
+pub(crate) fn pixels(file: File) -> Vec<[u8; 3]> {
     let mut reader = png::Decoder::new(BufReader::new(file)).read_info().unwrap();
     let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut bytes).unwrap();

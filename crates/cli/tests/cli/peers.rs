@@ -19,7 +19,9 @@ pub(crate) fn tuyau<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Comma
 /// Another program, which must be installed.
 pub(crate) fn peer<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Command {
     let package = match program {
+        "h2load" => "nghttp2-client",
         "nc" => "netcat-openbsd",
+        "nginx" => "nginx-light",
         "psql" => "postgresql-client",
         "redis-cli" => "redis-tools",
         "script" => "bsdutils",

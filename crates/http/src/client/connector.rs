@@ -62,7 +62,8 @@ impl Service<Uri> for Connector {
     fn call(&mut self, url: Uri) -> Self::Future {
         let Self { ctx, versions } = self.clone();
         Box::pin(async move {
-            let keep = Keep { versions, connect: None, idle: std::time::Duration::ZERO, most_idle: 0 };
+            let keep =
+                Keep { versions, connect: None, idle: std::time::Duration::ZERO, most_idle: 0, told: None };
             let connecting = async {
                 let route = Pool::default().route(0, &ctx, &origin(&url)?, &keep)?;
                 route.connect().await

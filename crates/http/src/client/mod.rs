@@ -36,12 +36,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
-use tuyau_core::Context;
+use tuyau_core::{Context, Report};
 
 use crate::Versions;
 use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
-use pool::{Checkout, Keep, Origin, Pool, Route};
+use pool::{Checkout, Keep, Origin, Pool, Route, Told};
 use response::{Lease, ResponseBody as Incoming};
 use sender::Unsent;
 
@@ -112,6 +112,7 @@ impl Client {
                 connect: Some(Duration::from_secs(30)),
                 idle: Duration::from_secs(90),
                 most_idle: 32,
+                told: None,
             },
             headers: HeaderMap::new(),
             first_byte: Some(Duration::from_secs(60)),
@@ -173,6 +174,11 @@ impl Client {
     /// How long a connection is kept for the next request, and how many of HTTP/1 per origin. 90 s, 32.
     pub fn keep(self, idle: Duration, most: usize) -> Self {
         self.set(|settings| (settings.keep.idle, settings.keep.most_idle) = (idle, most)).apart()
+    }
+
+    /// Is told how each connection came about that is made. Called where the request is: it must not block.
+    pub fn on_connect(self, told: impl Fn(&Report) + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.keep.told = Some(Told(Arc::new(told))))
     }
 
     /// A field for every request that does not have it.

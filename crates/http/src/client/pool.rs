@@ -5,12 +5,13 @@
 //! them: no list of fields to forget one in.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tuyau_core::names::{ALPN, HOST, POLICY, PORT};
-use tuyau_core::{Context, Flow, Reads};
+use tuyau_core::{Context, Flow, Reads, Report};
 
 use super::error::{Error, Stage};
 use super::keys::{SCHEME, STACKS, Scheme};
@@ -35,6 +36,17 @@ pub(super) struct Keep {
     pub(super) connect: Option<Duration>,
     pub(super) idle: Duration,
     pub(super) most_idle: usize,
+    pub(super) told: Option<Told>,
+}
+
+/// Who is told how each connection came about.
+#[derive(Clone)]
+pub(super) struct Told(pub(super) Arc<dyn Fn(&Report) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 /// All connections, of all origins and contexts.
@@ -185,6 +197,9 @@ impl Route {
         let connecting = async {
             let resolved = self.ctx.resolve().await.map_err(Error::unresolved)?;
             let reads = resolved.reads();
+            if let Some(Told(told)) = &keep.told {
+                told(&resolved.report());
+            }
             let sender = open(resolved.into_flow(), keep.versions, keep.idle).await?;
             Ok::<_, Error>((sender, reads))
         };

@@ -1,0 +1,160 @@
+//! What `tuyau get` is told.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::io::AsyncReadExt;
+
+use crate::exit::Failure;
+use crate::web::Way;
+
+/// Options of curl's names mean what they mean to curl.
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// http://, https:// or http+unix://SOCKET/; http:// if it has no scheme
+    pub(crate) url: String,
+    /// Write to FILE, not to standard output. Until all of it is there, it is FILE.part
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The method; by default GET, and POST with -d
+    #[arg(short = 'X', long, value_name = "METHOD", conflicts_with = "head")]
+    pub(crate) request: Option<Method>,
+    /// Send this field, in place of a default one of its name; `Name:` leaves that out
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<Field>,
+    /// Send DATA as the body, or with @FILE the file, as it is (@- standard input). Several are joined by &
+    #[arg(short, long, value_name = "DATA", conflicts_with = "head")]
+    pub(crate) data: Vec<String>,
+    /// Get what is missing from OFFSET on; with -, from the end of what is there (FILE.part, or FILE)
+    #[arg(short = 'C', long = "continue-at", value_name = "OFFSET", allow_hyphen_values = true)]
+    pub(crate) resume: Option<Continue>,
+    /// Print the head of the response, too
+    #[arg(short, long)]
+    pub(crate) include: bool,
+    /// Ask for the head of the response only (HEAD), and print that
+    #[arg(short = 'I', long, conflicts_with_all = ["resume", "output"])]
+    pub(crate) head: bool,
+    /// Exit with 22, and print nothing, if the status is 400 or above
+    #[arg(short, long)]
+    pub(crate) fail: bool,
+    /// Follow redirects; not done by default, as curl has it
+    #[arg(short = 'L', long)]
+    pub(crate) location: bool,
+    /// With -L: how many
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_redirs: u32,
+    /// Ask for a compressed response, and print it decoded
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) compressed: bool,
+    /// How long all of it may take
+    #[arg(short, long, value_name = "SECS", value_parser = crate::cli::seconds)]
+    pub(crate) max_time: Option<Duration>,
+    /// Show no progress, which is shown on a terminal only
+    #[arg(short, long)]
+    pub(crate) silent: bool,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
+/// Where to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Continue {
+    At(u64),
+    /// After what is there.
+    Found,
+}
+
+impl FromStr for Continue {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "-" => Ok(Self::Found),
+            _ => text.parse().map(Self::At).map_err(|_| "it is a number of bytes, or -"),
+        }
+    }
+}
+
+/// A field of the request; without a value, one that is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field(HeaderName, Option<HeaderValue>);
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = match (text.split_once(':'), text.strip_suffix(';')) {
+            (Some((name, value)), _) => (name, Some(value.trim()).filter(|value| !value.is_empty())),
+            // As curl has a field that is empty.
+            (None, Some(name)) => (name, Some("")),
+            (None, None) => return Err("it is `Name: value`".into()),
+        };
+        let name = name.trim().parse().map_err(|_| format!("`{name}` is no name of a field"))?;
+        let value = value.map(HeaderValue::from_str).transpose();
+        Ok(Self(name, value.map_err(|_| "the value can't be in a field".to_owned())?))
+    }
+}
+
+/// What the user says goes over what is there.
+pub(crate) fn overlay(fields: &mut HeaderMap, given: &[Field]) {
+    for Field(name, _) in given {
+        fields.remove(name);
+    }
+    for Field(name, value) in given {
+        if let Some(value) = value {
+            fields.append(name, value.clone());
+        }
+    }
+}
+
+/// The body, if there is one.
+pub(crate) async fn body(data: &[String]) -> Result<Option<Vec<u8>>, Failure> {
+    let mut body = Vec::new();
+    for (index, data) in data.iter().enumerate() {
+        if index > 0 {
+            body.push(b'&');
+        }
+        match data.strip_prefix('@') {
+            Some("-") => drop(
+                tokio::io::stdin()
+                    .read_to_end(&mut body)
+                    .await
+                    .map_err(|error| Failure::Failed(format!("standard input: {error}")))?,
+            ),
+            Some(file) => body.extend(
+                tokio::fs::read(file)
+                    .await
+                    .map_err(|error| Failure::Failed(format!("-d @{file}: {error}")))?,
+            ),
+            None => body.extend_from_slice(data.as_bytes()),
+        }
+    }
+    Ok((!data.is_empty()).then_some(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_as_curl_has_them() {
+        let mut fields = HeaderMap::new();
+        fields.insert("accept", HeaderValue::from_static("*/*"));
+        fields.insert("user-agent", HeaderValue::from_static("x"));
+        let given: Vec<Field> =
+            ["Accept:", "X-A: 1", "x-a:2", "X-Empty;"].iter().map(|it| it.parse().unwrap()).collect();
+        overlay(&mut fields, &given);
+        assert!(!fields.contains_key("accept"));
+        assert_eq!(fields.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(
+            (&fields["x-empty"], &fields["user-agent"]),
+            (&"".parse().unwrap(), &"x".parse().unwrap())
+        );
+        for bad in ["", "a", ": x", "a b: c", "a: b\r\nc: d"] {
+            assert!(bad.parse::<Field>().is_err(), "{bad:?}");
+        }
+    }
+}

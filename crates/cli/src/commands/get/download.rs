@@ -1,0 +1,207 @@
+//! A file that is there in whole, or not at all.
+//!
+//! What comes is written to `FILE.part`, which becomes `FILE` once all of it is there. What the server said of the
+//! version that it is a part of is in `FILE.part.version`, so that no two versions are ever put together.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, IsTerminal, Result as IoResult, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use http::HeaderMap;
+use http::header::{ETAG, LAST_MODIFIED};
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::{AsyncSeekExt, AsyncWrite, AsyncWriteExt};
+
+use super::args::Continue;
+use crate::exit::Failure;
+
+/// Where a download is to go, and what of it is there.
+#[derive(Debug)]
+pub(super) struct Download {
+    file: PathBuf,
+    /// What is there is in `file`, not in its part.
+    whole: bool,
+    /// It is no file that could be replaced: a device, a pipe.
+    special: bool,
+    have: u64,
+    /// Which version it is a part of.
+    validator: Option<String>,
+}
+
+impl Download {
+    pub(super) async fn new(file: &Path, resume: Option<Continue>) -> Result<Self, Failure> {
+        let mut this = Self { file: file.into(), whole: false, special: false, have: 0, validator: None };
+        let meta = match fs::metadata(file).await {
+            Ok(meta) if meta.is_dir() => {
+                return Err(Failure::Usage(format!("{} is a directory", file.display())));
+            }
+            Ok(meta) => Some(meta),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(this.failed(error)),
+        };
+        this.special = meta.as_ref().is_some_and(|meta| !meta.is_file());
+        let Some(resume) = resume else { return Ok(this) };
+        if this.special {
+            return Err(Failure::Usage(format!("-C has no use with {}, which is no file", file.display())));
+        }
+        match (fs::metadata(this.part()).await, meta) {
+            (Ok(part), _) => {
+                this.have = part.len();
+                this.validator = fs::read_to_string(this.version()).await.ok().filter(|it| !it.is_empty());
+            }
+            (Err(_), Some(meta)) => (this.have, this.whole) = (meta.len(), true),
+            (Err(_), None) => {}
+        }
+        match resume {
+            Continue::At(at) if at > this.have => {
+                return Err(Failure::Usage(format!(
+                    "-C {at}: only {} bytes are there; -C - goes on after what is there",
+                    this.have
+                )));
+            }
+            Continue::At(at) => this.have = at,
+            Continue::Found => {}
+        }
+        Ok(this)
+    }
+
+    pub(super) fn have(&self) -> u64 {
+        self.have
+    }
+
+    /// For `If-Range`.
+    pub(super) fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
+    }
+
+    fn part(&self) -> PathBuf {
+        with_suffix(&self.file, ".part")
+    }
+
+    fn version(&self) -> PathBuf {
+        with_suffix(&self.file, ".part.version")
+    }
+
+    /// Opens it to be written from byte `at` on, of the version that `headers` tell.
+    pub(super) async fn open(self, at: u64, headers: &HeaderMap) -> Result<Target, Failure> {
+        if self.special {
+            let file = OpenOptions::new().write(true).open(&self.file).await;
+            let file = file.map_err(|error| self.failed(error))?;
+            return Ok(Target::Special(file, self));
+        }
+        let opening = async {
+            if self.whole && at > 0 {
+                // It is a part, as it turns out.
+                fs::rename(&self.file, self.part()).await?;
+            }
+            match validator(headers) {
+                Some(validator) => fs::write(self.version(), validator).await?,
+                None => remove(&self.version()).await?,
+            }
+            let mut file =
+                OpenOptions::new().create(true).write(true).truncate(at == 0).open(self.part()).await?;
+            file.set_len(at).await?;
+            file.seek(SeekFrom::Start(at)).await?;
+            IoResult::Ok(file)
+        };
+        match opening.await {
+            Ok(file) => Ok(Target::File(file, self)),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Nothing is missing of what is there.
+    pub(super) async fn was_all(self) -> Result<(), Failure> {
+        if self.whole { Ok(()) } else { self.finish().await }
+    }
+
+    /// All of it has come.
+    async fn finish(self) -> Result<(), Failure> {
+        let finishing = async {
+            if !self.special {
+                fs::rename(self.part(), &self.file).await?;
+            }
+            remove(&self.version()).await
+        };
+        finishing.await.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Failure {
+        Failure::Failed(format!("{}: {error}", self.file.display()))
+    }
+}
+
+/// What tells versions apart byte by byte: a strong entity tag, or a date (RFC 9110 section 13.1.5).
+fn validator(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match text(ETAG) {
+        Some(tag) if !tag.starts_with("W/") => Some(tag),
+        _ => text(LAST_MODIFIED),
+    }
+}
+
+async fn remove(file: &Path) -> IoResult<()> {
+    match fs::remove_file(file).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(suffix);
+    name.into()
+}
+
+/// Where the body goes.
+pub(super) enum Target {
+    Stdout(Pin<Box<dyn AsyncWrite + Send>>),
+    File(File, Download),
+    Special(File, Download),
+}
+
+impl Target {
+    /// Whether a bar would not be drawn into what is printed.
+    pub(super) fn may_show_progress(&self) -> bool {
+        match self {
+            Self::Stdout(_) => !std::io::stdout().is_terminal(),
+            Self::File(..) | Self::Special(..) => true,
+        }
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            // What came is shown at once.
+            Self::Stdout(out) => match out.write_all(bytes).await {
+                Ok(()) => out.flush().await.map_err(|error| Failure::of_output(&error)),
+                Err(error) => Err(Failure::of_output(&error)),
+            },
+            Self::File(file, download) | Self::Special(file, download) => {
+                file.write_all(bytes).await.map_err(|error| download.failed(error))
+            }
+        }
+    }
+
+    /// It broke off: what is there stays, and this says where.
+    pub(super) async fn keep(&mut self) -> String {
+        let Self::File(file, download) = self else { return String::new() };
+        match file.flush().await {
+            Ok(()) => format!(", and are in {}: -C - goes on from there", download.part().display()),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// All of it was written.
+    pub(super) async fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::Stdout(mut out) => out.flush().await.map_err(|error| Failure::of_output(&error)),
+            Self::File(mut file, download) | Self::Special(mut file, download) => {
+                // A full disk may show only now.
+                file.flush().await.map_err(|error| download.failed(error))?;
+                drop(file);
+                download.finish().await
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `tuyau get`.
+
+mod args;
+mod download;
+mod progress;
+
+use http::header::{CONTENT_TYPE, IF_RANGE, RANGE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncWriteExt, stdout};
+use tuyau::http::ResponseBody;
+
+use crate::app::App;
+use crate::exit::{Chain, Failure};
+use crate::web::{Asked, asked, failed};
+use args::Continue;
+pub(crate) use args::GetArgs;
+use download::{Download, Target};
+use progress::Progress;
+
+pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
+    let GetArgs {
+        url,
+        output,
+        request,
+        headers,
+        data,
+        resume,
+        include,
+        head,
+        fail,
+        location,
+        max_redirs,
+        compressed,
+        max_time,
+        silent,
+        way,
+    } = args;
+    let Asked { url, client } = asked(app, url, way, *location)?;
+    let client = client
+        .redirects(if *location { *max_redirs as usize } else { 0 })
+        .decompress(*compressed)
+        .timeout(*max_time);
+    let body = args::body(data).await?;
+    let method = match request {
+        Some(method) => method.clone(),
+        None if *head => Method::HEAD,
+        None if body.is_some() => Method::POST,
+        None => Method::GET,
+    };
+    let mut download = match output.as_deref().filter(|path| path.as_os_str() != "-") {
+        Some(path) => Some(Download::new(path, *resume).await?),
+        None => None,
+    };
+    let start = match (&download, resume) {
+        (Some(download), Some(_)) => download.have(),
+        (None, Some(Continue::At(at))) => *at,
+        (None, Some(Continue::Found)) => {
+            return Err(Failure::Usage(
+                "-C - has no use without -o: how much is there can't be known".into(),
+            ));
+        }
+        (_, None) => 0,
+    };
+    if start > 0 && method != Method::GET {
+        return Err(Failure::Usage(format!("-C has no use with {method}: only GET can be resumed")));
+    }
+    let mut fields = HeaderMap::new();
+    fields.insert(USER_AGENT, HeaderValue::from_static(concat!("tuyau/", env!("CARGO_PKG_VERSION"))));
+    fields.insert(http::header::ACCEPT, HeaderValue::from_static("*/*"));
+    if body.is_some() {
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    }
+    if start > 0 {
+        fields.insert(RANGE, header(format!("bytes={start}-"))?);
+        if let Some(validator) = download.as_ref().and_then(Download::validator) {
+            fields.insert(IF_RANGE, header(validator.to_owned())?);
+        }
+    }
+    args::overlay(&mut fields, headers);
+    let mut asking = client.method(method, &url);
+    for (name, value) in &fields {
+        asking = asking.header(name.clone(), value.clone());
+    }
+    if let Some(body) = body {
+        asking = asking.body(body);
+    }
+    let response = asking.send().await.map_err(|error| failed(app, &error))?;
+    let status = response.status();
+    if *fail && status.as_u16() >= 400 {
+        return Err(Failure::Status(format!("{url}: the server answered {status}")));
+    }
+    if *include || *head {
+        write_out(heading(&response).as_bytes()).await?;
+    }
+    let ResponseStart { at, complete } = start_of(&response, start, download.as_mut(), app)?;
+    if complete {
+        // All of it was there before.
+        return match download {
+            Some(download) => download.was_all().await,
+            None => Ok(()),
+        };
+    }
+    let keep = download.is_some() && (status.is_success() || start == 0);
+    match download {
+        Some(download) if keep => {
+            let target = download.open(at, response.headers()).await?;
+            let target = receive(response, target, at, *silent).await?;
+            target.finish().await
+        }
+        Some(_) => Err(Failure::Failed(format!(
+            "{url}: the server answered {status}; what was there is left as it was"
+        ))),
+        None => receive(response, Target::Stdout(Box::pin(stdout())), at, *silent).await?.finish().await,
+    }
+}
+
+/// Where a response begins.
+struct ResponseStart {
+    at: u64,
+    /// There is nothing left to get.
+    complete: bool,
+}
+
+/// What the response to a request for the bytes from `start` on has (RFC 9110 sections 14.4 and 15.5.17).
+fn start_of(
+    response: &Response<ResponseBody>,
+    start: u64,
+    download: Option<&mut Download>,
+    app: &App,
+) -> Result<ResponseStart, Failure> {
+    let from = |at| Ok(ResponseStart { at, complete: false });
+    if start == 0 {
+        return from(0);
+    }
+    let range = response.headers().get(http::header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let range = range.and_then(|range| range.trim().strip_prefix("bytes "));
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let parsed = range.and_then(|range| {
+                let (part, all) = range.split_once('/')?;
+                let (first, last) = part.trim().split_once('-')?;
+                let number = |text: &str| text.trim().parse::<u64>().ok();
+                Some((number(first)?, number(last)?, number(all)))
+            });
+            match parsed {
+                // To the end, as far as the server knows it.
+                Some((first, last, all))
+                    if first == start && all.is_none_or(|all| last.checked_add(1) == Some(all)) =>
+                {
+                    from(start)
+                }
+                _ => Err(Failure::Failed(format!(
+                    "the server sent another range than the one from {start} on: {}",
+                    range.unwrap_or("it does not say which")
+                ))),
+            }
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let all = range.and_then(|range| range.strip_prefix("*/")?.trim().parse::<u64>().ok());
+            match (all, download) {
+                (Some(all), _) if all == start => {
+                    app.out.tell(format_args!("all {all} bytes were there already"));
+                    Ok(ResponseStart { at: start, complete: true })
+                }
+                (Some(all), _) => Err(Failure::Failed(format!(
+                    "there are {start} bytes here, and {all} at the server: this is something else (without -C it is \
+                     got anew)"
+                ))),
+                _ => Err(Failure::Failed(format!("the server has nothing from byte {start} on"))),
+            }
+        }
+        StatusCode::OK => match download {
+            Some(_) => {
+                app.out.tell("it changed, or the server can't resume: all of it is got anew");
+                from(0)
+            }
+            None => Err(Failure::Failed(format!(
+                "the server can't resume from byte {start}: it would send all of it"
+            ))),
+        },
+        _ => from(start),
+    }
+}
+
+/// Reads the body into `target`, piece by piece.
+async fn receive(
+    response: Response<ResponseBody>,
+    mut target: Target,
+    at: u64,
+    silent: bool,
+) -> Result<Target, Failure> {
+    let mut body = response.into_body();
+    let length = http_body::Body::size_hint(&body).exact();
+    let progress = Progress::new(at, length.map(|length| at + length), !silent && target.may_show_progress());
+    let mut got = 0;
+    loop {
+        match body.frame().await {
+            None => break,
+            Some(Ok(frame)) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                target.write(&piece).await?;
+                got += piece.len() as u64;
+                progress.got(at + got);
+            }
+            Some(Err(error)) => {
+                progress.abandon();
+                let so_far = target.keep().await;
+                let of = length.map(|length| format!(" of {}", at + length)).unwrap_or_default();
+                return Err(Failure::Broken(format!(
+                    "{}: {} bytes{of} came{so_far}",
+                    Chain(&error),
+                    at + got,
+                )));
+            }
+        }
+    }
+    progress.finish();
+    tracing::debug!(got, "all of it came");
+    Ok(target)
+}
+
+async fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = stdout();
+    let written = async {
+        out.write_all(bytes).await?;
+        out.flush().await
+    };
+    written.await.map_err(|error| Failure::of_output(&error))
+}
+
+/// Status and fields, as HTTP/1 has them.
+fn heading(response: &Response<ResponseBody>) -> String {
+    let reason = response.status().canonical_reason().unwrap_or_default();
+    let mut text = format!("{:?} {} {reason}", response.version(), response.status().as_str());
+    text.truncate(text.trim_end().len());
+    text.push_str("\r\n");
+    for (name, value) in response.headers() {
+        text.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
+    }
+    text + "\r\n"
+}
+
+fn header(value: String) -> Result<HeaderValue, Failure> {
+    HeaderValue::try_from(value).map_err(|error| Failure::Failed(format!("a field of the request: {error}")))
+}

@@ -1,0 +1,182 @@
+//! What is answered to a request for a file.
+
+use std::convert::Infallible;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use percent_encoding::percent_decode_str;
+use tower::{Service, service_fn};
+use tower_http::compression::Compression;
+use tower_http::services::ServeDir;
+use tower_http::services::fs::{Backend, DefaultServeDirFallback};
+use tuyau::http::{BoxError, Incoming};
+
+use super::files::Files;
+use super::listing::{Order, page};
+use super::log::{Entry, Logged};
+use crate::output::Output;
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+#[derive(Debug)]
+pub(super) struct Site {
+    files: Files,
+    dir: ServeDir<DefaultServeDirFallback, Files>,
+    listing: bool,
+}
+
+impl Site {
+    pub(super) fn new(files: Files, listing: bool) -> Self {
+        let dir = ServeDir::with_backend(files.root(), files.clone())
+            .precompressed_gzip()
+            .precompressed_br()
+            .precompressed_zstd();
+        Self { files, dir, listing }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        // A redirect to it would lead to another host.
+        if path.starts_with("//") {
+            return said(StatusCode::NOT_FOUND);
+        }
+        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        if asks && self.listing && path.ends_with('/') {
+            let order = Order::of(request.uri().query());
+            if let Some(listed) = self.list(&path, order).await {
+                return listed;
+            }
+        }
+        let Ok(response) = self.dir.clone().call(request).await;
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            let (head, _) = response.into_parts();
+            let mut response = said(status);
+            // What the range could have been, what the method could have been.
+            for name in [ALLOW, http::header::CONTENT_RANGE] {
+                if let Some(value) = head.headers.get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+            return response;
+        }
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// The listing of the directory at `path`, if it is one and has no index.
+    async fn list(&self, path: &str, order: Order) -> Option<Response<Body>> {
+        let relative = decoded(path)?;
+        let dir = self.files.root().join(&relative);
+        if self.files.metadata(dir.join("index.html")).await.is_ok() {
+            return None;
+        }
+        let entries = self.files.list(dir).await.ok()?;
+        let page = page(&relative, entries, order);
+        let mut response = Response::new(full(page));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        Some(response)
+    }
+}
+
+/// The path beneath the root, if it can be one.
+fn decoded(path: &str) -> Option<PathBuf> {
+    let text = percent_decode_str(path.trim_start_matches('/')).decode_utf8().ok()?;
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let fits = !text.contains('\0') && Path::new(&*text).components().all(plain);
+    fits.then(|| PathBuf::from(&*text))
+}
+
+fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn said(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(format!("{status}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// The site as a service, compressed where that pays, logged to `log`.
+pub(super) fn service(
+    site: Arc<Site>,
+    log: Option<Output>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Logged>, Infallible>> + Send,
+> + Clone
++ Send
++ 'static {
+    let answer = service_fn(move |request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(site.answer(request).await) }
+    });
+    let compressed = Compression::new(answer).compress_when(pays);
+    service_fn(move |request: Request<Incoming>| {
+        let (entry, begun) = (log.map(|out| Entry::of(&request, out)), Instant::now());
+        let answering = compressed.clone().call(request);
+        async move {
+            let mut response = answering.await?;
+            let headers = response.headers_mut();
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            // Ranges are those of the file, not of what is made of it on the way.
+            if !headers.contains_key(CONTENT_LENGTH) && headers.contains_key(http::header::CONTENT_ENCODING) {
+                headers.remove(ACCEPT_RANGES);
+            }
+            let status = response.status();
+            let length = length(response.headers());
+            Ok(response.map(|body| {
+                Logged::new(
+                    body.map_err(Into::into).boxed_unsync(),
+                    length,
+                    entry.map(|entry| (entry, status, begun)),
+                )
+            }))
+        }
+    })
+}
+
+/// Whether it pays to compress: text, and not too little of it.
+fn pays(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let text = kind.starts_with("text/")
+        || kind.ends_with("+xml")
+        || kind.ends_with("+json")
+        || matches!(
+            kind,
+            "application/json" | "application/javascript" | "application/xml" | "application/wasm"
+        );
+    text && length(headers).unwrap_or(u64::MAX) >= 860
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_beneath() {
+        assert_eq!(decoded("/a%20b/c/"), Some("a b/c/".into()));
+        assert_eq!(decoded("/"), Some("".into()));
+        for bad in ["/../", "/a/../../b/", "/%2e%2e/", "/a%00/", "/%ff/"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! HTTP: which client asks for a URL, by what the options say.
+
+use clap::Args;
+use http::Uri as HttpUri;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tuyau::http::{Client, Error, STACKS, Scheme, Stage, Versions};
+
+use crate::app::App;
+use crate::cli::Connecting;
+use crate::exit::{Chain, Failure};
+use crate::route::{Routed, route};
+
+/// By what a URL is asked for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Way {
+    /// Connect to the Unix socket PATH, whatever the URL's host; http+unix://%2Frun%2Fx.sock/ says the same
+    #[arg(long, value_name = "PATH", conflicts_with = "over")]
+    pub(crate) unix_socket: Option<String>,
+    /// Connect by URI, whatever the URL's host: unix:, exec:, ssh://, …; for https with TLS over it
+    #[arg(long, value_name = "URI")]
+    pub(crate) over: Option<String>,
+    /// Speak HTTP/1.1 only
+    #[arg(long = "http1.1", conflicts_with = "http2")]
+    pub(crate) http1: bool,
+    /// Speak HTTP/2 only, without TLS by prior knowledge
+    #[arg(long = "http2")]
+    pub(crate) http2: bool,
+    #[command(flatten)]
+    pub(crate) connecting: Connecting,
+}
+
+/// A URL, and the client to ask for it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) url: String,
+    pub(crate) client: Client,
+}
+
+/// What `way` makes of `url`. `follow`: whether a redirect may lead to the other scheme.
+pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Asked, Failure> {
+    let Way { unix_socket, over, http1, http2, connecting } = way;
+    let (url, socket) = socket_of(url)?;
+    let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
+    let scheme = match parsed.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
+    };
+    let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
+        return Err(unusable(&url, "it has no host"));
+    };
+    let over = match (unix_socket, over, socket) {
+        (Some(path), ..) => {
+            Some(format!("unix:{}", utf8_percent_encode(path, NON_ALPHANUMERIC)).replace("%2F", "/"))
+        }
+        (None, Some(uri), None) => Some(uri.clone()),
+        (None, Some(_), Some(_)) => {
+            return Err(Failure::Usage(format!("--over has no use with {url}, which names a socket itself")));
+        }
+        (None, None, socket) => socket,
+    };
+    let uri = |scheme: Scheme| match (&over, scheme) {
+        (Some(over), Scheme::Http) => over.clone(),
+        (Some(over), Scheme::Https) => format!("tls+{over}"),
+        (None, scheme) => {
+            let port = host.port_u16().unwrap_or(scheme.port());
+            let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
+            format!("{transport}://{}:{port}", host.host())
+        }
+    };
+    let in_clear = || {
+        let mut connecting = connecting.clone();
+        let tls = &mut connecting.tls;
+        (tls.tls, tls.cacert, tls.cert, tls.key, tls.sni, tls.alpn) = (None, None, None, None, None, None);
+        connecting
+    };
+    let (clear, tls, ctx) = match (scheme, follow) {
+        (Scheme::Http, false) => {
+            let Routed { uri, ctx, .. } = route(&uri(Scheme::Http), connecting, None)?;
+            (uri.clone(), uri, ctx)
+        }
+        (Scheme::Http, true) => {
+            let Routed { uri: tls, .. } = route(&uri(Scheme::Https), connecting, None)?;
+            let Routed { uri, ctx, .. } = route(&uri(Scheme::Http), &in_clear(), None)?;
+            (uri, tls, ctx)
+        }
+        (Scheme::Https, false) => {
+            let Routed { uri, ctx, .. } = route(&uri(Scheme::Https), connecting, None)?;
+            (uri.clone(), uri, ctx)
+        }
+        (Scheme::Https, true) => {
+            let Routed { uri: tls, ctx, .. } = route(&uri(Scheme::Https), connecting, None)?;
+            let Routed { uri, .. } = route(&uri(Scheme::Http), &in_clear(), None)?;
+            (uri, tls, ctx)
+        }
+    };
+    let mut client = Client::new(ctx.with(&STACKS, tuyau::http_stacks(clear, tls)?))
+        .connect_timeout(None)
+        .first_byte_timeout(None)
+        .idle_timeout(None)
+        .redirects(0)
+        .decompress(false)
+        .versions(match (http1, http2) {
+            (true, _) => Versions::Http1,
+            (_, true) => Versions::Http2,
+            _ => Versions::All,
+        });
+    if app.verbose {
+        let out = app.out;
+        client = client.on_connect(move |report| {
+            out.tell(report.clone().without_places().to_string().trim_end());
+        });
+    }
+    Ok(Asked { url, client })
+}
+
+/// The URL without the socket in it, and that as a URI. A URL without a scheme is one of `http`, as curl has it.
+fn socket_of(url: &str) -> Result<(String, Option<String>), Failure> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok((format!("http://{url}"), None)) };
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http+unix" => "http",
+        "https+unix" => "https",
+        _ => return Ok((url.into(), None)),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (socket, path) = rest.split_at(end);
+    if socket.is_empty() {
+        return Err(unusable(url, "it has no socket: http+unix://%2Frun%2Fx.sock/path"));
+    }
+    Ok((
+        format!("{scheme}://localhost{path}"),
+        Some(format!("unix:{socket}").replace("%2F", "/").replace("%2f", "/")),
+    ))
+}
+
+fn unusable(url: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("the URL {url} can't be used: {why}"))
+}
+
+/// A request that has no response, or no whole one.
+pub(crate) fn failed(app: &App, error: &Error) -> Failure {
+    if let Some(resolution) = error.resolution() {
+        app.show(&resolution.report());
+    }
+    let said = Chain(error).to_string();
+    match error.stage() {
+        Stage::Request => Failure::Usage(said),
+        Stage::Send | Stage::Wait | Stage::Body => Failure::Broken(said),
+        _ => Failure::Failed(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_in_urls() {
+        let of = |url| socket_of(url).expect("a URL");
+        assert_eq!(of("example.org/x"), ("http://example.org/x".into(), None));
+        assert_eq!(of("https://a/x"), ("https://a/x".into(), None));
+        let socket = Some("unix:/run/x%20y.sock".to_owned());
+        assert_eq!(of("http+unix://%2Frun%2Fx%20y.sock/v1?q"), ("http://localhost/v1?q".into(), socket));
+        assert_eq!(of("https+unix://%2fs"), ("https://localhost".into(), Some("unix:/s".into())));
+        assert!(socket_of("http+unix:///v1").is_err());
+    }
+}

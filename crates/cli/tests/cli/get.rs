@@ -1,0 +1,231 @@
+//! `tuyau get`: against servers of other programs, and compared with curl.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::thread::{self, JoinHandle};
+
+use tuyau_testing::certs::Ca;
+use tuyau_testing::free_port;
+
+use crate::peers::{Peer, Place, peer, run, tuyau};
+
+/// nginx, with the directory `www` of `place`; `more` is what its server has besides.
+fn nginx(place: &Place, listen: &str, more: &str) -> Peer {
+    let dir = place.dir().display();
+    let conf = format!(
+        "daemon off; master_process off; pid {dir}/pid; error_log stderr notice; worker_rlimit_nofile 64;
+         events {{ worker_connections 32; }}
+         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+         uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+         server {{ listen {listen}; root {dir}/www; {more} }} }}"
+    );
+    fs::create_dir_all(place.path("www")).expect("a directory");
+    fs::write(place.path("nginx.conf"), conf).expect("a file");
+    // It checks nothing of it twice: once this passed it listens.
+    run(peer("nginx", ["-t", "-c", &place.path("nginx.conf"), "-e", "stderr"]), b"").code(0);
+    let mut nginx = Peer::spawn(&mut peer("nginx", ["-c", &place.path("nginx.conf"), "-e", "stderr"]));
+    nginx.error_line("getrlimit");
+    nginx
+}
+
+/// Answers one connection per answer, each with these bytes, and gives the requests' heads.
+fn scripted(answers: &'static [&'static str]) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let serving = thread::spawn(move || {
+        let mut heads = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            heads.push(String::from_utf8(head).expect("text"));
+            stream.write_all(answer.as_bytes()).expect("it reads");
+        }
+        heads
+    });
+    (port, serving)
+}
+
+fn data(size: usize) -> Vec<u8> {
+    (0..size).map(|at| u8::try_from(at * 31 % 251).expect("a byte")).collect()
+}
+
+#[test]
+fn gets_what_curl_gets() {
+    let (place, port) = (Place::new(), free_port());
+    let _nginx = nginx(&place, &format!("127.0.0.1:{port}"), "location /r { return 302 /file; }");
+    let content = data(300_000);
+    fs::write(place.path("www/file"), &content).expect("a file");
+    let url = format!("http://127.0.0.1:{port}/file");
+    assert!(run(tuyau(["get", &url]), b"").code(0).stdout == content);
+    assert!(run(peer("curl", ["-s", &url]), b"").code(0).stdout == content);
+    // Whole, or not there at all.
+    let file = place.path("got");
+    let ended = run(tuyau(["get", &url, "-o", &file]), b"").code(0);
+    assert_eq!((ended.text(), ended.stderr.as_str()), ("", ""), "no terminal, no progress");
+    assert!(fs::read(&file).expect("the file") == content);
+    assert!(
+        fs::metadata(place.path("got.part")).is_err()
+            && fs::metadata(place.path("got.part.version")).is_err()
+    );
+    // What is there already need not come again.
+    let ended = run(tuyau(["get", &url, "-o", &file, "-C", "-"]), b"").code(0);
+    assert!(ended.stderr.contains("all 300000 bytes were there already"), "{}", ended.stderr);
+    assert!(fs::read(&file).expect("the file") == content);
+    // A part of another program's.
+    fs::write(&file, &content[..1000]).expect("a file");
+    run(tuyau(["get", &url, "-o", &file, "-C", "-"]), b"").code(0);
+    assert!(fs::read(&file).expect("the file") == content);
+    // The end of it alone.
+    assert!(run(tuyau(["get", &url, "-C", "299990"]), b"").code(0).stdout == content[299_990..]);
+
+    let missing = format!("http://127.0.0.1:{port}/missing");
+    assert!(run(tuyau(["get", &missing]), b"").code(0).text().contains("404 Not Found"), "as curl");
+    let ended = run(tuyau(["get", "-f", &missing, "-o", &file]), b"").code(22);
+    assert!(ended.stderr.contains("the server answered 404 Not Found"), "{}", ended.stderr);
+    assert!(fs::read(&file).expect("the file") == content, "nothing of it is touched");
+
+    let redirect = format!("http://127.0.0.1:{port}/r");
+    let ended = run(tuyau(["get", "-i", &redirect]), b"").code(0);
+    assert!(ended.text().starts_with("HTTP/1.1 302 Found\r\n") && ended.text().contains("\r\nlocation: "));
+    assert!(run(tuyau(["get", "-L", &redirect]), b"").code(0).stdout == content);
+    let ended = run(tuyau(["get", "-I", "-v", &url]), b"").code(0);
+    assert!(ended.text().contains("content-length: 300000\r\n"), "{}", ended.text());
+    assert!(ended.stderr.starts_with("connected: tcp 127.0.0.1:"), "{}", ended.stderr);
+}
+
+#[test]
+fn over_tls_with_http2_and_through_a_proxy() {
+    let (place, port) = (Place::new(), free_port());
+    let ca = Ca::new("CA of the test");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "server");
+    let cacert = ca.file(&place, "ca.pem");
+    let tls = format!("ssl_certificate {cert}; ssl_certificate_key {key};");
+    let _nginx = nginx(&place, &format!("127.0.0.1:{port} ssl http2"), &tls);
+    fs::write(place.path("www/file"), "over TLS").expect("a file");
+    let url = format!("https://localhost:{port}/file");
+    let ended = run(tuyau(["get", "-i", &url, "--cacert", &cacert, "-4"]), b"").code(0);
+    assert!(
+        ended.text().starts_with("HTTP/2.0 200 OK\r\n") && ended.text().ends_with("over TLS"),
+        "{}",
+        ended.text()
+    );
+    let ended = run(tuyau(["get", "-i", "--http1.1", &url, "--cacert", &cacert, "-4"]), b"").code(0);
+    assert!(ended.text().starts_with("HTTP/1.1 200 OK\r\n"), "{}", ended.text());
+    let ended =
+        run(tuyau(["get", &url, "--cacert", &cacert, "--via", "exec:nc -N 127.0.0.1 %p"]), b"").code(0);
+    assert_eq!(ended.text(), "over TLS");
+    let ended = run(tuyau(["get", &url, "-4"]), b"").code(1);
+    assert!(ended.stderr.contains("certificate"), "{}", ended.stderr);
+    let clear = format!("http://localhost:{port}/file");
+    let ended = run(tuyau(["get", &clear, "--cacert", &cacert]), b"").code(2);
+    assert!(ended.stderr.contains("--cacert has no use with"), "{}", ended.stderr);
+}
+
+#[test]
+fn by_a_unix_socket() {
+    let place = Place::new();
+    let path = place.path("a socket");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let serving = thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut head = [0; 4096];
+            let n = stream.read(&mut head).expect("a request");
+            let said = String::from_utf8_lossy(&head[..n]).into_owned();
+            let line = said.lines().next().unwrap_or_default();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{line}", line.len());
+            stream.write_all(answer.as_bytes()).expect("it reads");
+        }
+    });
+    let ended = run(tuyau(["get", "http://svc/v1?q", "--unix-socket", &path]), b"").code(0);
+    assert_eq!(ended.text(), "GET /v1?q HTTP/1.1");
+    let url = format!("http+unix://{}/v2", path.replace('/', "%2F").replace(' ', "%20"));
+    assert_eq!(run(tuyau(["get", &url, "-X", "DELETE"]), b"").code(0).text(), "DELETE /v2 HTTP/1.1");
+    let over = format!("unix:{}", path.replace(' ', "%20"));
+    assert_eq!(
+        run(tuyau(["get", "svc/v3", "--over", &over, "-d", "x"]), b"").code(0).text(),
+        "POST /v3 HTTP/1.1"
+    );
+    serving.join().expect("all came");
+}
+
+#[test]
+fn what_breaks_off_is_never_taken_for_all() {
+    const FIRST: &str = "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 10\r\n\r\n01234";
+    let (port, serving) = scripted(&[
+        FIRST,
+        // The rest.
+        "HTTP/1.1 206 Partial Content\r\netag: \"1\"\r\ncontent-range: bytes 5-9/10\r\ncontent-length: 5\r\n\r\n56789",
+        FIRST,
+        // It changed in the meantime.
+        "HTTP/1.1 200 OK\r\netag: \"2\"\r\ncontent-length: 3\r\n\r\nnew",
+        FIRST,
+        // What was not asked for.
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 4-9/10\r\ncontent-length: 6\r\n\r\n456789",
+        // Not all that was asked for.
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 5-7/10\r\ncontent-length: 3\r\n\r\n567",
+        "HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nOops",
+        "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */3\r\ncontent-length: 0\r\n\r\n",
+    ]);
+    let place = Place::new();
+    let (file, part) = (place.path("file"), place.path("file.part"));
+    let url = format!("http://127.0.0.1:{port}/");
+    let get = |more: &[&str]| run(tuyau(["get", &url, "-o", &file].iter().chain(more)), b"");
+    let breaks = || {
+        let ended = get(&[]).code(3);
+        assert!(
+            ended.stderr.contains("5 bytes of 10 came") && ended.stderr.contains("-C -"),
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(fs::read(&part).expect("the part"), b"01234");
+    };
+    breaks();
+    assert!(fs::metadata(&file).is_err());
+    get(&["-C", "-"]).code(0);
+    assert_eq!(fs::read(&file).expect("the file"), b"0123456789");
+    breaks();
+    assert!(get(&["-C", "-"]).code(0).stderr.contains("got anew"));
+    assert_eq!(fs::read(&file).expect("the file"), b"new");
+    breaks();
+    for _ in 0..2 {
+        assert!(get(&["-C", "-"]).code(1).stderr.contains("another range"));
+    }
+    assert!(get(&["-C", "-"]).code(1).stderr.contains("is left as it was"));
+    assert!(get(&["-C", "-"]).code(1).stderr.contains("5 bytes here, and 3 at the server"));
+    assert_eq!(fs::read(&part).expect("the part"), b"01234");
+    assert_eq!(fs::read(&file).expect("the file"), b"new");
+    let heads = serving.join().expect("all came");
+    assert!(!heads[0].contains("range:"), "{}", heads[0]);
+    assert!(
+        heads[1].contains("range: bytes=5-\r\n") && heads[1].contains("if-range: \"1\"\r\n"),
+        "{}",
+        heads[1]
+    );
+}
+
+#[test]
+fn what_has_no_use_is_an_error() {
+    for (args, says) in [
+        (&["get", "ftp://a/"][..], "its scheme is to be http"),
+        (&["get", "http://:80/x"], "it has no host"),
+        (&["get", "http://a/", "-C", "-"], "-C - has no use without -o"),
+        (&["get", "http://a/", "-C", "x"], "it is a number of bytes, or -"),
+        (&["get", "http://a/", "-H", "nonsense"], "it is `Name: value`"),
+        (&["get", "http://a/", "-o", "/"], "is a directory"),
+        (&["get", "http+unix://%2Fx/", "--over", "unix:/y"], "--over has no use"),
+        (&["get", "http://a/", "-C", "1", "-X", "POST"], "only GET can be resumed"),
+    ] {
+        let ended = run(tuyau(args), b"").code(2);
+        assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+    }
+    let ended = run(tuyau(["get", "http://127.0.0.1:1/"]), b"").code(1);
+    assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
+}
