@@ -144,8 +144,12 @@ impl<'a> Direct<'a> {
                 _ => {}
             }
         }
-        let had: [Had<'_>; 12] = found.map(|found| found.map(|found| self.value(found)));
-        let end = match begin(derivation, &had[..args.len()], cx) {
+        let mut had: [Had<'_>; 12] = [None; 12];
+        let had = &mut had[..args.len()];
+        for (had, found) in had.iter_mut().zip(&found) {
+            *had = found.map(|found| self.value(found));
+        }
+        let end = match begin(derivation, had, cx) {
             (State::One(value), _) => Ok(value),
             (State::Declined(why), _) => Err(why),
             other => {

@@ -151,7 +151,7 @@ pub(super) struct Memo<'a> {
     index: Index,
     pub(super) running: Vec<Run>,
     /// What derivations gave before, on the direct way.
-    pub(super) past: Past,
+    pub(super) past: Option<Past>,
 }
 
 /// A derivation that runs, or a stream of values that goes on.
@@ -266,7 +266,7 @@ impl Known {
 impl<'a> Memo<'a> {
     pub(super) fn new(ctx: &'a Context, runtime: Option<&'a SharedRuntime>, planning: bool) -> Self {
         let (slots, index, running) = (Vec::new(), Index::default(), Vec::new());
-        let (record, past) = (Box::new(Record::new(ctx.clone())), Past::default());
+        let (record, past) = (Box::new(Record::new(ctx.clone())), None);
         Self { ctx, record, runtime, planning, slots, index, running, past }
     }
 
@@ -342,11 +342,10 @@ impl<'a> Memo<'a> {
         origin: Option<Origin>,
         cx: &mut task::Context<'_>,
     ) -> (State, Option<Work>) {
-        if let Some(before) = self.past.next(self.slots[slot as usize].id) {
-            return before;
-        }
-        if self.planning {
-            return (State::WouldRun, None);
+        if (self.past.is_some() || self.planning)
+            && let Some(known) = self.known_before(slot)
+        {
+            return known;
         }
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 12] = [None; 12];
@@ -364,6 +363,16 @@ impl<'a> Memo<'a> {
                 }
             }
         }
+    }
+
+    /// What a derivation is up to that is not to be run: it was run before, or we are planning.
+    #[cold]
+    fn known_before(&mut self, slot: u32) -> Option<(State, Option<Work>)> {
+        let before = self.past.as_mut().and_then(|past| past.next(self.slots[slot as usize].id));
+        if before.is_none() {
+            self.past = None;
+        }
+        before.or_else(|| self.planning.then_some((State::WouldRun, None)))
     }
 
     #[inline]
@@ -500,13 +509,13 @@ pub(super) fn begin(
     cx: &mut task::Context<'_>,
 ) -> (State, Option<Work>) {
     match derivation.start(had, cx) {
+        Started::Ended(Ok(Yielded::One(value))) => (State::One(value), None),
         Started::Ended(result) => settle(result, cx),
         Started::Running(future) => (State::Running, Some(Work::Future(future))),
     }
 }
 
 /// What a result means, and what goes on after it.
-#[inline]
 fn settle(result: Result<Yielded, Halt>, cx: &mut task::Context<'_>) -> (State, Option<Work>) {
     let state = match result {
         Ok(Yielded::One(value)) => State::One(value),

@@ -220,7 +220,7 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id);
+        let hops = self.trace.iter().flat_map(|trace| trace.hops.iter()).filter(|hop| hop.attempt == id);
         let hops = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);

@@ -112,13 +112,13 @@ impl<'a> Session<'a> {
     /// Goes on where the direct way ended: with what was run, and what the first attempt to connect
     /// failed with.
     pub(super) fn after(mut self, past: Past, failed: Option<ConnectError>) -> Self {
-        (self.memo.past, self.failed) = (past, failed);
+        (self.memo.past, self.failed) = (Some(past), failed);
         self
     }
 
     /// What the direct way did, of which this is the `past`, and which ended with a connection.
     pub(super) fn retraced(mut self, past: Past) -> Box<Record> {
-        self.memo.past = past;
+        self.memo.past = Some(past);
         let mut cx = task::Context::from_waker(task::Waker::noop());
         let mut roots = 0..self.memo.record.roots.len() as u32;
         let winner = roots.find_map(|root| match self.first_of(root, &mut cx) {
