@@ -15,8 +15,8 @@ use crate::context::{Binding, Context, EntryId};
 use crate::derive::{Derivation, Had};
 use crate::protocol::Value;
 
-/// How deep derivations may lie and how many may be looked at: beyond, a session remembers more.
-const DEPTH: u32 = 8;
+/// How many derivations are looked at, and how deep they lie at most: beyond, a session goes on, which
+/// remembers more and does not recurse.
 const LOOKED_AT: u32 = 32;
 
 /// The end of the direct way: a session has to go on.
@@ -75,7 +75,7 @@ impl<'a> Direct<'a> {
             while let Some((id, entry)) = root {
                 let found = match &entry.binding {
                     Binding::Value(value) => Some(Found::Bound(value)),
-                    Binding::Derivation(derivation) => self.derive(id, &**derivation, DEPTH, cx)?,
+                    Binding::Derivation(derivation) => self.derive(id, &**derivation, cx)?,
                     Binding::Nothing => None,
                 };
                 if let Some(found) = found {
@@ -98,7 +98,6 @@ impl<'a> Direct<'a> {
     fn look_up(
         &mut self,
         key: crate::KeyRef,
-        depth: u32,
         cx: &mut task::Context<'_>,
     ) -> Result<Option<Found<'a>>, Beyond> {
         let mut next = self.ctx.newest(key);
@@ -106,7 +105,7 @@ impl<'a> Direct<'a> {
             match &entry.binding {
                 Binding::Value(value) => return Ok(Some(Found::Bound(value))),
                 Binding::Derivation(derivation) => {
-                    if let Some(found) = self.derive(id, &**derivation, depth, cx)? {
+                    if let Some(found) = self.derive(id, &**derivation, cx)? {
                         return Ok(Some(found));
                     }
                 }
@@ -122,20 +121,19 @@ impl<'a> Direct<'a> {
         &mut self,
         entry: EntryId,
         derivation: &'a dyn Derivation,
-        depth: u32,
         cx: &mut task::Context<'_>,
     ) -> Result<Option<Found<'a>>, Beyond> {
         if let Some(i) = self.ran.iter().position(|ran| ran.entry == entry) {
             return Ok(self.ran[i].end.is_ok().then_some(Found::Derived(i)));
         }
-        if depth == 0 || self.left == 0 || derivation.shared().is_some() {
+        if self.left == 0 || derivation.shared().is_some() {
             return Err(Beyond);
         }
         self.left -= 1;
         let args = derivation.specs();
         let mut found: [Option<Found<'a>>; 12] = [None; 12];
         for (i, arg) in args.iter().enumerate() {
-            found[i] = self.look_up(arg.key, depth - 1, cx)?;
+            found[i] = self.look_up(arg.key, cx)?;
             match found[i] {
                 None if !arg.optional => return Ok(None),
                 Some(found) if arg.guard && !derivation.accepts(i, &**self.value(found)) => {
