@@ -44,8 +44,8 @@ pub(super) struct Session<'a> {
     /// What is under way: walks, and connections.
     walking: Vec<(u32, Walk)>,
     connecting: Few<(u32, Connecting<'a>), 1>,
-    /// What the first attempt to connect failed with, if it was made before.
-    failed: Option<ConnectError>,
+    /// The first attempt to connect, if it was made before.
+    begun: Option<Connecting<'a>>,
     race: Race,
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     /// The best protection that has had its turn.
@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
             forks: Vec::new(),
             walking: Vec::new(),
             connecting: Few::new(),
-            failed: None,
+            begun: None,
             timer: None,
             protected: Protection::Clear,
             refuted: None,
@@ -112,7 +112,8 @@ impl<'a> Session<'a> {
     /// Goes on where the direct way ended: with what was run, and what the first attempt to connect
     /// failed with.
     pub(super) fn after(mut self, past: Past, failed: Option<ConnectError>) -> Self {
-        (self.memo.past, self.failed) = (Some(past), failed);
+        self.memo.past = Some(past);
+        self.begun = failed.map(|error| Box::pin(ready(Err(error))) as _);
         self
     }
 
@@ -523,8 +524,8 @@ impl<'a> Session<'a> {
             return None;
         }
         attempt.state = AttemptState::UnderWay;
-        if let Some(error) = self.failed.take() {
-            return Some(Box::pin(ready(Err(error))));
+        if self.begun.is_some() {
+            return self.begun.take();
         }
         let endpoint = self.offers[root.offer as usize].endpoint;
         let value = self.memo.record.known.value(found);
