@@ -1,8 +1,9 @@
 //! Resolving: from a context to a flow, by the fifteen rules.
 //!
-//! `walk` has values from derivations and `memo` remembers them, `candidate` says what can be tried,
-//! `session` gives candidates their turns and connects them, `record` makes the report of it and `why`
-//! finds the causes, `reads` tells what it read, `outcome` is what callers get.
+//! `direct` is what most resolutions come to. The rest is for what goes further, and for reports: `walk` has
+//! values from derivations and `memo` remembers them, `candidate` says what can be tried, `session` gives
+//! candidates their turns and connects them, `record` makes the report of it and `why` finds the causes,
+//! `reads` tells what it read, `outcome` is what callers get.
 
 mod candidate;
 mod direct;
