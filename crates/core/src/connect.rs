@@ -11,6 +11,7 @@ use core::mem;
 use core::time::Duration;
 
 use crate::context::{Context, Plain};
+use crate::few::Few;
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited};
@@ -190,7 +191,7 @@ enum MaybeCloned<'a> {
 /// What happened below the candidates while they were connecting.
 #[derive(Clone, Default)]
 pub(crate) struct Trace {
-    pub(crate) hops: Vec<TracedHop>,
+    pub(crate) hops: Few<TracedHop, 1>,
     pub(crate) reads: Vec<KeyRef>,
 }
 

@@ -132,20 +132,22 @@ impl Node {
         }
     }
 
-    pub(crate) fn push(&mut self, mut entry: Entry) {
-        let i = self.entries.len() as u32;
+    #[inline]
+    pub(crate) fn push(&mut self, entry: Entry) {
         self.control |= entry.key.is_control();
-        if self.index.is_none() && self.entries.len() == SCANNED {
-            let mut index = Index::default();
-            for (i, entry) in self.entries.iter_mut().enumerate() {
-                entry.older = index.insert(entry.key.address(), i as u32);
-            }
-            self.index = Some(Box::new(index));
-        }
-        if let Some(index) = &mut self.index {
-            entry.older = index.insert(entry.key.address(), i);
-        }
         self.entries.push(entry);
+        if self.entries.len() > SCANNED {
+            self.index_newest();
+        }
+    }
+
+    /// Indexes the newest entry; all of them, if none is.
+    fn index_newest(&mut self) {
+        let index = self.index.get_or_insert_default();
+        let start = if self.entries.len() == SCANNED + 1 { 0 } else { self.entries.len() - 1 };
+        for (i, entry) in self.entries.iter_mut().enumerate().skip(start) {
+            entry.older = index.insert(entry.key.address(), i as u32);
+        }
     }
 
     /// Of a chain's newest node: the entry.

@@ -78,13 +78,6 @@ pub(super) enum AttemptState {
     Refused(Cow<'static, str>),
 }
 
-impl Attempt {
-    /// Of a root that is a value.
-    pub(super) fn of_value(root: u32, entry: EntryId, state: AttemptState, started: Instant) -> Self {
-        Self { root, found: Found::Value(entry), outcome: None, state, group: None, started, took: None }
-    }
-}
-
 impl Forks {
     pub(super) fn new(root: u32) -> Self {
         let (levels, parked) = (Vec::new(), Vec::new());

@@ -11,6 +11,7 @@ use core::mem::replace;
 use core::task::{self, Poll};
 use core::time::Duration;
 
+use super::direct::Past;
 use super::record::Record;
 use crate::context::{Binding, Context, Entry, EntryId};
 use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
@@ -149,6 +150,8 @@ pub(super) struct Memo<'a> {
     /// From entries to slots, once there are more than are scanned.
     index: Index,
     pub(super) running: Vec<Run>,
+    /// What derivations gave before, on the direct way.
+    pub(super) past: Option<Past>,
 }
 
 /// A derivation that runs, or a stream of values that goes on.
@@ -263,7 +266,8 @@ impl Known {
 impl<'a> Memo<'a> {
     pub(super) fn new(ctx: &'a Context, runtime: Option<&'a SharedRuntime>, planning: bool) -> Self {
         let (slots, index, running) = (Vec::new(), Index::default(), Vec::new());
-        Self { ctx, record: Box::new(Record::new(ctx.clone())), runtime, planning, slots, index, running }
+        let (record, past) = (Box::new(Record::new(ctx.clone())), None);
+        Self { ctx, record, runtime, planning, slots, index, running, past }
     }
 
     /// Makes place for a few, so that a small resolution does not grow bit by bit.
@@ -338,26 +342,37 @@ impl<'a> Memo<'a> {
         origin: Option<Origin>,
         cx: &mut task::Context<'_>,
     ) -> (State, Option<Work>) {
+        if (self.past.is_some() || self.planning)
+            && let Some(known) = self.known_before(slot)
+        {
+            return known;
+        }
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 12] = [None; 12];
         let had = &mut few[..self.slots[slot as usize].args.len()];
         for (had, need) in had.iter_mut().rev().zip(self.record.known.needs_from(last_need)) {
             *had = self.record.known.value(need.found);
         }
-        let result = match derivation.shared().zip(origin) {
-            None => match derivation.start(had, cx) {
-                Started::Ended(result) => result,
-                Started::Running(future) => return (State::Running, Some(Work::Future(future))),
-            },
+        match derivation.shared().zip(origin) {
+            None => begin(derivation, had, cx),
             Some((shared, origin)) => {
                 let joined = shared.begin(derivation.run(had), origin);
                 match joined.poll(cx) {
-                    Poll::Ready(result) => result,
-                    Poll::Pending => return (State::Running, Some(Work::Joined { joined, mine: true })),
+                    Poll::Ready(result) => settle(result, cx),
+                    Poll::Pending => (State::Running, Some(Work::Joined { joined, mine: true })),
                 }
             }
-        };
-        settle(result, cx)
+        }
+    }
+
+    /// What a derivation is up to that is not to be run: it was run before, or we are planning.
+    #[cold]
+    fn known_before(&mut self, slot: u32) -> Option<(State, Option<Work>)> {
+        let before = self.past.as_mut().and_then(|past| past.next(self.slots[slot as usize].id));
+        if before.is_none() {
+            self.past = None;
+        }
+        before.or_else(|| self.planning.then_some((State::WouldRun, None)))
     }
 
     #[inline]
@@ -486,8 +501,21 @@ pub(super) fn is_unfinished(state: &State) -> bool {
     }
 }
 
-/// What a result means, and what goes on after it.
+/// Runs a derivation that is not shared: what it is up to, and what goes on.
 #[inline]
+pub(super) fn begin(
+    derivation: &dyn Derivation,
+    had: &[Had<'_>],
+    cx: &mut task::Context<'_>,
+) -> (State, Option<Work>) {
+    match derivation.start(had, cx) {
+        Started::Ended(Ok(Yielded::One(value))) => (State::One(value), None),
+        Started::Ended(result) => settle(result, cx),
+        Started::Running(future) => (State::Running, Some(Work::Future(future))),
+    }
+}
+
+/// What a result means, and what goes on after it.
 fn settle(result: Result<Yielded, Halt>, cx: &mut task::Context<'_>) -> (State, Option<Work>) {
     let state = match result {
         Ok(Yielded::One(value)) => State::One(value),

@@ -1,10 +1,12 @@
 //! Resolving: from a context to a flow, by the fifteen rules.
 //!
-//! `walk` has values from derivations and `memo` remembers them, `candidate` says what can be tried,
-//! `session` gives candidates their turns and connects them, `record` makes the report of it and `why`
-//! finds the causes, `reads` tells what it read, `outcome` is what callers get.
+//! `direct` is what most resolutions come to. The rest is for what goes further, and for reports: `walk` has
+//! values from derivations and `memo` remembers them, `candidate` says what can be tried, `session` gives
+//! candidates their turns and connects them, `record` makes the report of it and `why` finds the causes,
+//! `reads` tells what it read, `outcome` is what callers get.
 
 mod candidate;
+mod direct;
 mod memo;
 mod outcome;
 mod reads;
@@ -15,7 +17,7 @@ mod why;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::any::Any;
+use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{self, Poll};
 use core::time::Duration;
@@ -24,62 +26,67 @@ pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
 
 use crate::connect::{Frame, plain};
-use crate::context::Binding;
 use crate::names::{
     ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
-use crate::protocol::{AnyEndpoint, Value};
+use crate::protocol::Value;
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
 use crate::{
     ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
 };
-use candidate::AttemptState;
+use direct::{Beyond, Direct, Past, Ran};
 use memo::{Found, Memo};
 use record::Record;
 use session::{Mode, Session};
 use walk::Walk;
 
 pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
-    if let Some((endpoint, value)) = lone_candidate(ctx) {
-        let frame = Frame::new(ctx, Inherited::default());
-        let Some(connecting) = endpoint.connect(value, frame.cx(0)) else {
-            unreachable!("an endpoint key binds endpoints of its protocol")
-        };
-        let result = connecting.await;
-        let trace = frame.into_trace();
-        return match result {
-            Ok(flow) => Ok(Resolved::lone(flow, ctx.clone(), trace)),
-            Err(error) => {
-                let record = Record::lone(ctx, trace, AttemptState::Failed(error));
-                Err(Error::new(Box::new(record)))
-            }
-        };
+    if ctx.has_control() {
+        return Box::pin(resolve_controlled(ctx)).await;
     }
+    let frame = Frame::new(ctx, Inherited::default());
+    let mut direct = Direct::new(ctx);
+    let result = {
+        match poll_fn(|cx| Poll::Ready(direct.connect(&frame, cx))).await {
+            // Nothing could join it before it ends, for there is no clock.
+            Ok(connecting) => Some(connecting.await),
+            Err(Beyond) => None,
+        }
+    };
+    let failed = match result {
+        Some(Ok(flow)) => {
+            return Ok(Resolved::direct(flow, ctx.clone(), direct.into_ran(), frame.into_trace()));
+        }
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    Box::pin(go_on(&frame, direct.into(), failed)).await
+}
+
+async fn resolve_controlled(ctx: &Context) -> Result<Resolved, Error> {
     let inherited = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
     resolve_inherited(ctx, inherited).await
 }
 
-/// The endpoint of `ctx`, if it offers one key and binds it to one value, and nothing else has a
-/// say: there is nothing to derive, race, time or forbid. (The commonest context; the short cut
-/// makes it several times as fast.)
-fn lone_candidate(ctx: &Context) -> Option<(&'static dyn AnyEndpoint, &dyn Any)> {
-    let [offer] = ctx.offers() else { return None };
-    if ctx.has_control() {
-        return None;
-    }
-    let mut bindings = ctx.bindings(offer.key());
-    let Binding::Value(value) = &bindings.next()?.1.binding else { return None };
-    bindings.next().is_none().then(|| (offer.endpoint, &**value as _))
-}
-
 /// Resolves a hop, under what the one that goes through it passes on.
 pub(crate) async fn resolve_inherited(ctx: &Context, inherited: Inherited) -> Result<Resolved, Error> {
-    let settings = Settings::of(ctx, &inherited).map_err(|error| Error::setup(ctx, error))?;
-    let frame = Frame::new(ctx, inherited);
-    let mut session = Session::new(&frame, settings, Mode::Connect);
+    go_on(&Frame::new(ctx, inherited), Past::default(), None).await
+}
+
+/// Goes on from where the direct way ended, with what the first attempt failed with.
+async fn go_on(frame: &Frame<'_>, past: Past, failed: Option<ConnectError>) -> Result<Resolved, Error> {
+    let ctx = frame.ctx();
+    let settings = Settings::of(ctx, &frame.inherited).map_err(|error| Error::setup(ctx, error))?;
+    let mut session = Session::new(frame, settings, Mode::Connect).after(past, failed);
     let end = session.run().await;
     session.resolved(end)
+}
+
+/// What the direct way through `ctx` did, which `ran` these and ended with a connection.
+fn retrace(ctx: &Context, ran: Vec<Ran>) -> Box<Record> {
+    let frame = Frame::new(ctx, Inherited::default());
+    Session::new(&frame, Settings::default(), Mode::Plan).retraced(ran.into())
 }
 
 pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
@@ -181,19 +188,18 @@ struct Settings {
     allow_downgrade: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        let race = RaceConfig { delay: None, head_start: None, attempt_timeout: None, deadline: None };
+        Self { race, first_group_count: 1, allow_downgrade: false }
+    }
+}
+
 impl Settings {
     fn of(ctx: &Context, inherited: &Inherited) -> Result<Self, ConnectError> {
         let clock = inherited.runtime.is_some();
-        let mut settings = Self {
-            race: RaceConfig {
-                delay: clock.then_some(DEFAULT_DELAY),
-                head_start: None,
-                attempt_timeout: None,
-                deadline: inherited.deadline,
-            },
-            first_group_count: 1,
-            allow_downgrade: false,
-        };
+        let mut settings = Self::default();
+        (settings.race.delay, settings.race.deadline) = (clock.then_some(DEFAULT_DELAY), inherited.deadline);
         if ctx.has_control() {
             if let Some(delay) = timed(ctx, &ATTEMPT_DELAY, clock)? {
                 settings.race.delay = Some(delay.max(MIN_DELAY));

@@ -7,8 +7,10 @@ use core::ops::{Deref, DerefMut};
 
 use super::Reads;
 use super::candidate::{Attempt, AttemptState};
+use super::direct::Ran;
 use super::memo::Need;
 use super::record::Record;
+use super::retrace;
 use crate::connect::Trace;
 use crate::protocol::Value;
 use crate::report::{Report, safe};
@@ -23,9 +25,10 @@ pub struct Resolved {
 
 /// How it came about.
 enum How {
-    /// There was but one candidate, an endpoint that is bound: the record is made if asked for.
-    Lone {
+    /// By the direct way: the record is made if asked for.
+    Direct {
         ctx: Context,
+        ran: Vec<Ran>,
         trace: Option<Box<Trace>>,
     },
     Raced(Box<Record>),
@@ -36,14 +39,18 @@ impl Resolved {
         Self { flow, how: How::Raced(record) }
     }
 
-    pub(super) fn lone(flow: Flow, ctx: Context, trace: Option<Box<Trace>>) -> Self {
-        Self { flow, how: How::Lone { ctx, trace } }
+    pub(super) fn direct(flow: Flow, ctx: Context, ran: Vec<Ran>, trace: Option<Box<Trace>>) -> Self {
+        Self { flow, how: How::Direct { ctx, ran, trace } }
     }
 
     fn with_record<R>(&self, f: impl FnOnce(&Record) -> R) -> R {
         match &self.how {
             How::Raced(record) => f(record),
-            How::Lone { ctx, trace } => f(&Record::lone(ctx, trace.clone(), AttemptState::Connected)),
+            How::Direct { ctx, ran, trace } => {
+                let mut record = retrace(ctx, ran.clone());
+                record.trace.clone_from(trace);
+                f(&record)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 
-use super::candidate::{Attempt, AttemptState, Root, Turn, roots};
+use super::candidate::{Attempt, AttemptState, Root, Turn};
 use super::control_keys;
 use super::memo::{Found, Known, Need};
 use super::reads::{Gathered, Reads};
@@ -56,22 +56,6 @@ impl Record {
             ended: Instant::default(),
             clock: false,
         }
-    }
-
-    /// Of the lone candidate of `ctx`: see `lone_candidate`.
-    pub(super) fn lone(ctx: &Context, trace: Option<Box<Trace>>, state: AttemptState) -> Self {
-        let (mut roots, _) = roots(ctx);
-        let mut record = Self::new(ctx.clone());
-        if let Some(root) = roots.get_mut(0) {
-            root.turn = Turn::Over;
-            match &state {
-                AttemptState::Connected => record.winner = Some(0),
-                AttemptState::Failed(error) if error.is_final() => record.decided = Some(0),
-                _ => {}
-            }
-            record.attempts.push(Attempt::of_value(0, root.entry, state, Instant::default()));
-        }
-        Self { roots, trace, ..record }
     }
 
     /// Of a context that can't be resolved at all.
@@ -236,7 +220,7 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.iter().flat_map(|trace| &trace.hops).filter(|hop| hop.attempt == id);
+        let hops = self.trace.iter().flat_map(|trace| trace.hops.iter()).filter(|hop| hop.attempt == id);
         let hops = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);

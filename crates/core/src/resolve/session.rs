@@ -2,12 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::future::poll_fn;
+use core::future::{poll_fn, ready};
 use core::mem::take;
 use core::task::{self, Poll};
 
 use super::Settings;
 use super::candidate::{Attempt, AttemptState, Forks, Level, MAX_FORKS, Root, Turn, roots};
+use super::direct::Past;
 use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
@@ -43,6 +44,8 @@ pub(super) struct Session<'a> {
     /// What is under way: walks, and connections.
     walking: Vec<(u32, Walk)>,
     connecting: Few<(u32, Connecting<'a>), 1>,
+    /// The first attempt to connect, if it was made before.
+    begun: Option<Connecting<'a>>,
     race: Race,
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     /// The best protection that has had its turn.
@@ -51,7 +54,7 @@ pub(super) struct Session<'a> {
     refuted: Option<u32>,
 }
 
-type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
+pub(super) type Connecting<'a> = BoxFuture<'a, Result<Flow, ConnectError>>;
 
 /// How it ended for all.
 pub(super) enum End {
@@ -99,10 +102,39 @@ impl<'a> Session<'a> {
             forks: Vec::new(),
             walking: Vec::new(),
             connecting: Few::new(),
+            begun: None,
             timer: None,
             protected: Protection::Clear,
             refuted: None,
         }
+    }
+
+    /// Goes on where the direct way ended: with what was run, and what the first attempt to connect
+    /// failed with.
+    pub(super) fn after(mut self, past: Past, failed: Option<ConnectError>) -> Self {
+        self.memo.past = Some(past);
+        self.begun = failed.map(|error| Box::pin(ready(Err(error))) as _);
+        self
+    }
+
+    /// What the direct way did, of which this is the `past`, and which ended with a connection.
+    pub(super) fn retraced(mut self, past: Past) -> Box<Record> {
+        self.memo.past = Some(past);
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        let mut roots = 0..self.memo.record.roots.len() as u32;
+        let winner = roots.find_map(|root| match self.first_of(root, &mut cx) {
+            Next::Connect(id) => Some(id),
+            _ => {
+                self.memo.record.roots[root as usize].turn = Turn::Over;
+                None
+            }
+        });
+        if let Some(id) = winner {
+            self.memo.record.attempts[id as usize].state = AttemptState::Connected;
+        }
+        let mut record = self.finish(&End::Lost);
+        record.winner = winner;
+        record
     }
 
     pub(super) async fn run(&mut self) -> End {
@@ -492,6 +524,9 @@ impl<'a> Session<'a> {
             return None;
         }
         attempt.state = AttemptState::UnderWay;
+        if self.begun.is_some() {
+            return self.begun.take();
+        }
         let endpoint = self.offers[root.offer as usize].endpoint;
         let value = self.memo.record.known.value(found);
         let connecting = value.and_then(|value| endpoint.connect(&**value, self.frame.cx(id)));

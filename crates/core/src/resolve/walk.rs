@@ -190,9 +190,6 @@ impl Walk {
 
     /// All arguments are had: an outcome of the same choices, or a run.
     fn run(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {
-        if memo.planning {
-            return self.end(memo, State::WouldRun);
-        }
         let Some(&Frame { slot, last_need, saw, .. }) = self.frames.last() else { return Next::Done };
         // Another walk, or another resolution, may have started it since this one entered.
         let mut known = self.remembered(memo, slot);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tuyau_core::{Context, Key, decline, is, opt, req};
+use tuyau_core::{Context, Key, decline, is, names, opt, req};
 
 use crate::support::{A, B, World, X, Y, Z, get, resolve, yield_once};
 
@@ -149,4 +149,73 @@ fn r04_a_derivation_of_many_arguments_has_them_all_in_order() {
         Ok([a, b, c, d, e, f, g, h, i, j].iter().fold(0, |all, n| all * 10 + n))
     });
     assert_eq!(get(&ctx, &Z).unwrap(), Some(123_456_789));
+}
+
+/// What a resolution does and tells must not depend on how far it went before it had to remember more:
+/// a key that the resolver itself reads makes it remember all from the beginning.
+#[test]
+fn r15_however_far_it_goes_at_once_it_runs_the_same_and_tells_the_same() {
+    type Change = fn(Context, &World) -> Context;
+    let changes: [(&str, Change); 9] = [
+        ("one after the other", |ctx, _| ctx.derive(&Y, req(&X), |x| async move { Ok(x + 1) })),
+        ("one declines", |ctx, _| ctx.derive(&Y, req(&X), |_| async { Err(decline("not me")) })),
+        ("one is pending", |ctx, _| {
+            ctx.derive(&Y, req(&X), |x| async move {
+                yield_once().await;
+                Ok(x)
+            })
+        }),
+        ("one fails", |ctx, _| ctx.derive(&Y, req(&X), |_| async { Err("broken".into()) })),
+        ("one has several values", |ctx, _| {
+            ctx.derive_many(&Y, req(&X), |x| async move { Ok(vec![x, x + 1]) })
+        }),
+        ("one is shared", |ctx, _| ctx.derive_shared(&Y, req(&X), |_| true, |x| async move { Ok(x) })),
+        ("one needs itself", |ctx, _| ctx.derive(&Y, (req(&X), req(&Y)), |(x, _)| async move { Ok(x) })),
+        ("the first refuses", |ctx, world| ctx.with(&A, world.at("newest").refuses()).with(&X, 7)),
+        ("they lie deep", |mut ctx, _| {
+            let keys: Vec<&'static Key<u32>> = (0..50).map(|_| Key::leak("deep")).collect();
+            for pair in keys.windows(2) {
+                ctx = ctx.derive(pair[1], req(pair[0]), |value| async move { Ok(value) });
+            }
+            ctx.derive(keys[0], req(&X), |x| async move { Ok(x) }).derive(
+                &Y,
+                req(keys[49]),
+                |value| async move { Ok(value) },
+            )
+        }),
+    ];
+    for (what, change) in changes {
+        let [direct, remembered] = [false, true].map(|remembers| {
+            let (world, runs) = (World::default(), Arc::new(AtomicUsize::new(0)));
+            let (to, counts) = (world.clone(), runs.clone());
+            let ctx = Context::new().with(&B, world.at("b")).with(&Y, 5).derive(&X, (), move |()| {
+                counts.fetch_add(1, Ordering::SeqCst);
+                async { Ok(1) }
+            });
+            let ctx = ctx.derive(&A, (opt(&X), req(&Y)), move |(_, y)| {
+                let at = to.at(format!("a{y}"));
+                async move { Ok(if y == 1 { at.refuses() } else { at }) }
+            });
+            let ctx = change(ctx.offer_at(&A, 1).offer_at(&B, 2), &world);
+            let ctx = if remembers { ctx.with(&names::ALLOW_DOWNGRADE, false) } else { ctx };
+            let result = resolve(&ctx);
+            let tell = || match &result {
+                Ok(resolved) => format!(
+                    "{:#} {:?} {:?} {:?} {}",
+                    resolved.report(),
+                    resolved.get(&X),
+                    resolved.get(&Y),
+                    resolved.reads().keys().map(|key| key.name()).collect::<Vec<_>>(),
+                    resolved.reads().matches(&ctx),
+                ),
+                Err(error) => format!("{error:#} {:?}", error.kind()),
+            };
+            let told = tell();
+            assert_eq!(told, tell(), "{what}");
+            (told, world.dialled(), runs.load(Ordering::SeqCst))
+        });
+        // The key that makes it remember was read in both: bound in the one, not bound in the other.
+        assert_eq!(direct, remembered, "{what}");
+        assert!(direct.2 <= 1, "{what}");
+    }
 }
