@@ -16,7 +16,7 @@ use tuyau_proxy::{Credentials, HttpConnect, Socks5};
 use tuyau_ssh::{Asker, HostKeys, Secret, SshHop, SshServer};
 use tuyau_testing::certs::{Ca, Leaf};
 use tuyau_testing::peers::{self, Sshd, keygen, microsocks, tinyproxy};
-use tuyau_testing::{Place, free_port};
+use tuyau_testing::{Place, dead_port};
 use tuyau_tls::{BACKEND, Backend, IDENTITY, Identity, ROOTS, Roots, ServerSettings, TLS, TlsServer};
 use tuyau_tokio::{TCP, derivations, host, runtime, serve};
 
@@ -144,7 +144,7 @@ fn answering(secret: &'static str) -> Asker {
 #[tokio::test]
 async fn a_dead_hop() {
     for (name, hop) in hops() {
-        let dead = free_port();
+        let dead = dead_port();
         let error = silent(name, near(dead).via(hop)).await;
         assert_eq!(error.kind(), ConnectErrorKind::Refused, "{name}: {error:#}");
         assert!(words(&error).contains(&format!("127.0.0.1:{dead}")), "{name}: {error:#}");
@@ -155,7 +155,7 @@ async fn a_dead_hop() {
 async fn a_dead_hop_behind_one_that_lives() {
     let proxy = microsocks(None);
     for (name, hop) in hops() {
-        let dead = free_port();
+        let dead = dead_port();
         let ctx = to(near(proxy.port()).via(Box::new(Socks5::new())), dead).via(hop);
         let error = silent(name, ctx).await;
         assert_eq!(error.kind(), ConnectErrorKind::Refused, "{name}: {error:#}");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::net::TcpSocket;
 use tuyau_core::Target;
 
 /// An abstract Unix socket name that no other test, nor process, uses.
@@ -37,6 +38,16 @@ pub fn free_port() -> u16 {
     drop(accepted);
     drop(client);
     address.port()
+}
+
+/// A TCP port of 127.0.0.1 on which nobody listens, as long as this process lives.
+pub fn dead_port() -> u16 {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    // Bound and not listening, it refuses, and keeps the port from everybody else.
+    std::mem::forget(socket);
+    port
 }
 
 /// A directory of the test's own. It is removed with the test.

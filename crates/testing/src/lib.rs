@@ -21,6 +21,6 @@ pub mod peers;
 mod wrap;
 
 pub use flow::{Abilities, Pair, checks, run};
-pub use host::{Place, abstract_target, free_port, rerun};
+pub use host::{Place, abstract_target, dead_port, free_port, rerun};
 pub use net::{ListenOn, NetCase, net_checks, run_net};
 pub use wrap::{Calls, Counting, PassThrough};

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use tuyau_testing::certs::Ca;
-use tuyau_testing::free_port;
 use tuyau_testing::peers::{Ended, Sshd, keygen, microsocks, postgres, sshd, tinyproxy};
+use tuyau_testing::{dead_port, free_port};
 
 use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 
@@ -186,7 +186,7 @@ fn tls_in_tls_and_websocket() {
 fn a_way_that_fails_sends_nothing_to_the_destination() {
     let (target, address) = watched();
     let place = Place::new();
-    let (dead, nobody) = (free_port(), format!("tls://{address}"));
+    let (dead, nobody) = (dead_port(), format!("tls://{address}"));
     let (tls, tcp) = (nobody.as_str(), format!("tcp://{address}"));
     let missing = place.path("missing");
     std::fs::write(place.path("garbage"), "no key").expect("a file");
@@ -234,7 +234,7 @@ fn nothing_goes_in_clear_where_tls_fails() {
 
 #[test]
 fn the_proxy_of_the_environment() {
-    let (socks, dead) = (microsocks(None), free_port());
+    let (socks, dead) = (microsocks(None), dead_port());
     let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
     let through = |variables: &[(&str, &str)], code| {
         let mut command = tuyau(["connect", "-v", &uri, "--proxy-from-env"]);
@@ -259,7 +259,7 @@ fn the_proxy_of_the_environment() {
 
 #[test]
 fn secrets_are_in_no_output() {
-    let dead = free_port();
+    let dead = dead_port();
     let (socks, refuses) = (microsocks(Some(("user", "right"))), format!("tcp://127.0.0.1:{dead}"));
     let place = Place::new();
     for hop in [
@@ -308,7 +308,7 @@ fn the_proxy_protocol_on_both_sides() {
 
 #[test]
 fn names_are_looked_up_where_dns_says() {
-    let dead = free_port();
+    let dead = dead_port();
     let args = ["connect", "tcp://db.test:1", "--dns", &format!("127.0.0.1:{dead}"), "--deadline", "20"];
     assert_says(&run(tuyau(args), b"").code(1), &format!("127.0.0.1:{dead}"));
     let ended = run(tuyau(["connect", "tcp://127.0.0.1:1", "--dns", "127.0.0.1"]), b"").code(2);

@@ -3,7 +3,7 @@
 use tuyau_core::names::POLICY;
 use tuyau_core::{ConnectErrorKind, Context, Hop, Network, Policy};
 use tuyau_proxy::{Credentials, EnvProxy, HttpConnect, ProxyEnv, Socks5};
-use tuyau_testing::free_port;
+use tuyau_testing::dead_port;
 use tuyau_testing::peers::microsocks;
 
 use crate::support::{at, listening, local, net, to};
@@ -94,7 +94,7 @@ async fn certain_networks_only_checks_what_is_passed_on_and_passes_no_name_on() 
 async fn a_dead_proxy_sends_no_packet_to_the_target() {
     for hop in [Box::new(by_proxy()) as Box<dyn Hop>, Box::new(Socks5::new()), Box::new(HttpConnect::new())] {
         let (mut listener, port) = listening().await;
-        let proxy = free_port();
+        let proxy = dead_port();
         let ctx = to(local(proxy).via(hop), "127.0.0.1", port);
         let error = ctx.resolve().await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Refused, "{error:#}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tuyau_core::names::DEADLINE;
 use tuyau_core::{ConnectErrorKind, Context, Hop};
 use tuyau_proxy::{Credentials, HttpConnect, Socks5, Tunnel};
-use tuyau_testing::free_port;
+use tuyau_testing::dead_port;
 use tuyau_testing::peers::{Proxy, dante, microsocks, ssh_dynamic, sshd, tinyproxy};
 use tuyau_tokio::serve;
 
@@ -37,7 +37,7 @@ async fn microsocks_connects_names_and_addresses_and_refuses() {
         assert_echoes(&mut flow).await;
         assert!(flow.find::<Tunnel>().unwrap().proxy().ends_with(&proxy.port().to_string()));
     }
-    let nobody = free_port();
+    let nobody = dead_port();
     let says = format!("socks5h://127.0.0.1:{} could not connect to 127.0.0.1:{nobody}", proxy.port());
     fails(beyond(&proxy, by_proxy(), "127.0.0.1", nobody), ConnectErrorKind::Refused, &says).await;
 }
@@ -63,7 +63,7 @@ async fn dante_has_rules_and_users() {
     let ruled_out = beyond(&proxy, by_proxy(), "127.0.0.1", 1);
     fails(ruled_out, ConnectErrorKind::Refused, "SOCKS5 reply 2, not allowed by its rules").await;
     fails(
-        beyond(&proxy, by_proxy(), "127.0.0.1", free_port()),
+        beyond(&proxy, by_proxy(), "127.0.0.1", dead_port()),
         ConnectErrorKind::Refused,
         "SOCKS5 reply 5, connection refused",
     )
@@ -84,7 +84,7 @@ async fn ssh_connects_names_and_hangs_up_on_what_it_cant_connect() {
     let (proxy, port) = (ssh_dynamic(&sshd), echoing().await);
     let mut flow = beyond(&proxy, by_proxy(), "localhost", port).resolve().await.unwrap().into_flow();
     assert_echoes(&mut flow).await;
-    let nobody = beyond(&proxy, by_proxy(), "127.0.0.1", free_port());
+    let nobody = beyond(&proxy, by_proxy(), "127.0.0.1", dead_port());
     fails(nobody, ConnectErrorKind::Closed, "the proxy gives no reason (`ssh -D` never does)").await;
 }
 
@@ -96,7 +96,7 @@ async fn tinyproxy_connects_refuses_and_checks_the_password() {
         let mut flow = beyond(&proxy, with("right"), host, port).resolve().await.unwrap().into_flow();
         assert_echoes(&mut flow).await;
     }
-    let nobody = beyond(&proxy, with("right"), "127.0.0.1", free_port());
+    let nobody = beyond(&proxy, with("right"), "127.0.0.1", dead_port());
     fails(nobody, ConnectErrorKind::Unreachable, "Unable to connect").await;
     let forbidden = beyond(&proxy, with("right"), "forbidden.test", 443);
     fails(forbidden, ConnectErrorKind::Refused, "HTTP status 403 Forbidden").await;

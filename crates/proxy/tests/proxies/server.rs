@@ -6,7 +6,7 @@ use std::time::Duration;
 use tuyau_core::names::{PEER, POLICY};
 use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Flow, Net, Policy, Target};
 use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server, Tunnel};
-use tuyau_testing::free_port;
+use tuyau_testing::dead_port;
 use tuyau_testing::peers::{command, run, tinyproxy};
 use tuyau_tokio::{Host, TCP, derivations, duplex, serve};
 
@@ -46,7 +46,7 @@ async fn curl_goes_through_it() {
     tokio::spawn(serve(listener, web).into_future());
     let open = embedded(server()).await;
     let closed = embedded(server().with_user(Credentials::new("other", "x")).with_user(me())).await;
-    let nobody = free_port();
+    let nobody = dead_port();
     let (ended, refused, wrong) = tokio::task::spawn_blocking(move || {
         let ended = [
             curl(&format!("socks5h://127.0.0.1:{open}"), port),
@@ -113,7 +113,7 @@ async fn answers(server: Socks5Server, says: &[u8]) -> (Vec<u8>, ConnectErrorKin
 async fn what_it_does_not_do_it_refuses_by_code() {
     const NONE: &[u8] = b"\x00\x01\x00\x00\x00\x00\x00\x00";
     let reply = |code: u8| [&[5, 0, 5, code], NONE].concat();
-    let nobody = free_port().to_be_bytes();
+    let nobody = dead_port().to_be_bytes();
     let refused = [&b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01"[..], &nobody].concat();
     use ConnectErrorKind::{Closed, NotFound, Policy as Forbidden, Protocol, Refused, Unsupported};
     for (says, answer, kind) in [

@@ -53,7 +53,7 @@ async fn whoever_could_not_be_verified_is_not_tried_unverified() {
         assert_eq!(error.kind(), ConnectErrorKind::Verification);
         assert!(!format!("{error:#}").contains("connected"), "{error:#}");
         // Nor after a failure of another kind.
-        let nobody = both.clone().with(&PORT, tuyau_testing::free_port());
+        let nobody = both.clone().with(&PORT, tuyau_testing::dead_port());
         let report = nobody.offer_at(&TLS, 1).offer_at(&UNVERIFIED_TLS, 2).explain().await;
         let text = report.to_string();
         assert!(text.contains("unverified-tls") && text.contains("less protected"), "{text}");
