@@ -65,7 +65,7 @@ pub(crate) fn parse_all(values: &[String]) -> Result<Vec<Via>, UriError> {
     values.iter().flat_map(|value| split(value)).map(|hop| parse(hop, "")).collect()
 }
 
-/// The hops of one value. A command may have commas of its own.
+/// The hops of one value. A command may have commas of its own, and so may a password.
 fn split(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -73,14 +73,24 @@ fn split(value: &str) -> impl Iterator<Item = &str> {
         if text.starts_with("exec:") {
             return Some(text);
         }
-        match text.split_once(',') {
-            Some((hop, more)) => {
-                rest = Some(more);
-                Some(hop)
+        let ends = |&(at, _): &(usize, &str)| !in_password(&text[..at], &text[at + 1..]);
+        match text.match_indices(',').find(ends) {
+            Some((at, _)) => {
+                rest = Some(&text[at + 1..]);
+                Some(&text[..at])
             }
             None => Some(text),
         }
     })
+}
+
+/// Whether the comma between these is part of a password: one has begun (`user:`, and not a port), and what
+/// follows ends it before another hop begins.
+fn in_password(before: &str, after: &str) -> bool {
+    let authority = before.split_once("://").map_or(before, |(_, authority)| authority);
+    let begun = !authority.contains(['@', '/', '?']) && authority.contains(':') && !rest_is_port(authority);
+    let end = after.find(['@', '/', '?']).filter(|end| after[*end..].starts_with('@'));
+    begun && end.is_some_and(|end| !after[..end].contains("://"))
 }
 
 /// What the user typed, to whom everything is allowed.
@@ -116,6 +126,21 @@ mod tests {
         assert_eq!(split("a,b,exec:c,d").collect::<Vec<_>>(), ["a", "b", "exec:c,d"]);
         assert_eq!(split("a,").collect::<Vec<_>>(), ["a", ""]);
         assert_eq!(hops(&["--via", "exec:nc -o a,b %h %p"]).unwrap(), ["exec:nc -o a,b %h %p"]);
+    }
+
+    #[test]
+    fn a_password_keeps_its_commas() {
+        for (value, hops) in [
+            ("socks5h://bob:correct,horse@h:1", &["socks5h://bob:correct,horse@h:1"][..]),
+            ("http://a:b,c,d@h,ssh://e@i", &["http://a:b,c,d@h", "ssh://e@i"]),
+            ("socks5h://h:1080,ssh://ops@i", &["socks5h://h:1080", "ssh://ops@i"]),
+            ("h:22,ops@i", &["h:22", "ops@i"]),
+            ("a@h,b@i", &["a@h", "b@i"]),
+        ] {
+            assert_eq!(split(value).collect::<Vec<_>>(), hops, "{value}");
+        }
+        let error = hops(&["--via", "socks5h://bob:correct,horse@h:port"]).unwrap_err();
+        assert!(!error.contains("correct") && !error.contains("horse"), "{error}");
     }
 
     #[test]
