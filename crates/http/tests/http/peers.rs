@@ -183,8 +183,11 @@ async fn nginx_as_server_and_as_reverse_proxy_in_front() {
             assert_eq!(proxied, "HTTP/1.1 Some(\"main\") clear none");
         }
         let large = vec![b'x'; 5_000_000];
-        let echoed = client.post(format!("{base}/up/echo")).body(large).send().await.unwrap();
-        assert_eq!(echoed.into_body().bytes().await.unwrap().len(), 5_000_000);
+        // One way after the other: nginx reads no answer while it has request left to send.
+        let sent = client.post(format!("{base}/up/length")).body(large).send().await.unwrap();
+        assert_eq!(sent.into_body().text().await.unwrap(), "5000000");
+        let received = client.get(format!("{base}/up/large")).send().await.unwrap();
+        assert_eq!(received.into_body().bytes().await.unwrap().len(), 5_000_000);
         let missing = client.get(format!("{base}/nothing")).send().await.unwrap();
         assert_eq!(missing.status(), 404);
     }

@@ -145,6 +145,7 @@ pub(crate) fn router() -> Router {
                     .map_or_else(|error| error.to_string(), |body| body.to_bytes().len().to_string())
             }),
         )
+        .route("/large", get(|| async { vec![b'x'; 5_000_000] }))
         .route("/method", any(|method: http::Method| async move { method.to_string() }))
         .route(
             "/facts",
