@@ -112,6 +112,10 @@ fn sockets_and_listeners_beyond_a_bastion() {
     assert_eq!(run(tuyau(["connect", &listen]), b"y").code(0).text(), "y");
     let ended = run(home.tuyau(&["connect", "ssh://bastion?exec=tr%20a-z%20A-Z"]), b"loud").code(0);
     assert_eq!(ended.text(), "LOUD");
+    for require in ["encrypted", "encrypted-hops"] {
+        let args = ["connect", "ssh://bastion?exec=cat", "--require", require];
+        assert_eq!(run(home.tuyau(&args), b"x").code(0).text(), "x", "SSH encrypts: {require}");
+    }
 }
 
 #[test]

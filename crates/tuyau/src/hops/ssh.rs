@@ -44,7 +44,7 @@ pub(crate) mod wired {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tuyau_core::names::{HOST, NET, PORT};
+    use tuyau_core::names::{HOST, NET, POLICY, PORT};
     use tuyau_core::{AnyEndpoint, ConnectCx, Context, Hop, Key, SharedNet};
     use tuyau_ssh::{
         Asker, HostKeys, Identity, Keepalive, OpenSsh, Question, SSH_COMMAND, SSH_EXEC, Secret, Ssh,
@@ -123,7 +123,9 @@ pub(crate) mod wired {
             return Err(uri.unusable("the command is missing: ssh://host?exec=COMMAND"));
         };
         let port = uri.port().unwrap_or(22);
-        let (hop, outer) = server(uri, ctx.clone().with(&PORT, port).offer(&TCP).only(&TCP), first)?;
+        // As for a hop: the policy comes with the resolution, as far as it is for what lies below SSH.
+        let outer = ctx.clone().without(&POLICY).with(&PORT, port).offer(&TCP).only(&TCP);
+        let (hop, outer) = server(uri, outer, first)?;
         let ctx = tuyau_ssh::exec(ctx.with(&SSH_COMMAND, SshCommand::line(command)), Ssh::new(hop, outer));
         Ok((ctx, &SSH_EXEC))
     }
