@@ -2,10 +2,9 @@
 //! crate's two modules with `unsafe`: without std there is no other way to share what changes.
 #![allow(unsafe_code)]
 
-use core::cell::UnsafeCell;
 use core::fmt;
-use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, Ordering};
+
+use model::{AtomicBool, Ordering, UnsafeCell, spin_loop};
 
 pub(crate) struct Lock<T> {
     held: AtomicBool,
@@ -16,6 +15,7 @@ pub(crate) struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
+    #[cfg(not(all(test, loom)))]
     pub(crate) const fn new(value: T) -> Self {
         Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
@@ -32,7 +32,7 @@ impl<T> Lock<T> {
         // Releases on unwinding too, so that a panic does not become a hang elsewhere.
         let _release = Release(&self.held);
         // SAFETY: the exchange above succeeded, so until `_release` drops nobody else is here.
-        f(unsafe { &mut *self.value.get() })
+        self.value.with_mut(|value| f(unsafe { &mut *value }))
     }
 }
 
@@ -47,5 +47,61 @@ impl Drop for Release<'_> {
 impl<T> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lock")
+    }
+}
+
+/// What the memory model is made of.
+#[cfg(not(all(test, loom)))]
+mod model {
+    pub(super) use core::hint::spin_loop;
+    pub(super) use core::sync::atomic::{AtomicBool, Ordering};
+
+    /// As loom has it.
+    pub(super) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(super) const fn new(value: T) -> Self {
+            Self(core::cell::UnsafeCell::new(value))
+        }
+
+        pub(super) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        pub(super) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+}
+
+/// Of loom, which goes through all interleavings (`scripts/sanitize.sh`).
+#[cfg(all(test, loom))]
+mod model {
+    pub(super) use loom::cell::UnsafeCell;
+    pub(super) use loom::hint::spin_loop;
+    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+}
+
+#[cfg(all(test, loom))]
+impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_the_lock_is_alone_and_sees_what_others_did() {
+        loom::model(|| {
+            let lock = loom::sync::Arc::new(Lock::new(0));
+            let theirs = lock.clone();
+            let other = loom::thread::spawn(move || theirs.with(|value| *value += 1));
+            lock.with(|value| *value += 1);
+            other.join().unwrap();
+            assert_eq!(lock.with(|value| *value), 2);
+        });
     }
 }

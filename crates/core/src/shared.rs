@@ -276,3 +276,77 @@ impl From<Landed> for Result<Yielded, Halt> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod tests {
+    use core::future::poll_fn;
+
+    use loom::future::{AtomicWaker, block_on};
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::thread;
+
+    use super::*;
+
+    /// A flight that lands once the event has come, those who wait for it, and the event.
+    fn flight() -> (impl Fn() -> Joined, impl FnOnce()) {
+        let event = loom::sync::Arc::new((AtomicBool::new(false), AtomicWaker::new()));
+        let its = event.clone();
+        let future = poll_fn(move |cx| {
+            its.1.register_by_ref(cx.waker());
+            match its.0.load(Ordering::Acquire) {
+                true => Poll::Ready(Err(Halt::Decline("landed".into()))),
+                false => Poll::Pending,
+            }
+        });
+        let shared = Shared::new(|_: &()| true);
+        let Joined(flight) = shared.begin(Box::pin(future), Origin::default());
+        let join = move || {
+            // Whoever shares it is there as long as somebody waits.
+            let _ = &shared;
+            Joined(flight.clone())
+        };
+        (join, move || {
+            event.0.store(true, Ordering::Release);
+            event.1.wake();
+        })
+    }
+
+    /// What can go wrong by at most three preemptions: all of them take hours.
+    fn explore(scene: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(scene);
+    }
+
+    fn is_landed(result: Result<Yielded, Halt>) {
+        assert!(matches!(result, Err(Halt::Decline(why)) if why == "landed"));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_flight_is_woken_when_it_lands() {
+        explore(|| {
+            let (join, come) = flight();
+            let (mine, theirs) = (join(), join());
+            let other = thread::spawn(move || {
+                come();
+                is_landed(block_on(poll_fn(|cx| theirs.poll(cx))));
+            });
+            is_landed(block_on(poll_fn(|cx| mine.poll(cx))));
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn one_who_leaves_does_not_take_the_wake_along() {
+        explore(|| {
+            let (join, come) = flight();
+            let (mine, theirs) = (join(), join());
+            let leaving = thread::spawn(move || {
+                let _ = theirs.poll(&mut TaskContext::from_waker(Waker::noop()));
+            });
+            come();
+            is_landed(block_on(poll_fn(|cx| mine.poll(cx))));
+            leaving.join().unwrap();
+        });
+    }
+}
