@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::mem::replace;
 use core::task::{self, Poll};
 
-use super::memo::{Choice, Found, Lookup, Memo, NONE, Need, Run, Saw, State};
+use super::memo::{Choice, Found, Lookup, Memo, NONE, Need, Saw, State, is_unfinished};
 use crate::Instant;
 use crate::KeyRef;
 use crate::context::{Binding, Entry, EntryId};
@@ -204,16 +204,14 @@ impl Walk {
             return Next::Await(outcome);
         }
         let started = memo.runtime.map(|runtime| runtime.now());
-        let (state, work) = memo.start(slot, last_need, origin, cx);
-        let is_one = matches!(state, State::One(_));
+        let state = memo.start(slot, last_need, origin, cx);
+        let (is_one, goes_on) = (matches!(state, State::One(_)), is_unfinished(&state));
         let outcome = self.end_at(memo, state, started);
-        if is_one {
+        if !goes_on {
             memo.took(outcome);
-            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
-        match work {
-            Some(work) => memo.running.push(Run { outcome, work }),
-            None => memo.took(outcome),
+        if is_one {
+            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
         Next::Await(outcome)
     }
