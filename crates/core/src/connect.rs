@@ -14,7 +14,7 @@ use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
 use crate::report::{Hop, Outcome};
-use crate::resolve::{self, Inherited};
+use crate::resolve::{self, Inherited, Ran};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
@@ -22,6 +22,12 @@ use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRunt
 pub struct ConnectError {
     kind: ConnectErrorKind,
     what: Cow<'static, str>,
+    /// Apart, for every result of connecting has place for an error.
+    more: Option<Box<More>>,
+}
+
+#[derive(Default)]
+struct More {
     hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -61,18 +67,18 @@ pub enum ConnectErrorKind {
 impl ConnectError {
     /// An error of this kind; `what` says what failed, not why: `connect`, `handshake with …`.
     pub fn new(kind: ConnectErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, what: what.into(), hint: None, source: None }
+        Self { kind, what: what.into(), more: None }
     }
 
     /// With the cause.
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.more.get_or_insert_default().source = Some(source.into());
         self
     }
 
     /// With what to do about it.
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.more.get_or_insert_default().hint = Some(hint.into());
         self
     }
 
@@ -83,7 +89,7 @@ impl ConnectError {
 
     /// What to do about it, if that is known.
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.more.as_ref()?.hint.as_deref()
     }
 
     /// Whether the peer was found not to be, or not to accept, who it should: no other candidate
@@ -104,7 +110,7 @@ impl fmt::Debug for ConnectError {
         f.debug_struct("ConnectError")
             .field("kind", &self.kind)
             .field("what", &self.what)
-            .field("source", &self.source)
+            .field("source", &self.source())
             .finish()
     }
 }
@@ -117,7 +123,7 @@ impl fmt::Display for ConnectError {
 
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.more.as_ref()?.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -188,9 +194,12 @@ enum MaybeCloned<'a> {
     Owned(Context),
 }
 
-/// What happened below the candidates while they were connecting.
+/// What happened on the way to a connection.
 #[derive(Clone, Default)]
 pub(crate) struct Trace {
+    /// The derivations that the direct way ran, in order.
+    pub(crate) ran: Few<Ran, 2>,
+    /// What happened below the candidates while they were connecting.
     pub(crate) hops: Few<TracedHop, 1>,
     pub(crate) reads: Vec<KeyRef>,
 }
@@ -230,6 +239,14 @@ impl<'a> Frame<'a> {
         Self { ctx: MaybeCloned::Borrowed(ctx), inherited, trace: Lock::new(None) }
     }
 
+    pub(crate) fn set_trace(&self, trace: Option<Box<Trace>>) {
+        self.trace.with(|here| *here = trace);
+    }
+
+    pub(crate) fn take_ran(&self) -> Few<Ran, 2> {
+        self.trace.with(|trace| trace.as_mut().map(|trace| mem::take(&mut trace.ran))).unwrap_or_default()
+    }
+
     pub(crate) fn ctx(&self) -> &Context {
         match &self.ctx {
             MaybeCloned::Borrowed(ctx) => ctx,
@@ -241,8 +258,8 @@ impl<'a> Frame<'a> {
         ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
     }
 
-    pub(crate) fn into_trace(self) -> Option<Box<Trace>> {
-        self.trace.into_inner()
+    pub(crate) fn last_trace(&mut self) -> Option<Box<Trace>> {
+        self.trace.get_mut().take()
     }
 
     pub(crate) fn take_trace(&self) -> Option<Box<Trace>> {

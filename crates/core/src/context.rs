@@ -270,16 +270,28 @@ impl Context {
         })
     }
 
-    fn push(self, key: KeyRef, binding: Binding, cut: bool, at: &'static Location<'static>) -> Self {
-        self.change(|node| node.push(Entry { key, binding, at, cut, older: None }))
+    #[inline(always)] // or the entry is moved on its way
+    fn push(mut self, key: KeyRef, binding: Binding, cut: bool, at: &'static Location<'static>) -> Self {
+        let entry = Entry { key, binding, at, cut, older: None };
+        if let Some(node) = self.own() {
+            node.push(entry);
+            return self;
+        }
+        let mut node = Node::over(self.0);
+        node.push(entry);
+        Self(Arc::new(node))
+    }
+
+    /// The newest node, if nobody else holds it.
+    #[inline]
+    fn own(&mut self) -> Option<&mut Node> {
+        // The count spares `get_mut` its exchange where it would fail.
+        if Arc::strong_count(&self.0) == 1 { Arc::get_mut(&mut self.0) } else { None }
     }
 
     /// Changes the newest node: itself if nobody else holds it, else a new one on top.
     fn change(mut self, change: impl FnOnce(&mut Node)) -> Self {
-        // The count spares `get_mut` its exchange where it would fail.
-        if Arc::strong_count(&self.0) == 1
-            && let Some(node) = Arc::get_mut(&mut self.0)
-        {
+        if let Some(node) = self.own() {
             change(node);
             return self;
         }

@@ -100,6 +100,7 @@ impl Binding {
 
 impl Node {
     /// An empty one on top of `parent`.
+    #[inline]
     pub(crate) fn over(parent: Arc<Self>) -> Self {
         let parent = if parent.older + 1 >= MAX_CHAIN { shortened(&parent) } else { parent };
         Self {

@@ -5,14 +5,15 @@
 //! same way over it (`Past`), in the same order and running nothing twice: to go on, or to report.
 
 use alloc::borrow::Cow;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::task;
 
-use super::memo::{State, Work, begin};
+use super::memo::{State, Work, begun};
 use super::session::Connecting;
-use crate::connect::Frame;
+use crate::connect::{Frame, Trace};
 use crate::context::{Binding, Context, EntryId};
-use crate::derive::{Derivation, Had};
+use crate::derive::{Derivation, Had, Halt, Started, Yielded};
+use crate::few::Few;
 use crate::protocol::Value;
 
 /// How many derivations are looked at, and how deep they lie at most: beyond, a session goes on, which
@@ -20,28 +21,30 @@ use crate::protocol::Value;
 const LOOKED_AT: u32 = 32;
 
 /// The end of the direct way: a session has to go on.
-pub(super) struct Beyond;
+struct Beyond;
 
-pub(super) struct Direct<'a> {
+/// What the last that was run is up to, if it has not ended with one value.
+pub(super) type Last = Option<Box<(State, Option<Work>)>>;
+
+struct Direct<'a> {
     ctx: &'a Context,
-    ran: Vec<Ran>,
-    /// What the last that was run is up to, if it has not ended with one value.
-    last: Option<(State, Option<Work>)>,
+    /// What was run.
+    trace: Option<Box<Trace>>,
+    last: Last,
     /// How many derivations may still be looked at.
     left: u32,
 }
 
 /// What derivations gave before, in the order in which they were run.
-#[derive(Default)]
 pub(super) struct Past {
-    ran: Vec<Ran>,
+    ran: Few<Ran, 2>,
     next: usize,
-    last: Option<(State, Option<Work>)>,
+    last: Last,
 }
 
 /// A derivation that ended: with its value, or why it declined.
 #[derive(Clone)]
-pub(super) struct Ran {
+pub(crate) struct Ran {
     entry: EntryId,
     end: Result<Value, Cow<'static, str>>,
 }
@@ -54,24 +57,36 @@ enum Found<'a> {
     Derived(usize),
 }
 
-impl<'a> Direct<'a> {
-    pub(super) fn new(ctx: &'a Context) -> Self {
-        Self { ctx, ran: Vec::new(), last: None, left: LOOKED_AT }
+/// Begins to connect the first candidate that has an endpoint, unless a session has to go on. What was run is
+/// left in the frame, and in `last`.
+pub(super) fn connect<'a>(
+    frame: &'a Frame<'a>,
+    last: &mut Last,
+    cx: &mut task::Context<'_>,
+) -> Option<Connecting<'a>> {
+    let mut direct = Direct { ctx: frame.ctx(), trace: None, last: None, left: LOOKED_AT };
+    let connecting = direct.connect(frame, cx).ok();
+    if direct.trace.is_some() {
+        frame.set_trace(direct.trace);
     }
+    *last = direct.last;
+    connecting
+}
 
-    /// Begins to connect the first candidate that has an endpoint.
-    pub(super) fn connect(
+impl<'a> Direct<'a> {
+    fn connect(
         &mut self,
         frame: &'a Frame<'a>,
         cx: &mut task::Context<'_>,
     ) -> Result<Connecting<'a>, Beyond> {
-        let offers = self.ctx.offers();
+        let ctx = self.ctx;
+        let offers = ctx.offers();
         let mut attempt = 0;
         for (i, offer) in offers.iter().enumerate() {
             if offers.get(i + 1).is_some_and(|next| next.rank() == offer.rank()) {
                 return Err(Beyond);
             }
-            let mut root = self.ctx.newest(offer.key());
+            let mut root = ctx.newest(offer.key());
             while let Some((id, entry)) = root {
                 let found = match &entry.binding {
                     Binding::Value(value) => Some(Found::Bound(value)),
@@ -83,15 +98,10 @@ impl<'a> Direct<'a> {
                     return connecting.ok_or(Beyond);
                 }
                 attempt += 1;
-                root = self.ctx.older(id, entry);
+                root = ctx.older(id, entry);
             }
         }
         Err(Beyond)
-    }
-
-    /// All that was run to have a connection.
-    pub(super) fn into_ran(self) -> Vec<Ran> {
-        self.ran
     }
 
     /// The value of an argument, if there is one.
@@ -123,8 +133,10 @@ impl<'a> Direct<'a> {
         derivation: &'a dyn Derivation,
         cx: &mut task::Context<'_>,
     ) -> Result<Option<Found<'a>>, Beyond> {
-        if let Some(i) = self.ran.iter().position(|ran| ran.entry == entry) {
-            return Ok(self.ran[i].end.is_ok().then_some(Found::Derived(i)));
+        if let Some(trace) = &self.trace
+            && let Some(i) = trace.ran.position(|ran| ran.entry == entry)
+        {
+            return Ok(trace.ran[i].end.is_ok().then_some(Found::Derived(i)));
         }
         if self.left == 0 || derivation.shared().is_some() {
             return Err(Beyond);
@@ -147,37 +159,39 @@ impl<'a> Direct<'a> {
         for (had, found) in had.iter_mut().zip(&found) {
             *had = found.map(|found| self.value(found));
         }
-        let end = match begin(derivation, had, cx) {
-            (State::One(value), _) => Ok(value),
-            (State::Declined(why), _) => Err(why),
+        let (value, why) = match derivation.start(had, cx) {
+            Started::Ended(Ok(Yielded::One(value))) => (Some(value), "".into()),
+            Started::Ended(Err(Halt::Decline(why))) => (None, why),
             other => {
-                self.last = Some(other);
+                self.last = Some(Box::new(begun(other, cx)));
                 return Err(Beyond);
             }
         };
-        let found = end.is_ok().then_some(Found::Derived(self.ran.len()));
-        if self.ran.is_empty() {
-            self.ran = Vec::with_capacity(4);
-        }
-        self.ran.push(Ran { entry, end });
+        let ran = &mut self.trace.get_or_insert_default().ran;
+        let found = value.is_some().then_some(Found::Derived(ran.len()));
+        ran.push(Ran { entry, end: value.ok_or(why) });
         Ok(found)
     }
 
     fn value<'v>(&'v self, found: Found<'v>) -> &'v Value {
         match found {
             Found::Bound(value) => value,
-            Found::Derived(i) => match &self.ran[i].end {
-                Ok(value) => value,
-                Err(_) => unreachable!("what declined is not found"),
+            Found::Derived(i) => match self.trace.as_ref().map(|trace| &trace.ran[i].end) {
+                Some(Ok(value)) => value,
+                _ => unreachable!("what did not run, or declined, is not found"),
             },
         }
     }
 }
 
 impl Past {
+    pub(super) fn new(ran: Few<Ran, 2>, last: Last) -> Self {
+        Self { ran, next: 0, last }
+    }
+
     /// What the next derivation ended with, or is up to. They come in the order in which they were run.
     pub(super) fn next(&mut self, entry: EntryId) -> Option<(State, Option<Work>)> {
-        let Some(ran) = self.ran.get(self.next) else { return self.last.take() };
+        let Some(ran) = self.ran.get(self.next) else { return self.last.take().map(|last| *last) };
         debug_assert!(ran.entry == entry, "the same way is gone again");
         self.next += 1;
         let state = match ran.end.clone() {
@@ -185,17 +199,5 @@ impl Past {
             Err(why) => State::Declined(why),
         };
         Some((state, None))
-    }
-}
-
-impl From<Direct<'_>> for Past {
-    fn from(direct: Direct<'_>) -> Self {
-        Self { ran: direct.ran, next: 0, last: direct.last }
-    }
-}
-
-impl From<Vec<Ran>> for Past {
-    fn from(ran: Vec<Ran>) -> Self {
-        Self { ran, next: 0, last: None }
     }
 }

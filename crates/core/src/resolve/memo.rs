@@ -334,18 +334,18 @@ impl<'a> Memo<'a> {
     }
 
     /// Runs the derivation at `slot`, whose arguments are the needs up to `last_need`, and which has
-    /// an origin if it is shared. What it is up to, and what goes on.
+    /// an origin if it is shared. What it is up to, which is to be the next outcome.
     pub(super) fn start(
         &mut self,
         slot: u32,
         last_need: u32,
         origin: Option<Origin>,
         cx: &mut task::Context<'_>,
-    ) -> (State, Option<Work>) {
+    ) -> State {
         if (self.past.is_some() || self.planning)
             && let Some(known) = self.known_before(slot)
         {
-            return known;
+            return self.go_on(known);
         }
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 12] = [None; 12];
@@ -354,15 +354,25 @@ impl<'a> Memo<'a> {
             *had = self.record.known.value(need.found);
         }
         match derivation.shared().zip(origin) {
-            None => begin(derivation, had, cx),
+            None => match derivation.start(had, cx) {
+                Started::Ended(Ok(Yielded::One(value))) => State::One(value),
+                other => self.go_on(begun(other, cx)),
+            },
             Some((shared, origin)) => {
                 let joined = shared.begin(derivation.run(had), origin);
                 match joined.poll(cx) {
-                    Poll::Ready(result) => settle(result, cx),
-                    Poll::Pending => (State::Running, Some(Work::Joined { joined, mine: true })),
+                    Poll::Ready(result) => self.go_on(settle(result, cx)),
+                    Poll::Pending => self.go_on((State::Running, Some(Work::Joined { joined, mine: true }))),
                 }
             }
         }
+    }
+
+    /// Keeps what goes on, of what is to be the next outcome.
+    fn go_on(&mut self, (state, work): (State, Option<Work>)) -> State {
+        let outcome = self.record.known.outcomes.len() as u32;
+        self.running.extend(work.map(|work| Run { outcome, work }));
+        state
     }
 
     /// What a derivation is up to that is not to be run: it was run before, or we are planning.
@@ -501,15 +511,9 @@ pub(super) fn is_unfinished(state: &State) -> bool {
     }
 }
 
-/// Runs a derivation that is not shared: what it is up to, and what goes on.
-#[inline]
-pub(super) fn begin(
-    derivation: &dyn Derivation,
-    had: &[Had<'_>],
-    cx: &mut task::Context<'_>,
-) -> (State, Option<Work>) {
-    match derivation.start(had, cx) {
-        Started::Ended(Ok(Yielded::One(value))) => (State::One(value), None),
+/// What a derivation that was started is up to, and what goes on.
+pub(super) fn begun(started: Started, cx: &mut task::Context<'_>) -> (State, Option<Work>) {
+    match started {
         Started::Ended(result) => settle(result, cx),
         Started::Running(future) => (State::Running, Some(Work::Future(future))),
     }

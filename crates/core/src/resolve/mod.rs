@@ -17,7 +17,6 @@ mod why;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{self, Poll};
 use core::time::Duration;
@@ -25,7 +24,7 @@ use core::time::Duration;
 pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
 
-use crate::connect::{Frame, plain};
+use crate::connect::{Frame, Trace, plain};
 use crate::names::{
     ALLOW_DOWNGRADE, ATTEMPT_DELAY, ATTEMPT_TIMEOUT, DEADLINE, FIRST_GROUP_COUNT, HEAD_START, POLICY, RUNTIME,
 };
@@ -35,7 +34,8 @@ use crate::report::Report;
 use crate::{
     ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
 };
-use direct::{Beyond, Direct, Past, Ran};
+use direct::Last;
+pub(crate) use direct::Ran;
 use memo::{Found, Memo};
 use record::Record;
 use session::{Mode, Session};
@@ -45,23 +45,20 @@ pub(crate) async fn resolve(ctx: &Context) -> Result<Resolved, Error> {
     if ctx.has_control() {
         return Box::pin(resolve_controlled(ctx)).await;
     }
-    let frame = Frame::new(ctx, Inherited::default());
-    let mut direct = Direct::new(ctx);
-    let result = {
-        match poll_fn(|cx| Poll::Ready(direct.connect(&frame, cx))).await {
-            // Nothing could join it before it ends, for there is no clock.
-            Ok(connecting) => Some(connecting.await),
-            Err(Beyond) => None,
+    let mut frame = Frame::new(ctx, Inherited::default());
+    let (mut last, mut failed) = (None, None);
+    let mut connected = None;
+    if let Some(connecting) = poll_fn(|cx| Poll::Ready(direct::connect(&frame, &mut last, cx))).await {
+        // Nothing could join it before it ends, for there is no clock.
+        match connecting.await {
+            Ok(flow) => connected = Some(flow),
+            Err(error) => failed = Some(error),
         }
-    };
-    let failed = match result {
-        Some(Ok(flow)) => {
-            return Ok(Resolved::direct(flow, ctx.clone(), direct.into_ran(), frame.into_trace()));
-        }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    Box::pin(go_on(&frame, direct.into(), failed)).await
+    }
+    if let Some(flow) = connected {
+        return Ok(Resolved::direct(flow, ctx.clone(), frame.last_trace()));
+    }
+    Box::pin(go_on(&frame, last, failed)).await
 }
 
 async fn resolve_controlled(ctx: &Context) -> Result<Resolved, Error> {
@@ -71,22 +68,23 @@ async fn resolve_controlled(ctx: &Context) -> Result<Resolved, Error> {
 
 /// Resolves a hop, under what the one that goes through it passes on.
 pub(crate) async fn resolve_inherited(ctx: &Context, inherited: Inherited) -> Result<Resolved, Error> {
-    go_on(&Frame::new(ctx, inherited), Past::default(), None).await
+    go_on(&Frame::new(ctx, inherited), None, None).await
 }
 
 /// Goes on from where the direct way ended, with what the first attempt failed with.
-async fn go_on(frame: &Frame<'_>, past: Past, failed: Option<ConnectError>) -> Result<Resolved, Error> {
+async fn go_on(frame: &Frame<'_>, last: Last, failed: Option<ConnectError>) -> Result<Resolved, Error> {
     let ctx = frame.ctx();
     let settings = Settings::of(ctx, &frame.inherited).map_err(|error| Error::setup(ctx, error))?;
-    let mut session = Session::new(frame, settings, Mode::Connect).after(past, failed);
+    let mut session = Session::new(frame, settings, Mode::Connect).after(last, failed);
     let end = session.run().await;
     session.resolved(end)
 }
 
-/// What the direct way through `ctx` did, which `ran` these and ended with a connection.
-fn retrace(ctx: &Context, ran: Vec<Ran>) -> Box<Record> {
+/// What the direct way through `ctx` did, which left this `trace` and ended with a connection.
+fn retrace(ctx: &Context, trace: Option<Box<Trace>>) -> Box<Record> {
     let frame = Frame::new(ctx, Inherited::default());
-    Session::new(&frame, Settings::default(), Mode::Plan).retraced(ran.into())
+    frame.set_trace(trace);
+    Session::new(&frame, Settings::default(), Mode::Plan).retraced()
 }
 
 pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {

@@ -7,7 +7,6 @@ use core::ops::{Deref, DerefMut};
 
 use super::Reads;
 use super::candidate::{Attempt, AttemptState};
-use super::direct::Ran;
 use super::memo::Need;
 use super::record::Record;
 use super::retrace;
@@ -28,7 +27,6 @@ enum How {
     /// By the direct way: the record is made if asked for.
     Direct {
         ctx: Context,
-        ran: Vec<Ran>,
         trace: Option<Box<Trace>>,
     },
     Raced(Box<Record>),
@@ -39,18 +37,14 @@ impl Resolved {
         Self { flow, how: How::Raced(record) }
     }
 
-    pub(super) fn direct(flow: Flow, ctx: Context, ran: Vec<Ran>, trace: Option<Box<Trace>>) -> Self {
-        Self { flow, how: How::Direct { ctx, ran, trace } }
+    pub(super) fn direct(flow: Flow, ctx: Context, trace: Option<Box<Trace>>) -> Self {
+        Self { flow, how: How::Direct { ctx, trace } }
     }
 
     fn with_record<R>(&self, f: impl FnOnce(&Record) -> R) -> R {
         match &self.how {
             How::Raced(record) => f(record),
-            How::Direct { ctx, ran, trace } => {
-                let mut record = retrace(ctx, ran.clone());
-                record.trace.clone_from(trace);
-                f(&record)
-            }
+            How::Direct { ctx, trace } => f(&retrace(ctx, trace.clone())),
         }
     }
 

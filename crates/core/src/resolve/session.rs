@@ -8,7 +8,7 @@ use core::task::{self, Poll};
 
 use super::Settings;
 use super::candidate::{Attempt, AttemptState, Forks, Level, MAX_FORKS, Root, Turn, roots};
-use super::direct::Past;
+use super::direct::{Last, Past};
 use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
 use super::record::Record;
@@ -109,17 +109,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Goes on where the direct way ended: with what was run, and what the first attempt to connect
-    /// failed with.
-    pub(super) fn after(mut self, past: Past, failed: Option<ConnectError>) -> Self {
-        self.memo.past = Some(past);
+    /// Goes on where the direct way ended: with what was run last, and what the first attempt to
+    /// connect failed with.
+    pub(super) fn after(mut self, last: Last, failed: Option<ConnectError>) -> Self {
+        self.memo.past = Some(Past::new(self.frame.take_ran(), last));
         self.begun = failed.map(|error| Box::pin(ready(Err(error))) as _);
         self
     }
 
-    /// What the direct way did, of which this is the `past`, and which ended with a connection.
-    pub(super) fn retraced(mut self, past: Past) -> Box<Record> {
-        self.memo.past = Some(past);
+    /// What the direct way did, which ended with a connection.
+    pub(super) fn retraced(mut self) -> Box<Record> {
+        self.memo.past = Some(Past::new(self.frame.take_ran(), None));
         let mut cx = task::Context::from_waker(task::Waker::noop());
         let mut roots = 0..self.memo.record.roots.len() as u32;
         let winner = roots.find_map(|root| match self.first_of(root, &mut cx) {

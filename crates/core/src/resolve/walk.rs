@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::mem::replace;
 use core::task::{self, Poll};
 
-use super::memo::{Choice, Found, Lookup, Memo, NONE, Need, Run, Saw, State};
+use super::memo::{Choice, Found, Lookup, Memo, NONE, Need, Saw, State, is_unfinished};
 use crate::Instant;
 use crate::KeyRef;
 use crate::context::{Binding, Entry, EntryId};
@@ -204,16 +204,14 @@ impl Walk {
             return Next::Await(outcome);
         }
         let started = memo.runtime.map(|runtime| runtime.now());
-        let (state, work) = memo.start(slot, last_need, origin, cx);
-        let is_one = matches!(state, State::One(_));
+        let state = memo.start(slot, last_need, origin, cx);
+        let (is_one, goes_on) = (matches!(state, State::One(_)), is_unfinished(&state));
         let outcome = self.end_at(memo, state, started);
-        if is_one {
+        if !goes_on {
             memo.took(outcome);
-            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
-        match work {
-            Some(work) => memo.running.push(Run { outcome, work }),
-            None => memo.took(outcome),
+        if is_one {
+            return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
         Next::Await(outcome)
     }
@@ -331,25 +329,34 @@ impl Walk {
         if self.may_not_come_to(slot) {
             return Next::Await(memo.add_outcome(slot, State::WouldRun, NONE, NONE, None));
         }
-        let again = self.frames.pop();
+        let Some(again) = self.frames.pop() else { return Next::Done };
         let start = self.frames.iter().rposition(|frame| frame.slot == slot).unwrap_or(0);
-        // In the order in which it was seen, in which forks will vary it.
+        // What was seen on the way to each derivation, at twice its place on the cycle, and then by it.
+        let mut seen = Vec::new();
         let mut path = Vec::new();
-        let mut saw = NONE;
-        for (i, frame) in self.frames[start..].iter().chain(&again).enumerate() {
-            if i > 0 {
-                saw = memo.record.known.both(saw, frame.examined_saw);
-            }
-            saw = memo.record.known.both(saw, frame.saw);
+        for (i, frame) in self.frames[start..].iter().enumerate() {
+            let before = if i == 0 { again.examined_saw } else { frame.examined_saw };
+            seen.extend(
+                [(2 * i, before), (2 * i + 1, frame.saw)].into_iter().filter(|(_, saw)| *saw != NONE),
+            );
             path.push(memo.slots[frame.slot as usize].entry.key);
         }
-        path.pop();
         // Wherever it was entered, it is the same cycle.
         let first = (0..path.len()).min_by_key(|&i| path[i].name()).unwrap_or(0);
         path.rotate_left(first);
         path.push(path[0]);
         let path: Arc<[KeyRef]> = path.into();
-        while let Some(frame) = self.frames.last_mut() {
+        let (mut first, mut saw) = (usize::MAX, NONE);
+        while let Some(i) = self.frames.len().checked_sub(start + 1) {
+            // Each in the order in which it would see it itself, in which forks will vary it, whichever was
+            // asked first.
+            let own = seen.partition_point(|(at, _)| *at <= 2 * i);
+            if own != first {
+                let in_order = seen[own..].iter().chain(&seen[..own]);
+                saw = in_order.fold(NONE, |all, (_, saw)| memo.record.known.both(all, *saw));
+                first = own;
+            }
+            let frame = &mut self.frames[start + i];
             frame.saw = saw;
             let bottom = frame.slot == slot;
             let outcome = self.end_at(memo, State::Cycle(path.clone()), None);

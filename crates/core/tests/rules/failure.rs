@@ -1,6 +1,6 @@
 //! Rules 7, 8 and 9: what a failure costs, what a cycle is, and what is told of either.
 
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, is, names, opt, req};
+use tuyau_core::{ConnectError, ConnectErrorKind, Context, Key, decline, dial, is, names, opt, req};
 
 use crate::support::{A, B, C, IP, SECRET, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
@@ -134,6 +134,33 @@ fn r08_a_cycle_is_found_where_another_choice_waits_inside_it() {
         let error = resolving(&ctx).finish(&world.clock).unwrap_err();
         assert!(format!("{error:#}").contains("x → x"), "{error:#}");
     }
+}
+
+#[test]
+fn r08_what_a_cycle_forks_into_does_not_depend_on_who_was_asked_first() {
+    let world = World::default();
+    let (to, of_b) = (world.clone(), world.at("b"));
+    // Of the choices of IP, the last leads to no cycle: there Y is not needed, and forks nothing.
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2, 3]) })
+        .derive(&X, req(&IP), |ip| async move { if ip == 3 { Err(decline("not this")) } else { Ok(ip) } })
+        .derive_many(&Y, (), |()| async { Ok(vec![1, 2]) })
+        .derive(&Z, (req(&Y), dial(&A)), |_| async { Ok(1) })
+        .derive(&A, (req(&X), req(&Z)), move |_| {
+            let at = to.at("a");
+            async move { Ok(at) }
+        })
+        .derive(&B, req(&Z), move |_| {
+            let at = of_b.clone();
+            async move { Ok(at) }
+        });
+    let of_a = |ctx: &Context| {
+        let report = resolve(ctx).unwrap_err().report();
+        report.candidates.iter().filter(|candidate| candidate.key == "a").count()
+    };
+    let alone = ctx.clone().offer_at(&A, 2);
+    assert_eq!(of_a(&alone), 5);
+    assert_eq!(of_a(&alone.offer_at(&B, 1)), 5);
 }
 
 #[test]
