@@ -253,6 +253,9 @@ fn the_proxy_of_the_environment() {
     assert!(!failed.stderr.contains("s3cret"), "{}", failed.stderr);
     assert!(!through(&[("ALL_PROXY", &dead), ("NO_PROXY", "127.0.0.1")], 0).stderr.contains("socks5h"));
     assert_says(&through(&[("ALL_PROXY", "gopher://x")], 2), "ALL_PROXY");
+    let colon_lost = through(&[("ALL_PROXY", "http//user:s3cret@127.0.0.1:1")], 2);
+    assert_says(&colon_lost, "ALL_PROXY has a /, ? or # before the @: is `://` missing");
+    assert!(!colon_lost.stderr.contains("s3cret"), "{}", colon_lost.stderr);
     let mut excepted = tuyau(["plan", &uri, "--proxy-from-env"]);
     excepted.env("ALL_PROXY", &dead).env("NO_PROXY", "127.0.0.0/8");
     assert!(run(excepted, b"").code(0).text().contains("note: no proxy: NO_PROXY excepts 127.0.0.1"));
