@@ -202,6 +202,8 @@ fn ssh() {
     ] {
         said.run(title, &["connect", "tcp://db.test:5432", "--via", &hop(known, identity)]);
     }
+    let without = format!("ssh://{user}@127.0.0.1:{}?known-hosts={known}", bastion.port());
+    said.run("no key", &["connect", "tcp://db.test:5432", "--via", &without]);
     let good = hop(&known, &identity);
     said.run("nobody behind it", &["connect", &format!("tcp://127.0.0.1:{dead}"), "--via", &good]);
     said.run("no such name there", &["connect", "tcp://no.such.name.test:1", "--via", &good]);
