@@ -6,7 +6,8 @@ use crate::cli::{Cli, Command, Demo};
 use crate::commands::{bridge, connect, demo, explain, generate, listen, ping, schemes, tour};
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
+use crate::told::told;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -21,13 +22,15 @@ impl App {
         tracing::debug!(took = ?report.took, "{}", report.summary());
         if self.verbose {
             let report = report.clone().without_places();
-            self.out.tell(format_args!("{}", report.to_string().trim_end()));
+            self.out.tell(told(report.to_string()).trim_end());
         }
     }
 
     /// A failure to connect, after the report of it, if that is wanted.
     pub(crate) fn failed_to_connect(&self, error: tuyau::Error) -> Failure {
-        if let tuyau::Error::Connect(error) = &error {
+        if let tuyau::Error::Connect(error) = &error
+            && !signals::has_come()
+        {
             self.show(&error.report());
         }
         error.into()

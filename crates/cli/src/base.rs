@@ -1,13 +1,17 @@
 //! The context that everything else lies on: what this program gives to all that it connects and listens on.
 
+use std::time::Duration;
+
+use tuyau::names::{DEADLINE, RUNTIME};
 use tuyau::{Context, Uri};
 
 use crate::exit::Failure;
+use crate::signals;
 
-/// The default context; and OpenSSH's configuration of whoever runs this program, if `uri` has a use for it: what
+/// The default context, in which a signal ends what is being connected; and OpenSSH's configuration of whoever runs this program, if `uri` has a use for it: what
 /// is wrong with that is no reason not to connect elsewhere.
 pub(crate) fn context(uri: &Uri) -> Result<Context, Failure> {
-    let ctx = tuyau::context();
+    let ctx = tuyau::context().with(&RUNTIME, signals::runtime()).with(&DEADLINE, Duration::MAX);
     #[cfg(feature = "ssh")]
     if uri.scheme().name == "ssh" || uri.hops().iter().any(|hop| hop.scheme().name == "ssh") {
         return ssh::configured(ctx);

@@ -138,7 +138,8 @@ pub(crate) struct ClientTls {
     /// The name that the server's certificate must have, if it is not the host
     #[arg(long, value_name = "NAME")]
     pub(crate) sni: Option<String>,
-    /// Offer these protocols (ALPN): h2,http/1.1
+    /// Offer these protocols (ALPN): h2,http/1.1. A server that agrees on none is connected all the same: -v,
+    /// `explain` and `ping` tell
     #[arg(long, value_name = "NAMES")]
     pub(crate) alpn: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::signals::Signal;
+use crate::signals::{self, Signal};
 
 /// Why a command did not end well: what to say, and what to exit with.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     OutputClosed,
     /// A signal ended it.
     Signal(Signal),
+    /// A signal ended it while something was being connected.
+    Interrupted(Signal, String),
 }
 
 impl Failure {
@@ -34,16 +36,19 @@ impl Failure {
             #[cfg(feature = "web")]
             Self::Status(_) => 22,
             Self::OutputClosed => 141,
-            Self::Signal(Signal::HangUp) => 129,
-            Self::Signal(Signal::Interrupt) => 130,
-            Self::Signal(Signal::Terminate) => 143,
+            Self::Signal(Signal::HangUp) | Self::Interrupted(Signal::HangUp, _) => 129,
+            Self::Signal(Signal::Interrupt) | Self::Interrupted(Signal::Interrupt, _) => 130,
+            Self::Signal(Signal::Terminate) | Self::Interrupted(Signal::Terminate, _) => 143,
         }
     }
 
     /// What to say about it, if anything.
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
-            Self::Failed(message) | Self::Usage(message) | Self::Broken(message) => Some(message),
+            Self::Failed(message)
+            | Self::Usage(message)
+            | Self::Broken(message)
+            | Self::Interrupted(_, message) => Some(message),
             #[cfg(feature = "web")]
             Self::Status(message) => Some(message),
             Self::Told | Self::OutputClosed | Self::Signal(_) => None,
@@ -63,6 +68,9 @@ impl From<tuyau::Error> for Failure {
     fn from(error: tuyau::Error) -> Self {
         match error {
             tuyau::Error::Uri(_) => Self::Usage(error.to_string()),
+            tuyau::Error::Connect(error) if signals::has_come() => {
+                Self::Failed(error.report().without_places().to_string().trim_end().into())
+            }
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -88,7 +96,8 @@ impl fmt::Display for Chain<'_> {
         let mut last = self.0.to_string();
         f.write_str(&last)?;
         let mut cause = self.0.source();
-        while let Some(error) = cause {
+        // What could not be resolved says all of its causes.
+        while let Some(error) = cause.filter(|_| !self.0.is::<tuyau::core::Error>()) {
             let text = error.to_string();
             // `connection reset by peer: Connection reset by peer (os error 104)` says nothing more.
             if !text.to_lowercase().starts_with(&last.to_lowercase()) && !last.contains(&text) {

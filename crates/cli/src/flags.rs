@@ -1,86 +1,108 @@
-//! Flags that are options of a part of the way: of the one part that takes them.
+//! Flags that are options of a part of the way: of the one part that takes them and was not told itself.
 
-use tuyau::{Uri, Via};
+use std::fmt;
+
+use tuyau::{Uri, UriError, Via};
 
 use crate::exit::Failure;
 
 /// The URIs of a command line, in the order of the way.
-pub(crate) struct Way<'a> {
-    /// Where is listened.
-    pub(crate) listen: Option<&'a mut Uri>,
-    pub(crate) hops: &'a mut [Via],
-    pub(crate) connect: Option<&'a mut Uri>,
+pub(crate) struct Way<'a>(pub(crate) Vec<Part<'a>>);
+
+/// A URI of the way, and what it is there for.
+pub(crate) enum Part<'a> {
+    Listen(&'a mut Uri),
+    Hop(&'a mut Via),
+    Connect(&'a mut Uri),
 }
 
-/// One URI that takes an option, and how that is spelt there.
-type Place = (String, Vec<String>);
+/// Which part takes an option, and how that is spelt there.
+type Place = (usize, String);
 
 impl Way<'_> {
     /// Gives `value`, of the flag, to the part that takes the option `name`.
     pub(crate) fn give(&mut self, flag: &str, name: &str, value: Option<&str>) -> Result<(), Failure> {
         let Some(value) = value else { return Ok(()) };
-        let places = self.places(name);
-        match places.iter().map(|(_, spellings)| spellings.len()).sum() {
-            0 => Err(self.unused(flag, name)),
-            1 => self.give_all(name, value),
-            _ => {
-                let spelt = places.iter().flat_map(|(uri, names)| {
-                    names.iter().map(move |name| {
-                        format!("{uri}{}{name}=…", if uri.contains('?') { '&' } else { '?' })
-                    })
-                });
-                let spelt: Vec<_> = spelt.collect();
-                Err(Failure::Usage(format!(
-                    "{flag} could mean several parts of the way: write which\n  {}",
-                    spelt.join("\n  ")
-                )))
-            }
+        let places = self.places(flag, name)?;
+        if places.len() == 1 {
+            return self.tell(places, value);
         }
+        let told = places.iter().map(|(part, spelling)| self.0[*part].would_be(spelling, value));
+        Err(Failure::Usage(format!(
+            "{flag} could mean several parts of the way: tell one of them itself\n  {}",
+            told.collect::<Result<Vec<_>, _>>()?.join("\n  ")
+        )))
     }
 
     /// Gives `value`, of the flag, to all parts that take the option `name`.
     pub(crate) fn give_each(&mut self, flag: &str, name: &str, value: Option<&str>) -> Result<(), Failure> {
-        match value {
-            Some(_) if self.places(name).is_empty() => Err(self.unused(flag, name)),
-            Some(value) => self.give_all(name, value),
-            None => Ok(()),
-        }
+        let Some(value) = value else { return Ok(()) };
+        let places = self.places(flag, name)?;
+        self.tell(places, value)
     }
 
-    fn unused(&self, flag: &str, name: &str) -> Failure {
-        let listen = self.listen.as_ref().map(|uri| uri.to_string());
-        let hops = self.hops.iter().map(Via::to_string);
-        let way: Vec<_> =
-            listen.into_iter().chain(hops).chain(self.connect.as_ref().map(|it| it.to_string())).collect();
-        Failure::Usage(format!(
-            "{flag} has no use with {}: nothing there takes the option `{name}`",
-            way.join(", ")
-        ))
+    /// The parts that take the option `name` and were not told: one at least.
+    fn places(&self, flag: &str, name: &str) -> Result<Vec<Place>, Failure> {
+        let all = self.0.iter().enumerate();
+        let all = all.flat_map(|(index, part)| part.spellings(name).into_iter().map(move |it| (index, it)));
+        let (told, untold): (Vec<_>, Vec<_>) = all.partition(|(index, it)| self.0[*index].has(it));
+        if !untold.is_empty() {
+            return Ok(untold);
+        }
+        let way: Vec<_> = self.0.iter().map(Part::to_string).collect();
+        let why = match told.is_empty() {
+            true => format!("nothing there takes the option `{name}`"),
+            false => format!("what takes the option `{name}` was told itself"),
+        };
+        Err(Failure::Usage(format!("{flag} has no use with {}: {why}", way.join(", "))))
     }
 
-    fn places(&self, name: &str) -> Vec<Place> {
-        let listen = self.listen.as_ref().map(|uri| (uri.to_string(), uri.listen_option_spellings(name)));
-        let hops = self.hops.iter().map(|hop| (hop.to_string(), hop.option_spellings(name)));
-        let connect = self.connect.as_ref().map(|uri| (uri.to_string(), uri.option_spellings(name)));
-        listen.into_iter().chain(hops).chain(connect).filter(|(_, spellings)| !spellings.is_empty()).collect()
-    }
-
-    fn give_all(&mut self, name: &str, value: &str) -> Result<(), Failure> {
-        if let Some(uri) = &mut self.listen {
-            for spelt in uri.listen_option_spellings(name) {
-                **uri = uri.clone().with_option(&spelt, value)?;
-            }
-        }
-        for hop in &mut *self.hops {
-            for spelt in hop.option_spellings(name) {
-                *hop = hop.clone().with_option(&spelt, value)?;
-            }
-        }
-        if let Some(uri) = &mut self.connect {
-            for spelt in uri.option_spellings(name) {
-                **uri = uri.clone().with_option(&spelt, value)?;
+    fn tell(&mut self, places: Vec<Place>, value: &str) -> Result<(), Failure> {
+        for (index, spelling) in places {
+            match &mut self.0[index] {
+                Part::Listen(uri) | Part::Connect(uri) => {
+                    **uri = uri.clone().with_option(&spelling, value)?
+                }
+                Part::Hop(hop) => **hop = hop.clone().with_option(&spelling, value)?,
             }
         }
         Ok(())
+    }
+}
+
+impl Part<'_> {
+    fn spellings(&self, name: &str) -> Vec<String> {
+        match self {
+            Self::Listen(uri) => uri.listen_option_spellings(name),
+            Self::Hop(hop) => hop.option_spellings(name),
+            Self::Connect(uri) => uri.option_spellings(name),
+        }
+    }
+
+    fn has(&self, spelling: &str) -> bool {
+        match self {
+            Self::Listen(uri) => uri.has_listen_option(spelling),
+            Self::Hop(hop) => hop.has_option(spelling),
+            Self::Connect(uri) => uri.has_option(spelling),
+        }
+    }
+
+    /// How it is typed with that option.
+    fn would_be(&self, spelling: &str, value: &str) -> Result<String, UriError> {
+        Ok(match self {
+            Self::Listen(uri) | Self::Connect(uri) => {
+                format!("'{}'", Uri::clone(uri).with_option(spelling, value)?)
+            }
+            Self::Hop(hop) => format!("--via '{}'", Via::clone(hop).with_option(spelling, value)?),
+        })
+    }
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(uri) | Self::Connect(uri) => uri.fmt(f),
+            Self::Hop(hop) => hop.fmt(f),
+        }
     }
 }

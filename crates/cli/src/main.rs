@@ -6,6 +6,7 @@
 #[cfg(not(unix))]
 compile_error!("this program needs Unix; the libraries under it do not");
 
+mod agreed;
 mod app;
 mod base;
 mod cli;
@@ -22,6 +23,7 @@ mod route;
 mod signals;
 mod stats;
 mod table;
+mod told;
 mod via;
 #[cfg(feature = "web")]
 mod web;

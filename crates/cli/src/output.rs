@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::cli::Color;
 use crate::exit::Failure;
+use crate::told::told;
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -62,7 +63,7 @@ impl Output {
 
     /// Tells the user that something went wrong.
     pub(crate) fn error(self, text: impl fmt::Display) {
-        self.tell(format_args!("{BAD}error:{BAD:#} {text}"));
+        self.tell(format_args!("{BAD}error:{BAD:#} {}", told(text.to_string())));
     }
 
     /// Whether what is logged may have colours.

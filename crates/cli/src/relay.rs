@@ -66,8 +66,25 @@ impl Break {
         let (Self::NearRead(error) | Self::NearWrite(error) | Self::FarRead(error) | Self::FarWrite(error)) =
             &self;
         let Relayed { sent, received } = relayed;
-        format!("{what}: {} ({sent} bytes sent, {received} received)", Chain(error))
+        let hint = tls_hint(error).map(|hint| format!("\n  {hint}")).unwrap_or_default();
+        format!("{what}: {} ({sent} bytes sent, {received} received){hint}", Chain(error))
     }
+}
+
+/// What to do about what a TLS peer says only once it is connected: that it wants a certificate, above all.
+fn tls_hint(error: &FlowError) -> Option<&'static str> {
+    #[cfg(feature = "tls")]
+    {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<tuyau::tls::TlsError>() {
+                return error.hint();
+            }
+            cause = error.source();
+        }
+    }
+    let _ = error;
+    None
 }
 
 /// Buffers that relays share: one has a buffer only while it has bytes in it, so that a thousand idle

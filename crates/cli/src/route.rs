@@ -11,7 +11,7 @@ use crate::cli::ClientTls;
 use crate::cli::{Connecting, Policies, Require, ServerTls};
 use crate::exit::Failure;
 #[cfg(feature = "tls")]
-use crate::flags::Way;
+use crate::flags::{Part, Way};
 use crate::overrides::{Family, Pinned, with_family, with_pinned};
 
 /// Where to, with its hops, and the context to connect in.
@@ -109,7 +109,8 @@ fn give(
     mut hops: Vec<Via>,
     mut uri: Uri,
 ) -> Result<(Uri, Vec<Via>), Failure> {
-    let mut way = Way { listen, hops: &mut hops, connect: Some(&mut uri) };
+    let parts = listen.into_iter().map(Part::Listen).chain(hops.iter_mut().map(Part::Hop));
+    let mut way = Way(parts.chain([Part::Connect(&mut uri)]).collect());
     let ClientTls { tls, cacert, cert, key, sni, alpn } = options;
     way.give_each("--tls", "backend", tls.as_deref())?;
     way.give("--cacert", "cacert", cacert.as_deref())?;
@@ -238,7 +239,7 @@ pub(crate) fn to_listen(uri: &str, options: Option<&ServerTls>) -> Result<Uri, F
     let mut uri = typed(uri)?;
     #[cfg(feature = "tls")]
     if let Some(ServerTls { tls, cert, key, client_ca, alpn }) = options {
-        let mut way = Way { listen: Some(&mut uri), hops: &mut [], connect: None };
+        let mut way = Way(vec![Part::Listen(&mut uri)]);
         way.give("--tls", "backend", tls.as_deref())?;
         way.give("--cert", "cert", cert.as_deref())?;
         way.give("--key", "key", key.as_deref())?;

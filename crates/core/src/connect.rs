@@ -18,7 +18,8 @@ use crate::resolve::{self, Inherited, Ran};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
-/// the cause.
+/// the cause. A clone has the same cause.
+#[derive(Clone)]
 pub struct ConnectError {
     kind: ConnectErrorKind,
     what: Cow<'static, str>,
@@ -26,10 +27,10 @@ pub struct ConnectError {
     more: Option<Box<More>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct More {
     hint: Option<Cow<'static, str>>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What kind of failure, grouped by who can act on it.
@@ -70,9 +71,15 @@ impl ConnectError {
         Self { kind, what: what.into(), more: None }
     }
 
+    /// With other words for what failed.
+    pub fn with_what(mut self, what: impl Into<Cow<'static, str>>) -> Self {
+        self.what = what.into();
+        self
+    }
+
     /// With the cause.
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.more.get_or_insert_default().source = Some(source.into());
+        self.more.get_or_insert_default().source = Some(source.into().into());
         self
     }
 
@@ -146,6 +153,10 @@ pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write)
     f.write_str(&last)?;
     let mut cause = error.source();
     while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<resolve::Error>() {
+            // Its candidates are of the same chain; what to do about them is said once, at its end.
+            return write!(f, ": {}", error.report().brief());
+        }
         let text = in_a_line(error);
         // Some errors say their cause themselves.
         if !last.contains(&text) {

@@ -21,7 +21,8 @@ impl<T> Lock<T> {
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
+        // SAFETY: whoever has it alone needs no lock.
+        self.value.with_mut(|value| unsafe { &mut *value })
     }
 
     /// Runs `f` with the lock held. `f` must neither block, nor take the lock again, nor panic.
@@ -66,10 +67,6 @@ mod model {
 
         pub(super) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
-        }
-
-        pub(super) fn into_inner(self) -> T {
-            self.0.into_inner()
         }
     }
 }

@@ -129,13 +129,14 @@ impl Policy {
                 "the policy allows certain networks only, and the address dialled can't be known here".into()
             }
         };
-        Err(ConnectError::new(ConnectErrorKind::Policy, what))
+        Err(ConnectError::new(ConnectErrorKind::Policy, what)
+            .with_hint("if it is to be dialled, add its network to the policy"))
     }
 
     /// Why `key`, with this protection, may not be connected as the outermost transport.
     pub(crate) fn refuses(&self, key: KeyRef, protection: Protection) -> Option<&'static str> {
         if self.end_to_end && protection == Protection::Clear {
-            return Some("the policy wants encryption, and this transport is clear");
+            return Some(CLEAR);
         }
         self.refuses_protocol(key)
     }
@@ -143,7 +144,19 @@ impl Policy {
     /// Why `key` may not be connected at any depth.
     pub(crate) fn refuses_protocol(&self, key: KeyRef) -> Option<&'static str> {
         let protocols = self.protocols.as_ref()?;
-        (!protocols.contains(&key)).then_some("the policy allows other protocols only")
+        (!protocols.contains(&key)).then_some(OTHER)
+    }
+}
+
+const CLEAR: &str = "the policy wants encryption, and this transport is clear";
+const OTHER: &str = "the policy allows other protocols only";
+
+/// What to do about a candidate that was refused for this reason.
+pub(crate) fn refusal_hint(why: &str) -> &'static str {
+    match why {
+        CLEAR => "use a transport that encrypts, or loosen the policy",
+        OTHER => "use an allowed protocol, or add this one to the policy",
+        _ => "what comes before it must succeed, unless the context allows a downgrade",
     }
 }
 

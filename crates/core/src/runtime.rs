@@ -14,20 +14,38 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(Duration);
 
+/// Moments [after the cut](Instant::after_cut) are represented as so many seconds later.
+const CUT: u64 = 1 << 62;
+
 impl Instant {
     /// The moment `since_origin` after the runtime's origin.
     pub const fn new(since_origin: Duration) -> Self {
-        Self(since_origin)
+        match since_origin.as_secs() {
+            ..CUT => Self(since_origin),
+            _ => Self(Duration::from_secs(CUT - 1)),
+        }
+    }
+
+    /// The same moment, later than all that are not after the cut: whatever was to be done by then is late.
+    ///
+    /// For a [`Runtime`] whose user gives up. From then on its `now` gives such moments, and whoever sleeps is woken,
+    /// without being ready: each resolution under way ends as at its deadline (it must have one), with the report
+    /// of what it was doing and for how long.
+    pub const fn after_cut(self) -> Self {
+        Self(self.since_origin().saturating_add(Duration::from_secs(CUT)))
     }
 
     /// The time since the runtime's origin.
     pub const fn since_origin(self) -> Duration {
-        self.0
+        match self.0.as_secs() {
+            ..CUT => self.0,
+            _ => self.0.saturating_sub(Duration::from_secs(CUT)),
+        }
     }
 
     /// The time from `earlier` until now; zero if that is later.
     pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        self.since_origin().saturating_sub(earlier.since_origin())
     }
 }
 
@@ -35,7 +53,8 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration))
+        let sum = Self::new(self.since_origin().saturating_add(duration));
+        if self.0.as_secs() < CUT { sum } else { sum.after_cut() }
     }
 }
 

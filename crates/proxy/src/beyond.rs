@@ -90,14 +90,13 @@ impl Label for Tunnel {
 pub(crate) struct Beyond<D> {
     dialect: D,
     outer: Context,
-    set_by: Option<Arc<str>>,
     shown: Arc<str>,
 }
 
 impl<D: Dialect> Beyond<D> {
     pub(crate) fn over(dialect: D, set_by: Option<Arc<str>>, outer: Context) -> SharedNet {
         let shown = shown(dialect.scheme(), set_by.as_deref(), &outer).into();
-        Arc::new(Self { dialect, outer, set_by, shown })
+        Arc::new(Self { dialect, outer, shown })
     }
 
     async fn open(&self, target: &Target, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
@@ -138,10 +137,11 @@ impl<D: Dialect> Beyond<D> {
     }
 
     async fn open_one(&self, target: &Target, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
-        let Self { dialect, outer, set_by, shown } = self;
+        let Self { dialect, outer, shown } = self;
         cx.policy().check_address(target.ip())?;
         let request = dialect.request(target)?;
-        let flow = cx.resolve(outer).await?.into_flow();
+        let unreachable = |error: ConnectError| error.with_what(format!("{shown} can't be reached"));
+        let flow = cx.resolve(outer).await.map_err(unreachable)?.into_flow();
         let security = flow.fact(&SECURITY).unwrap_or_default();
         if security < dialect.wants() {
             let what = format!("{shown} is to be reached over TLS, and the context reaches it in clear text");
@@ -149,12 +149,10 @@ impl<D: Dialect> Beyond<D> {
                 .with_hint("offer TLS in the context that the proxy is dialled in; nothing was sent"));
         }
         let asked = Asked { proxy: shown, target, cx };
-        let mut hop = target.to_string();
+        let (_, at) = shown.split_once("://").unwrap_or(("", "proxy"));
+        let mut hop = format!("{at} to {target}");
         if matches!(target, Target::Name { .. }) {
-            hop.push_str(" (looked up by the proxy)");
-        }
-        if let Some(variable) = set_by {
-            let _ = write!(hop, " (proxy set by {variable})");
+            hop.push_str(", looked up there");
         }
         let asking = dialect.ask(flow, &request, &asked);
         let (flow, bound) = cx.hop(dialect.scheme(), hop, asking).await?;

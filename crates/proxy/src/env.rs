@@ -179,6 +179,13 @@ fn parse(variable: &str, value: &str) -> Result<EnvProxy, EnvProxyError> {
         Some((user_info, address)) => (Some(user_info), address),
         None => (None, authority),
     };
+    if user_info.is_some_and(|user_info| user_info.contains(['/', '?', '#'])) {
+        return Err(wrong(
+            "has a /, ? or # before the @: is `://` missing after the scheme? In a user name or password they are \
+             written %2F, %3F and %23"
+                .into(),
+        ));
+    }
     if address.contains(['/', '?', '#']) {
         return Err(wrong("has a path, query or fragment, which means nothing for a proxy".into()));
     }

@@ -91,7 +91,7 @@ impl<'a> Authentication<'a> {
         let keys = accepted.contains(&"publickey");
         let asks = accepted.contains(&"password") || accepted.contains(&"keyboard-interactive");
         let hint = match (keys, asks) {
-            (true, _) if self.tried.is_empty() => {
+            (true, _) if self.tried.is_empty() || (self.keys.is_empty() && self.hop.agent.is_none()) => {
                 "name a key whose public part is in the server's authorized_keys, or an agent that has one"
             }
             (true, _) => "is the user right, and one of these keys in its authorized_keys on the server?",

@@ -157,7 +157,7 @@ impl Protocol for SshExec {
         // What the command dials can't be known.
         cx.policy().check_address(None)?;
         let session = server.session(cx).await?;
-        let channel = session.open(Open::Command).await?;
+        let channel = cx.hop("ssh channel", "for a command", session.open(Open::Command)).await?;
         channel.inbox().set_sink(command.sink.clone());
         let refused = |why: &'static str| {
             ConnectError::new(

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) session: OnceLock<Weak<Session>>,
     pub(crate) forwards: Forwards,
     pub(crate) refusals: Refusals,
+    /// A channel was opened.
+    pub(crate) settled: Arc<AtomicBool>,
     /// Set once the task has ended.
     pub(crate) over: watch::Sender<bool>,
 }
@@ -227,6 +229,7 @@ impl Handler for Client {
         _: &mut russh::client::Session,
     ) -> Result<(), Fault> {
         self.shared.inboxes.open(id);
+        self.shared.settled.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -282,7 +282,7 @@ fn matches(patterns: &HostPatterns, name: &str) -> bool {
 
 /// Whether `text` matches `pattern`, in which `*` and `?` stand for anything and any one byte
 /// (ssh_config(5), "PATTERNS"). In time of the product of their lengths.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star = None;

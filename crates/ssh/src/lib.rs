@@ -27,6 +27,7 @@
 mod auth;
 mod carrier;
 mod channel;
+mod conditions;
 mod config;
 mod error;
 mod exec;

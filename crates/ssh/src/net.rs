@@ -1,6 +1,5 @@
 //! An SSH server as a net.
 
-use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ struct Inner {
 struct Sessions {
     made: Vec<(Policy, Arc<Session>)>,
     /// How the last attempt failed that did, for those who waited for it.
-    failed: Option<(Policy, Arc<ConnectError>)>,
+    failed: Option<(Policy, ConnectError)>,
 }
 
 impl Ssh {
@@ -73,7 +72,7 @@ impl Ssh {
             && let Some((policy, error)) = &sessions.failed
             && policy == cx.policy()
         {
-            return Err(again(error));
+            return Err(error.clone());
         }
         match session::connect(hop, outer, cx).await {
             Ok(session) => {
@@ -82,10 +81,9 @@ impl Ssh {
                 Ok(session)
             }
             Err(error) => {
-                let error = Arc::new(error);
                 sessions.failed = Some((cx.policy().clone(), error.clone()));
                 failures.fetch_add(1, Ordering::SeqCst);
-                Err(again(&error))
+                Err(error)
             }
         }
     }
@@ -98,7 +96,8 @@ impl Ssh {
             _ => return Err(unsupported(target)),
         };
         cx.policy().check_address(target.ip())?;
-        let channel = self.session(cx).await?.open(open).await?;
+        let session = self.session(cx).await?;
+        let channel = cx.hop("ssh channel", target, session.open(open)).await?;
         Ok(channel.into_flow(target.clone()))
     }
 
@@ -111,31 +110,6 @@ impl Ssh {
         };
         let session = self.session(cx).await?;
         session.listen(at, target).await.map(Listener::new)
-    }
-}
-
-/// An error for each of those who waited for the same.
-fn again(error: &Arc<ConnectError>) -> ConnectError {
-    let mut copy = ConnectError::new(error.kind(), error.to_string());
-    if let Some(hint) = error.hint() {
-        copy = copy.with_hint(hint.to_owned());
-    }
-    if error.source().is_some() { copy.with_source(Causes(error.clone())) } else { copy }
-}
-
-/// The causes of an error that is shared.
-#[derive(Debug)]
-struct Causes(Arc<ConnectError>);
-
-impl fmt::Display for Causes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.source().map_or(Ok(()), |source| write!(f, "{source}"))
-    }
-}
-
-impl Error for Causes {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()?.source()
     }
 }
 

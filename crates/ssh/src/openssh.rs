@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ssh2_config::{HostParams, ParseRule, SshConfig};
 
+use crate::conditions::{self, Subject, decided, hold, keyword};
 use crate::config::{Asker, HostKeys, Identity, Keepalive, Methods, SshHop};
 
 /// How many hops may lead to a server, each by the configuration of the one behind it.
@@ -99,9 +100,11 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// Understood are `Host`, `Include`, HostName, Port, User, IdentityFile, CertificateFile, IdentitiesOnly,
 /// IdentityAgent, ProxyJump, ProxyCommand, UserKnownHostsFile, GlobalKnownHostsFile, HostKeyAlias,
 /// StrictHostKeyChecking, ServerAliveInterval, ServerAliveCountMax, ConnectTimeout, BatchMode and the
-/// switches of the authentication methods. Any other keyword that would change the way to a server or
-/// what is trusted (`Match`, too) is an error that names it, as is one that stands twice under one `Host`
-/// (in included files the last one would count). Relative `Include`s are looked for in `~/.ssh`.
+/// switches of the authentication methods; and `Match` by `all`, `host`, `originalhost`, `user`, `localuser` and
+/// `final`. Any other keyword that would change the way to a server or what is trusted is an error that names it, as
+/// is another criterion that decides whether a `Match` holds (`exec`), a `Match` in an included file, and a keyword
+/// that stands twice under one `Host` (in included files the last one would count). Relative `Include`s are looked for
+/// in `~/.ssh`.
 #[derive(Clone)]
 pub struct OpenSsh {
     home: PathBuf,
@@ -109,7 +112,14 @@ pub struct OpenSsh {
     agent: Option<PathBuf>,
     asker: Option<Asker>,
     unchecked: bool,
-    files: Vec<SshConfig>,
+    files: Vec<ConfigFile>,
+}
+
+/// A file, in which each `Match` has yet to be decided.
+#[derive(Clone)]
+struct ConfigFile {
+    path: PathBuf,
+    text: String,
 }
 
 /// A step on the way to a server; see [`OpenSsh::route`].
@@ -179,21 +189,86 @@ impl OpenSsh {
         if let Some(keyword) = said_twice(&text) {
             return Err(failed(format!("`{keyword}` stands twice under one `Host`").into()));
         }
-        let rules = ParseRule::ALLOW_UNKNOWN_FIELDS | ParseRule::ALLOW_UNSUPPORTED_FIELDS;
-        let parsed = SshConfig::default().home_dir(&self.home).parse(&mut text.as_bytes(), rules);
-        let config = parsed.map_err(|error| failed(error.into()))?;
+        // Whoever is asked about, it must be readable.
+        let undecided = decided(&text, |_, _, _| Ok(true)).unwrap_or_default();
+        let config = self.parse(&undecided).map_err(|error| failed(error.into()))?;
         // What follows a `Match` was taken for a part of the `Host` before it.
         let conditional = |host: &ssh2_config::Host| {
             host.params.ignored_fields.keys().any(|keyword| keyword.eq_ignore_ascii_case("match"))
         };
         if config.get_hosts().iter().any(conditional) {
             return Err(ConfigError::new(format!(
-                "{}: `Match` is not supported: use `Host`, or another file",
+                "{} includes a file with a `Match`, which is supported in the file itself only",
                 file.display()
             )));
         }
-        self.files.push(config);
+        self.files.push(ConfigFile { path: file.to_owned(), text });
         Ok(self)
+    }
+
+    fn parse(&self, text: &str) -> Result<SshConfig, ssh2_config::SshParserError> {
+        let rules = ParseRule::ALLOW_UNKNOWN_FIELDS | ParseRule::ALLOW_UNSUPPORTED_FIELDS;
+        SshConfig::default().home_dir(&self.home).parse(&mut text.as_bytes(), rules)
+    }
+
+    /// What the files say of a server.
+    fn params(&self, wanted: Wanted<'_>) -> Result<HostParams, ConfigError> {
+        let mut params = SshConfig::default().query(wanted.host);
+        let wants_last_pass = self.read_into(&mut params, wanted, None)?;
+        if wants_last_pass {
+            let name = params.host_name.as_deref().map(|name| name.replace("%h", wanted.host));
+            let name = name.unwrap_or_else(|| wanted.host.to_owned());
+            params.host_name = Some(name.clone());
+            self.read_into(&mut params, wanted, Some(&name))?;
+        }
+        if let Some(files) = &mut params.identity_file {
+            let mut seen = Vec::new();
+            files.retain(|file| {
+                !seen.contains(file) && {
+                    seen.push(file.clone());
+                    true
+                }
+            });
+        }
+        Ok(params)
+    }
+
+    /// Adds to `params` what the files say of the server, in the last pass as `renamed`. Whether one wants that pass.
+    fn read_into(
+        &self,
+        params: &mut HostParams,
+        wanted: Wanted<'_>,
+        renamed: Option<&str>,
+    ) -> Result<bool, ConfigError> {
+        let host = renamed.unwrap_or(wanted.host);
+        let mut wants_last_pass = false;
+        for ConfigFile { path, text } in &self.files {
+            let failed = |source: ssh2_config::SshParserError| ConfigError {
+                what: format!("read {}", path.display()),
+                source: Some(source.into()),
+            };
+            let undecided = decided(text, |line, before, conditions| {
+                wants_last_pass |= conditions::wants_last_pass(conditions);
+                let mut known = params.clone();
+                if let Ok(before) = self.parse(before) {
+                    known.overwrite_if_none(&before.query(host));
+                }
+                let name = known.host_name.as_deref().map(|name| name.replace("%h", wanted.host));
+                let subject = Subject {
+                    original: wanted.host,
+                    host: name.as_deref().unwrap_or(host),
+                    user: wanted.user.or(known.user.as_deref()).unwrap_or(&self.user),
+                    local_user: &self.user,
+                    last_pass: renamed.is_some(),
+                };
+                hold(line, conditions, &subject)
+            });
+            let text = undecided.map_err(|bad| {
+                ConfigError::new(format!("{}:{}: for {}: {bad}", path.display(), bad.line, wanted.host))
+            })?;
+            params.overwrite_if_none(&self.parse(&text).map_err(failed)?.query(host));
+        }
+        Ok(wants_last_pass)
     }
 
     /// Who is asked for passphrases and passwords, unless `BatchMode` forbids it.
@@ -304,10 +379,7 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn new(all: &'a OpenSsh, wanted: Wanted<'a>) -> Result<Self, ConfigError> {
-        let mut params = SshConfig::default().query(wanted.host);
-        for file in &all.files {
-            params.overwrite_if_none(&file.query(wanted.host));
-        }
+        let params = all.params(wanted)?;
         refuse_the_unsupported(wanted.host, &params)?;
         let port = wanted.port.or(params.port).unwrap_or(22);
         let user = wanted.user.map(str::to_owned).or_else(|| params.user.clone());
@@ -480,10 +552,9 @@ impl<'a> Server<'a> {
 fn said_twice(text: &str) -> Option<String> {
     let mut said = Vec::new();
     for line in text.lines() {
-        let keyword = line.trim().split(|c: char| c.is_whitespace() || c == '=').next().unwrap_or_default();
-        let keyword = keyword.to_ascii_lowercase();
+        let (keyword, _) = keyword(line);
         match keyword.as_str() {
-            "host" => said.clear(),
+            "host" | "match" => said.clear(),
             "" | "identityfile" | "include" | "remoteforward" => {}
             other if other.starts_with('#') || WITHOUT_EFFECT.contains(&other) => {}
             _ if said.contains(&keyword) => return Some(keyword),

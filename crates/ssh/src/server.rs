@@ -81,7 +81,7 @@ impl SshServer {
             ..Config::default()
         };
         let client = Client { server: self.clone(), net, cx, forwards: JoinSet::new(), open: HashMap::new() };
-        let (carrier, _guard) = Carrier::new(flow, FirstWords::default());
+        let (carrier, _guard) = Carrier::new(flow, FirstWords::default(), Arc::new(true.into()));
         let failed = |error: russh::Error| {
             ConnectError::new(ConnectErrorKind::Protocol, "serve an SSH client").with_source(error)
         };

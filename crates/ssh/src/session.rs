@@ -123,7 +123,8 @@ pub(crate) async fn connect(
     let (host, port, server) = server_name(&hop.user, outer)?;
     let (known, keys) = read_files(hop, &host, port).await?;
     let connecting = async {
-        let flow = cx.resolve_protected(outer, hop.protection()).await?.into_flow();
+        let unreachable = |error: ConnectError| error.with_what(format!("ssh://{server} can't be reached"));
+        let flow = cx.resolve_protected(outer, hop.protection()).await.map_err(unreachable)?.into_flow();
         cx.hop("ssh", &server, handshake(flow, known, hop, &server)).await
     };
     let (handle, shared, guard) = match hop.connect_timeout {
@@ -192,7 +193,7 @@ async fn handshake(
 ) -> Result<Connected, ConnectError> {
     let shared = Arc::new(Shared::default());
     let words = FirstWords::default();
-    let (carrier, guard) = Carrier::new(flow, words.clone());
+    let (carrier, guard) = Carrier::new(flow, words.clone(), shared.settled.clone());
     let host_keys = known.prefer(&HOST_KEYS);
     let certificates = if known.has_authorities() { HOST_KEYS.to_vec() } else { Vec::new() };
     let config = Config {

@@ -11,7 +11,7 @@ use tuyau_core::Net;
 use tuyau_core::names::{HOST, PORT};
 use tuyau_ssh::{Asker, ConfigError, OpenSsh, Question, Secret, Ssh, SshHop, Step};
 use tuyau_testing::Place;
-use tuyau_testing::peers::{sshd, sshd_with};
+use tuyau_testing::peers::{command, run, sshd, sshd_with};
 
 use support::{accept, cx, listener, to_port};
 
@@ -101,10 +101,66 @@ fn ways() {
 }
 
 #[test]
+fn conditions_hold_as_in_openssh() {
+    let place = Place::new();
+    let mut id = command("id", "coreutils");
+    id.arg("-un");
+    let me = run(id, b"").code(0).text().trim().to_owned();
+    let blocks = [
+        "Host a*\n  HostName %h.internal",
+        "Host *.internal\n  Port 5",
+        "Host renamed\n  HostName a.internal\n  User ops",
+        "Match all\n  Port 1",
+        "Match host *.internal\n  Port 2",
+        "Match originalhost a,b\n  Port 3",
+        "Match !host *.internal user ME\n  Port 4",
+        "Match user ops,!root\n  Port 6",
+        "Match user=ops\n  Port 13",
+        "Match localuser ME host \"a?internal\"\n  Port 7 # why",
+        "Match localuser !ME,*\n  Port 8",
+        "Match final host a.internal\n  User final",
+        "Match !final host a\n  User early",
+        "Match final all\n  Port 9",
+        "match HOST A,*.INTERNAL originalhost *,!b\n  Port 10",
+        "Match host nobody exec false\n  Port 11",
+        "Match host a,b # a comment\n  Port 12",
+    ];
+    let mut count = 0;
+    for (first, second) in (0..blocks.len()).flat_map(|first| (0..blocks.len()).map(move |it| (first, it))) {
+        let text = [blocks[first], blocks[second], blocks[0]].join("\n").replace("ME", &me);
+        let file = place.dir().join("config");
+        fs::write(&file, &text).expect("write");
+        let config = OpenSsh::new(place.dir(), &*me, None).file(&file).expect("read");
+        for host in ["a", "b", "renamed"] {
+            let steps = config.route(None, host, None).unwrap_or_else(|error| panic!("{text}\n{error}"));
+            let [step] = steps.as_slice() else { panic!("{steps:?}") };
+            let (at, hop) = server(step);
+            let user = shown(hop).split('"').nth(1).expect("a user").to_owned();
+            let mut ssh = command("ssh", "openssh-client");
+            ssh.args(["-G", "-F", &place.path("config"), host]);
+            let ended = run(ssh, b"").code(0);
+            let said = |word: &str| {
+                let mut lines = ended.text().lines();
+                lines.find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).expect("a line").to_owned()
+            };
+            let theirs = (format!("{}:{}", said("hostname"), said("port")), said("user"));
+            assert_eq!((at, user), theirs, "{host}:\n{text}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 17 * 17 * 3);
+}
+
+#[test]
 fn what_would_change_the_way_or_the_trust_is_never_ignored() {
     let place = Place::new();
     for (config, expected) in [
-        ("Match host a\n User b", "`Match` is not supported"),
+        ("\nMatch host a exec true\n User b", "config:2: for a: `exec` of a `Match` is not supported"),
+        ("Match !tagged x", "config:1: for a: `!tagged` of a `Match` is not supported"),
+        ("Match host", "config:1: for a: `host` of a `Match` wants a pattern"),
+        ("Match", "config:1: for a: a `Match` wants criteria"),
+        ("Match all host a", "config:1: for a: `all` must be the last word of a `Match`"),
+        ("Match host a all", "config:1: for a: `all` can't be combined with other criteria of a `Match`"),
         ("BindAddress 10.0.0.1", "`BindAddress` for a is not supported"),
         ("Ciphers 3des-cbc", "`Ciphers` for a is not supported"),
         ("HostKeyAlgorithms +ssh-rsa", "`HostKeyAlgorithms` for a is not supported"),

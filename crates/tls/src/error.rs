@@ -121,7 +121,7 @@ impl TlsError {
             Self::NoClientCertificate => "the client must be given a certificate and its key",
             Self::ClientCertificateRequired => "give a certificate and its key",
             Self::CertificateRefused { .. } => "ask whoever runs the peer which authorities it trusts",
-            Self::NoCommonVersion => "lower the minimum version, or have the peer brought up to date",
+            Self::NoCommonVersion => "have the peer brought up to date, or lower the minimum version",
             Self::NoCommonAlpn { .. } => "offer another protocol (ALPN), or none",
             Self::NoCommonCipher => "one of the two is too old, or set up too strictly",
             Self::NoCertificateFor { .. } => "give a certificate for it, or have the client ask for another",
@@ -130,7 +130,12 @@ impl TlsError {
             Self::HungUp { .. } => "it may not speak TLS on that port; its log may say why",
             Self::Silent { .. } => "it may not speak TLS on that port, or wait for clear text first",
             Self::Truncated => "trust the content only if the protocol above says where it ends",
-            Self::Alert { .. } | Self::Protocol { .. } => return None,
+            // What a server says to a client without a certificate, before TLS 1.3.
+            Self::Alert { name } if name == "handshake failure" => {
+                "it may want a client certificate, or have no cipher in common with us; its log may say which"
+            }
+            Self::Alert { .. } => "the peer's log may say why",
+            Self::Protocol { .. } => return None,
         })
     }
 
@@ -251,7 +256,7 @@ impl fmt::Display for TlsError {
             }
             Self::HungUp { silent: true } => f.write_str("the peer hung up without a word of TLS"),
             Self::HungUp { silent: false } => f.write_str("the peer hung up during the handshake"),
-            Self::Silent { silent: true } => f.write_str("the peer said nothing until the deadline"),
+            Self::Silent { silent: true } => f.write_str("the peer said nothing in time"),
             Self::Silent { silent: false } => f.write_str("the peer fell silent during the handshake"),
             Self::Truncated => f.write_str("the connection ended without close_notify: bytes may be missing"),
             Self::Alert { name } => write!(f, "the peer refused: {name}"),

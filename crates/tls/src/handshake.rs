@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tuyau_core::names::PEER;
-use tuyau_core::{ConnectCx, ConnectError, Flow, FlowError, FlowErrorKind, Protection, Role};
+use tuyau_core::{ConnectCx, ConnectError, Flow, FlowError, FlowErrorKind, Protection, Role, Target};
 
 use crate::backend::Engine;
 use crate::error::{About, TlsError, harmless};
@@ -33,6 +33,8 @@ pub(crate) async fn handshake<E: Engine>(
     cx: &ConnectCx<'_>,
 ) -> Result<Flow, ConnectError> {
     let Wanted { role, server_name, about, verifies } = wanted;
+    // Whoever has hung up has no address any more.
+    let peer = flow.fact(&PEER);
     let mut lower = Lower::new(flow);
     // Whoever upgrades a flow has nobody else to keep the deadline.
     let mut deadline =
@@ -50,21 +52,21 @@ pub(crate) async fn handshake<E: Engine>(
         }
     })
     .await;
-    let what = |lower: &Lower| describe(role, server_name.as_deref(), &lower.flow);
+    let what = || describe(role, server_name.as_deref(), peer.as_ref());
     match outcome {
         Ok(()) => {}
         Err(Failed::Flow(error)) => {
             let error = ConnectError::from(error);
-            return Err(ConnectError::new(error.kind(), what(&lower)).with_source(error));
+            return Err(ConnectError::new(error.kind(), what()).with_source(error));
         }
-        Err(Failed::Tls(error)) => return Err(error.into_connect(what(&lower))),
+        Err(Failed::Tls(error)) => return Err(error.into_connect(what())),
     }
     let agreed = engine.agreed();
     if let Some(alpn) = &agreed.alpn
         && !about.alpn.iter().any(|offered| **offered == **alpn)
     {
         let why = format!("the peer chose a protocol that was not offered: {}", harmless(alpn));
-        return Err(TlsError::Protocol { why }.into_connect(what(&lower)));
+        return Err(TlsError::Protocol { why }.into_connect(what()));
     }
     let security = match verifies && agreed.peer.is_some() {
         true => Protection::Authenticated,
@@ -158,13 +160,22 @@ fn farewell<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>) 
     }
 }
 
+/// Whether `address`, with its port, already names the host so.
+pub(crate) fn is_host_of(name: &str, address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']') == name
+}
+
 /// Whom it is with: `TLS handshake with db.test at 10.0.0.1:5432`.
-fn describe(role: Role, name: Option<&str>, flow: &Flow) -> String {
-    let address = flow.fact(&PEER).map(|peer| peer.to_string());
+fn describe(role: Role, name: Option<&str>, peer: Option<&Target>) -> String {
+    let address = peer.map(Target::to_string);
     let whom = match (role, name, address) {
-        (Role::Client, Some(name), Some(address)) => format!("{name} at {address}"),
+        (Role::Client, Some(name), Some(address)) if !is_host_of(name, &address) => {
+            format!("{name} at {address}")
+        }
+        (Role::Client, _, Some(address)) => address,
         (Role::Client, Some(name), None) => name.to_owned(),
-        (Role::Client, None, address) => address.unwrap_or_else(|| "the server".into()),
+        (Role::Client, None, None) => "the server".into(),
         (Role::Server, _, Some(address)) => format!("the client {address}"),
         (Role::Server, _, None) => "a client".into(),
     };

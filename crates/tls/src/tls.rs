@@ -11,6 +11,7 @@ use tuyau_core::{
 
 use crate::client::{Clients, TlsClient};
 use crate::config::{BACKEND, Backend, IDENTITY, MIN_VERSION, RESUMPTION, ROOTS, Roots, Settings, Version};
+use crate::handshake::is_host_of;
 use crate::material::misuse;
 
 /// TLS (RFC 8446, RFC 5246) over what the endpoint dials, the server's certificate verified.
@@ -66,8 +67,8 @@ impl TlsEndpoint {
 impl fmt::Debug for TlsEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.client.name() {
-            Some(name) => write!(f, "{} as {name}", self.below),
-            None => write!(f, "{}", self.below),
+            Some(name) if !is_host_of(name, &self.below.address()) => write!(f, "{} as {name}", self.below),
+            _ => write!(f, "{}", self.below),
         }
     }
 }

@@ -80,6 +80,11 @@ impl Via {
         self.uri.option_spellings(name)
     }
 
+    /// See [`Uri::has_option`].
+    pub fn has_option(&self, spelling: &str) -> bool {
+        self.uri.has_option(spelling)
+    }
+
     /// See [`Uri::with_option`].
     ///
     /// # Errors

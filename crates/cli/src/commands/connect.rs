@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Context, Flow};
 
+use crate::agreed;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
@@ -14,8 +15,8 @@ use crate::route::{Routed, route, typed};
 pub(crate) async fn run(app: &App, uri: &str, connecting: &Connecting) -> Result<(), Failure> {
     let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
     let resolved = uri.connect_in(&ctx).await.map_err(|error| app.failed_to_connect(error))?;
-    app.show(&resolved.report());
-    relay_stdio(stdio(&ctx).await?, resolved.into_flow()).await
+    app.show(&agreed::report(&resolved));
+    relay_stdio(stdio(&ctx).await?, resolved.into_flow(), &uri.to_string()).await
 }
 
 /// The standard streams, which `base` can give out once. It must not offer anything else.
@@ -24,8 +25,8 @@ pub(crate) async fn stdio(base: &Context) -> Result<Flow, Failure> {
     Ok(typed("-")?.connect_in(&own).await?.into_flow())
 }
 
-/// Joins the standard streams with `peer`.
-pub(crate) async fn relay_stdio(stdio: Flow, peer: Flow) -> Result<(), Failure> {
+/// Joins the standard streams with `peer`, who is `shown` so.
+pub(crate) async fn relay_stdio(stdio: Flow, peer: Flow, shown: &str) -> Result<(), Failure> {
     let at_end = if std::io::stdin().is_terminal() { AtEnd::Stop } else { AtEnd::SendOn };
     let (mut stdio, mut peer) = (stdio, peer);
     let (relayed, result) = relay(&mut stdio, &mut peer, at_end, &Buffers::default()).await;
@@ -36,6 +37,6 @@ pub(crate) async fn relay_stdio(stdio: Flow, peer: Flow) -> Result<(), Failure> 
         Err(Break::NearWrite(error)) if error.kind() == tuyau::FlowErrorKind::BrokenPipe => {
             Err(Failure::OutputClosed)
         }
-        Err(broken) => Err(Failure::Broken(broken.explain("standard input or output", "the peer", relayed))),
+        Err(broken) => Err(Failure::Broken(broken.explain("standard input or output", shown, relayed))),
     }
 }

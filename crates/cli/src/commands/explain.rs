@@ -3,15 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use tuyau::Report;
 use tuyau::report::{Candidate, Outcome};
+use tuyau::{Report, Uri, Via};
 
+use crate::agreed;
 use crate::app::App;
 use crate::cli::{Connecting, Format};
 use crate::exit::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD};
 use crate::page::page;
 use crate::route::{Routed, route};
+use crate::told::told;
 
 pub(crate) async fn plan(
     app: &App,
@@ -22,10 +24,17 @@ pub(crate) async fn plan(
     let Routed { uri, ctx, note } = route(uri, connecting, None)?;
     uri.require_port(&ctx).await?;
     let mut report = uri.apply(ctx)?.plan();
+    report.notes.extend(through(&uri));
     report.notes.extend(note);
     print(app, &report, format)?;
     let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The hops, which a plan does not dial.
+fn through(uri: &Uri) -> Option<String> {
+    let hops: Vec<_> = uri.hops().iter().map(Via::to_string).collect();
+    (!hops.is_empty()).then(|| format!("through {}", hops.join(", then ")))
 }
 
 pub(crate) async fn explain(
@@ -38,7 +47,7 @@ pub(crate) async fn explain(
     let Routed { uri, ctx, note } = route(uri, connecting, None)?;
     let mut report = match uri.connect_in(&ctx).await {
         Ok(mut resolved) => {
-            let report = resolved.report();
+            let report = agreed::report(&resolved);
             // A clean end, where there is one: a server should not see an error for this.
             let _ = resolved.shutdown().await;
             report
@@ -47,6 +56,7 @@ pub(crate) async fn explain(
         Err(error) => return Err(error.into()),
     };
     report.notes.extend(note);
+    report.notes = report.notes.into_iter().map(told).collect();
     if let Some(file) = html {
         fs::write(file, page(&uri.to_string(), &report))
             .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
@@ -63,8 +73,8 @@ fn print(app: &App, report: &Report, format: Format) -> Result<(), Failure> {
             app.out.line(json)
         }
         Format { dot: true, .. } => app.out.line(report.dot().to_string().trim_end()),
-        _ if app.verbose => app.out.line(painted(&format!("{report:#}"))),
-        _ => app.out.line(painted(&report.clone().without_places().to_string())),
+        _ if app.verbose => app.out.line(painted(&told(format!("{report:#}")))),
+        _ => app.out.line(painted(&told(report.clone().without_places().to_string()))),
     }
 }
 
@@ -81,7 +91,7 @@ fn painted(report: &str) -> String {
         } else if ended("could not connect")
             || ended(": failed")
             || ended(": forbidden")
-            || ended(": out of time")
+            || ended(": cut off")
         {
             BAD
         } else if ended("not tried") || ended(": not available") {

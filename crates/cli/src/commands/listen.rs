@@ -80,7 +80,8 @@ pub(crate) async fn one(app: &App, uri: &str, tls: &ServerTls) -> Result<(), Fai
     if app.verbose {
         app.out.tell(format_args!("connection from {}", peer(&flow)));
     }
-    relay_stdio(stdio(&ctx).await?, flow).await
+    let from = peer(&flow);
+    relay_stdio(stdio(&ctx).await?, flow, &from).await
 }
 
 /// Serves `service` to whoever connects.

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tuyau::report::{Candidate, Hop, ReadOutcome, Report};
 
+use crate::agreed;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
 use crate::output::{Took, Visible};
 use crate::route::{Routed, route};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::stats::Summary;
+use crate::told::told;
 
 pub(crate) async fn run(
     app: &App,
@@ -25,6 +27,7 @@ pub(crate) async fn run(
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());
     let mut tally = Tally::default();
+    let mut notes = Vec::new();
     let pinging = async {
         let mut ticks = tokio::time::interval(interval.max(Duration::from_nanos(1)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -36,10 +39,15 @@ pub(crate) async fn run(
             let seq = tally.tried;
             match uri.connect_in(&ctx).await {
                 Ok(mut resolved) => {
-                    let report = resolved.report();
+                    let report = agreed::report(&resolved);
                     let _ = resolved.shutdown().await;
                     drop(resolved);
                     app.show(&report);
+                    // What was agreed on, once, as long as it stays so.
+                    if report.notes != notes {
+                        notes.clone_from(&report.notes);
+                        notes.iter().try_for_each(|note| app.out.line(Visible(note)))?;
+                    }
                     let steps = steps(&report, named);
                     let total = steps.iter().map(|(_, took)| *took).sum();
                     let to = winner(&report).and_then(|it| it.endpoint.as_deref()).unwrap_or("?");
@@ -55,8 +63,13 @@ pub(crate) async fn run(
                 }
                 Err(tuyau::Error::Connect(error)) => {
                     let report = error.report();
+                    if signals::has_come() {
+                        tally.tried -= 1;
+                        app.out.tell(told(report.without_places().to_string()).trim_end());
+                        break;
+                    }
                     app.show(&report);
-                    app.out.line(format_args!("seq={seq} {}", report.summary()))?;
+                    app.out.line(format_args!("seq={seq} {}", told(report.summary().to_string())))?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod demo;
+mod errors;
 mod get;
 mod load;
 mod options;

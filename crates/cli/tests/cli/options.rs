@@ -78,6 +78,33 @@ fn what_has_no_use_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_flag_is_for_the_one_part_that_was_not_told() {
+    let plan = |args: &[&str], code| run(tuyau(["plan"].iter().chain(args)), b"").code(code).stderr;
+    for told in ["--cacert=/a", "--sni=a", "--alpn=h2"] {
+        let (flag, value) = told.split_once('=').expect("two");
+        let option = flag.trim_start_matches("--");
+        let proxy = format!("https://p:1?{option}={value}");
+        plan(&["tls://h:1", "--via", &proxy, flag, "b"], 0);
+        plan(&[&format!("tls://h:1?tls.{option}=b"), "--via", "https://p:1", flag, "b"], 0);
+        let said = plan(&[&format!("tls://h:1?{option}=b"), "--via", &proxy, flag, "b"], 2);
+        assert!(said.contains(&format!("what takes the option `{option}` was told itself")), "{said}");
+        plan(&[&format!("tls+tls://h:1?tls.1.{option}=c"), flag, "b"], 0);
+    }
+    let both = ["tls://h:1", "--via", "https://p:1", "--cacert", "/a b"];
+    let said = plan(&both, 2);
+    assert!(said.contains("--cacert could mean several parts of the way"), "{said}");
+    let proposals: Vec<_> = said.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
+    assert_eq!(proposals, ["--via 'https://p:1?cacert=/a%20b'", "'tls://h:1?cacert=/a%20b'"]);
+    // Typed in place of what was typed, each works, with the flag for the other and without.
+    for (target, hop) in
+        [("tls://h:1", "https://p:1?cacert=/a%20b"), ("tls://h:1?cacert=/a%20b", "https://p:1")]
+    {
+        plan(&[target, "--via", hop], 0);
+        plan(&[target, "--via", hop, "--cacert", "/c"], 0);
+    }
+}
+
+#[test]
 fn the_deadline_ends_what_hangs() {
     // A FIFO that nobody opens for reading: connecting waits for ever.
     let place = crate::peers::Place::new();

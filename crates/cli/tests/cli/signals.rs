@@ -1,11 +1,14 @@
 //! Ctrl-C and SIGTERM.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use tuyau_testing::peers::Ended;
 
 use crate::peers::{LIMIT, Peer, Place, listening, run, tuyau};
 
@@ -76,6 +79,72 @@ fn a_tour_that_is_cut_short_leaves_nothing_behind() {
     tour.signal(Signal::SIGINT);
     tour.end().code(130);
     assert_eq!(place.entries(), [""; 0]);
+}
+
+/// What `args` say when they are interrupted while the other side, which listens at the address in them, has read
+/// something and says nothing.
+fn interrupted_at(listener: &TcpListener, args: &[&str], signal: Signal, code: i32) -> Ended {
+    let mut command = tuyau(args);
+    command.env("HOME", "/nonexistent").env_remove("SSH_AUTH_SOCK");
+    let client = Peer::spawn(&mut command);
+    let (mut silent, _) = listener.accept().expect("it comes");
+    silent.read_exact(&mut [0]).expect("it says something");
+    client.signal(signal);
+    client.end().code(code)
+}
+
+#[test]
+fn whoever_gives_up_is_told_what_was_being_tried() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let (tls, hop) = (format!("tls://{address}"), format!("ssh://ops@{address}?known-hosts=/dev/null"));
+    let proxy = format!("socks5h://{address}");
+    for (signal, code) in ALL {
+        let ended = interrupted_at(&silent, &["connect", &tls], signal, code);
+        for part in [
+            "error: could not connect: ",
+            "cut off after ",
+            &format!("hop tcp {address}: ok ("),
+            "note: interrupted",
+        ] {
+            assert!(ended.stderr.contains(part), "no `{part}` in: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("deadline"), "{}", ended.stderr);
+    }
+    let (signal, code) = ALL[0];
+    for args in [
+        &["connect", "tcp://db.test:1", "--via", &hop][..],
+        &["demo", "client", "tcp://db.test:1", "--via", &hop, "--deadline", "1000"],
+        &["connect", "tcp://db.test:1", "--via", &hop, "--deadline", "1000"],
+        &["connect", "tcp://db.test:1", "--via", &hop, "--via", &proxy],
+        &["get", "http://db.test:1", "--via", &hop],
+    ] {
+        let ended = interrupted_at(&silent, args, signal, code);
+        let hop = format!("ssh ops@{address}");
+        assert!(ended.stderr.contains(&hop) && ended.stderr.contains("interrupted"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("deadline"), "{}", ended.stderr);
+    }
+    let ended = interrupted_at(&silent, &["connect", "tcp://db.test:1", "--via", &proxy], signal, code);
+    let hop = format!("hop socks5h {address} to db.test:1, looked up there: under way");
+    assert!(ended.stderr.contains(&hop), "no `{hop}` in {}", ended.stderr);
+    let ended = interrupted_at(&silent, &["explain", "tcp://db.test:1", "--via", &proxy], signal, code);
+    assert!(ended.text().contains(&hop) && ended.text().contains("interrupted"), "{}", ended.text());
+    let ended = interrupted_at(&silent, &["ping", &tls], signal, 1);
+    assert!(ended.stderr.contains(&format!("tls {address}: cut off after")), "{}", ended.stderr);
+    assert!(ended.text().contains("0 tried"), "{}", ended.text());
+}
+
+#[test]
+fn a_bridge_that_is_stopped_tells_what_it_was_connecting() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let (bridge, near) = listening(["bridge", "tcp://127.0.0.1:0", &format!("tls://{address}")]);
+    let _near = TcpStream::connect(near.trim_start_matches("tcp://")).expect("it listens");
+    let (mut dialled, _) = silent.accept().expect("it comes");
+    dialled.read_exact(&mut [0]).expect("it says something");
+    bridge.signal(Signal::SIGTERM);
+    let ended = bridge.end().code(0);
+    assert!(ended.stderr.contains(&format!("tls {address}: cut off after")), "{}", ended.stderr);
 }
 
 #[test]

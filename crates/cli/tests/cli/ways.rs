@@ -253,6 +253,9 @@ fn the_proxy_of_the_environment() {
     assert!(!failed.stderr.contains("s3cret"), "{}", failed.stderr);
     assert!(!through(&[("ALL_PROXY", &dead), ("NO_PROXY", "127.0.0.1")], 0).stderr.contains("socks5h"));
     assert_says(&through(&[("ALL_PROXY", "gopher://x")], 2), "ALL_PROXY");
+    let colon_lost = through(&[("ALL_PROXY", "http//user:s3cret@127.0.0.1:1")], 2);
+    assert_says(&colon_lost, "ALL_PROXY has a /, ? or # before the @: is `://` missing");
+    assert!(!colon_lost.stderr.contains("s3cret"), "{}", colon_lost.stderr);
     let mut excepted = tuyau(["plan", &uri, "--proxy-from-env"]);
     excepted.env("ALL_PROXY", &dead).env("NO_PROXY", "127.0.0.0/8");
     assert!(run(excepted, b"").code(0).text().contains("note: no proxy: NO_PROXY excepts 127.0.0.1"));
@@ -361,6 +364,52 @@ fn ping_times_each_hop() {
     let ended = run(tuyau(["ping", "-n", "1", &uri, "--via", &hop]), b"").code(0);
     let line = ended.text().lines().find(|line| line.contains("seq=1")).expect("a line");
     assert!(line.contains(" tcp ") && line.contains(", socks5h "), "{line}");
+}
+
+#[test]
+fn each_step_to_and_at_a_bastion_is_told_and_timed() {
+    let bastion = sshd();
+    let home = Home::of(&bastion);
+    let (_server, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
+    let ended = run(home.tuyau(&["ping", "-n", "1", &uri, "-J", "bastion"]), b"").code(0);
+    let line = ended.text().lines().find(|line| line.contains("seq=1")).expect("a line");
+    for step in [" tcp ", ", ssh ", ", ssh authentication ", ", ssh channel "] {
+        assert!(line.contains(step), "{step}: {line}");
+    }
+    let ended = run(home.tuyau(&["explain", &uri, "-J", "bastion"]), b"").code(0);
+    let channel = format!("hop ssh channel {}: ok (", uri.trim_start_matches("tcp://"));
+    assert!(ended.text().contains(&channel), "{}", ended.text());
+    let plan = run(home.tuyau(&["plan", &uri, "--via", "socks5h://h:1", "-J", "bastion"]), b"").code(0);
+    assert!(plan.text().contains("note: through socks5h://h:1, then ssh://bastion"), "{}", plan.text());
+}
+
+#[test]
+fn what_tls_agreed_on_is_told() {
+    let place = Place::new();
+    let ca = Ca::new("CA");
+    let (cert, key) = ca.leaf(&["127.0.0.1"]).files(&place, "server");
+    let ca = ca.file(&place, "ca.pem");
+    let (_deaf, none) = listening(["listen", "tls://127.0.0.1:0", "--echo", "--cert", &cert, "--key", &key]);
+    let (_h2, h2) =
+        listening(["listen", "tls://127.0.0.1:0?alpn=h2", "--echo", "--cert", &cert, "--key", &key]);
+    for backend in ["rustls", "openssl"] {
+        let said = |command: &str, uri: &str, more: &[&str]| {
+            let args = [command.split(' ').collect(), vec![uri, "--cacert", &ca, "--tls", backend]].concat();
+            let ended = run(tuyau([&args[..], more].concat()), b"").code(0);
+            format!("{}{}", ended.text(), ended.stderr)
+        };
+        for command in ["explain", "ping -n 1", "connect -v"] {
+            let offer = ["--alpn", "h2,http/1.1"];
+            for (uri, more, tells) in [
+                (&none, &offer[..], "; ALPN: none agreed on, of h2, http/1.1\n"),
+                (&h2, &offer, "; ALPN: h2\n"),
+                (&h2, &[], "TLS 1.3, TLS_AES_256_GCM_SHA384\n"),
+            ] {
+                let said = said(command, uri, more);
+                assert!(said.contains(tells), "{backend} {command}: {said}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The few lines of an error message.
 
-use alloc::string::String;
-use core::fmt;
+use alloc::string::{String, ToString};
+use core::fmt::{self, Write};
 
 use super::words::{Count, clipped, in_parentheses};
-use super::{Candidate, Outcome, Report};
+use super::{Candidate, Cause, Outcome, Report};
 
 /// How many lines of candidates there are at most.
 const LINES: usize = 5;
@@ -24,6 +24,32 @@ impl Report {
     /// ```
     pub fn summary(&self) -> impl fmt::Display {
         Summary(self)
+    }
+}
+
+impl Report {
+    /// Why there is no connection, in a line, for an error that this one caused: without times and hints.
+    pub(crate) fn brief(&self) -> String {
+        let mut text = String::new();
+        let groups = self.alike(0);
+        for group in groups.iter().take(LINES) {
+            let Some(candidate) = group.first().and_then(|&index| self.candidates.get(index)) else {
+                continue;
+            };
+            let separator = if text.is_empty() { "" } else { "; " };
+            let why = match &candidate.outcome {
+                Outcome::NotTried => continue,
+                Outcome::Failed(Cause { what, .. }) => clipped(what, false).to_string(),
+                _ => how(self, &Candidate { took: None, ..candidate.clone() }),
+            };
+            // Most errors say whom they are about.
+            let address = candidate.endpoint.as_deref().and_then(|it| it.split(' ').next()).unwrap_or("\0");
+            let _ = match why.contains(address) {
+                true => write!(text, "{separator}{why}"),
+                false => write!(text, "{separator}{}: {why}", candidate.name()),
+            };
+        }
+        if text.is_empty() { self.nothing().join("; ") } else { text }
     }
 }
 
@@ -110,7 +136,11 @@ fn line(report: &Report, candidate: &Candidate, count: usize) -> String {
         1 => String::new(),
         _ => alloc::format!(" and {} more", Count(count - 1)),
     };
-    let how = match &candidate.outcome {
+    alloc::format!("{}{alike}: {}", candidate.name(), how(report, candidate))
+}
+
+fn how(report: &Report, candidate: &Candidate) -> String {
+    match &candidate.outcome {
         Outcome::Failed(cause) => {
             alloc::format!("{}{}", clipped(&cause.what, false), in_parentheses(candidate.took))
         }
@@ -121,6 +151,5 @@ fn line(report: &Report, candidate: &Candidate, count: usize) -> String {
             None => candidate.ending(report),
         },
         _ => candidate.ending(report),
-    };
-    alloc::format!("{}{alike}: {how}", candidate.name())
+    }
 }

@@ -8,6 +8,7 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::{Candidate, Cause, Hop, Outcome, Place, ReadOutcome, Report};
+use crate::policy::refusal_hint;
 
 /// How much of one text is shown where not all is asked for, in characters.
 pub(super) const CLIP: usize = 400;
@@ -117,7 +118,7 @@ impl Outcome {
             Self::Absent(Cause { what, hint }) | Self::Failed(Cause { what, hint }) => {
                 Some((what, hint.as_deref()))
             }
-            Self::Refused(why) => Some((why, None)),
+            Self::Refused(why) => Some((why, Some(refusal_hint(why)))),
             Self::Connected | Self::Cancelled | Self::NotTried | Self::WouldConnect | Self::WouldDerive => {
                 None
             }
@@ -157,7 +158,7 @@ impl Candidate {
             Outcome::Connected => after("connected", "in"),
             Outcome::Failed(_) => after("failed", "after"),
             Outcome::Cancelled if report.winner.is_some() => after("cancelled", "after"),
-            Outcome::Cancelled => after("out of time", "after"),
+            Outcome::Cancelled => after("cut off", "after"),
             Outcome::Absent(_) => "not available".into(),
             Outcome::Refused(_) => "forbidden".into(),
             Outcome::NotTried => "not tried".into(),
@@ -172,12 +173,14 @@ impl Candidate {
             .hops
             .iter()
             .rfind(|hop| hop.outcome.is_none())
-            .map(|hop| format!("at hop {}", hop.title(false)));
-        hop.or_else(|| {
+            .map(|hop| format!("at hop {}{}", hop.title(false), in_parentheses(hop.took)));
+        let reading = || {
             let reads = self.needs.iter().filter_map(|&index| report.reads.get(index));
             let mut unfinished = reads.filter(|read| read.outcome == ReadOutcome::Unfinished);
             unfinished.next().map(|read| format!("while deriving {}", safe(read.key)))
-        })
+        };
+        let after = || Some(format!("after hop {}", self.hops.last()?.title(false)));
+        hop.or_else(reading).or_else(after)
     }
 }
 
@@ -214,7 +217,7 @@ impl Report {
 
     /// `2 candidates failed, 1 forbidden`.
     fn tally(&self) -> String {
-        let kinds = ["connected", "failed", "out of time", "forbidden", "not available", "not tried"];
+        let kinds = ["connected", "failed", "cut off", "forbidden", "not available", "not tried"];
         let mut tally = String::new();
         for (rank, kind) in kinds.into_iter().enumerate() {
             let count = self.candidates.iter().filter(|it| usize::from(it.outcome.rank()) == rank).count();

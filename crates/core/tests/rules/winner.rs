@@ -1,8 +1,10 @@
 //! Rules 12 and 13: what the winner has, and what is left when nobody waits.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
-use tuyau_core::{Context, Key, decline, dial, names, opt, or, req};
+use tuyau_core::{ConnectErrorKind, Context, Key, decline, dial, names, opt, or, req};
 
 use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
@@ -218,4 +220,32 @@ fn r13_what_is_dialled_below_goes_with_it() {
     });
     assert!(dialled.is_err());
     assert_eq!(world.count(), 0);
+}
+
+#[test]
+fn r13_whoever_gives_up_gets_the_report_of_what_was_under_way() {
+    let world = World::default();
+    let ctx = world
+        .timed()
+        .with(&A, world.at("second").hangs())
+        .with(&A, world.at("first").hangs())
+        .offer(&A)
+        .with(&names::DEADLINE, Duration::MAX);
+    let mut task = resolving(&ctx);
+    assert!(task.run().is_pending());
+    world.clock.advance(ms(260));
+    assert!(task.run().is_pending());
+    world.clock.advance(ms(40));
+    world.clock.cut();
+    let Poll::Ready(Err(error)) = task.run() else { panic!("it goes on") };
+    let report = error.report();
+    let took: Vec<_> = report.candidates.iter().map(|it| it.took.unwrap()).collect();
+    assert_eq!((took, report.took), (vec![ms(300), ms(40)], Some(ms(300))));
+    assert!(error.to_string().contains("the deadline passed"), "{error}");
+    assert_eq!((error.kind(), world.count(), world.clock.timers()), (ConnectErrorKind::TimedOut, 0, 0));
+    // What is begun after that has its own deadline.
+    let mut task = resolving(&ctx.with(&names::DEADLINE, ms(500)));
+    assert!(task.run().is_pending());
+    assert!(task.finish(&world.clock).is_err());
+    assert_eq!(world.clock.millis(), 800);
 }

@@ -146,6 +146,7 @@ struct Time {
     now: Duration,
     timers: Vec<(u64, Duration, Option<Waker>)>,
     made: u64,
+    cut: bool,
 }
 
 struct Timer {
@@ -187,6 +188,16 @@ impl Clock {
         self.0.lock().unwrap().now.as_millis() as u64
     }
 
+    /// Gives up: wakes all who sleep, none of whom is ready.
+    pub fn cut(&self) {
+        let asleep: Vec<_> = {
+            let mut time = self.0.lock().unwrap();
+            time.cut = true;
+            time.timers.iter_mut().filter_map(|timer| timer.2.take()).collect()
+        };
+        asleep.into_iter().for_each(Waker::wake);
+    }
+
     /// How many timers exist.
     pub fn timers(&self) -> usize {
         self.0.lock().unwrap().timers.len()
@@ -195,7 +206,9 @@ impl Clock {
 
 impl Runtime for Clock {
     fn now(&self) -> Instant {
-        Instant::new(self.0.lock().unwrap().now)
+        let time = self.0.lock().unwrap();
+        let now = Instant::new(time.now);
+        if time.cut { now.after_cut() } else { now }
     }
 
     fn sleep_until(&self, until: Instant) -> BoxFuture<'static, ()> {

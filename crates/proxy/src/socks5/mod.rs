@@ -226,7 +226,7 @@ fn refused(code: u8, proxy: &str, target: &Target) -> ConnectError {
         2 => (Refused, "the proxy's rules forbid it: ask who runs it, or take another"),
         3 => (Unreachable, "the proxy has no route there: is its network up?"),
         4 => (Unreachable, "for the proxy, the host is down or its name unknown"),
-        5 => (Refused, "nobody listens on that port: is the server running, and on that address?"),
+        5 => (Refused, "seen from the proxy, nobody listens on that port: is the server running?"),
         6 => (TimedOut, "nothing answered the proxy: the host is down, or a firewall drops it"),
         7 => (Unsupported, "the proxy does not do CONNECT"),
         8 => (Unsupported, "the proxy does not take this type of address: try a name, or the other family"),

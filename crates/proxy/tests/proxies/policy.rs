@@ -23,21 +23,21 @@ async fn explain_says_who_looked_the_name_up() {
     let (_listener, port) = listening().await;
     let far = to(local(proxy.port()).via(Box::new(by_proxy())), "localhost", port);
     let report = words(far.explain().await);
-    assert!(report.contains(&format!("socks5h localhost:{port} (looked up by the proxy)")), "{report}");
+    assert!(report.contains(&format!(" to localhost:{port}, looked up there")), "{report}");
     assert!(
         report.contains(&format!("socks5h://127.0.0.1:{} looks names up itself", proxy.port())),
         "{report}"
     );
     let here = to(local(proxy.port()).via(Box::new(Socks5::new())), "localhost", port);
     let report = words(here.explain().await);
-    assert!(report.contains(&format!("socks5 127.0.0.1:{port}")), "{report}");
-    assert!(!report.contains("looked up by the proxy"), "{report}");
+    assert!(report.contains(&format!(" to 127.0.0.1:{port}")), "{report}");
+    assert!(!report.contains("looked up there"), "{report}");
     let by = format!("socks5h://127.0.0.1:{}", proxy.port());
     let env = ProxyEnv::read(|name| (name == "ALL_PROXY").then(|| by.clone()));
     let asked = env.proxy_for("tcp", "localhost", port).unwrap().unwrap();
     let by_env = to(at(asked.host(), asked.port()).via(asked.hop()), "localhost", port);
     let report = words(by_env.explain().await);
-    let says = format!("socks5h localhost:{port} (looked up by the proxy) (proxy set by ALL_PROXY): ok");
+    let says = format!("(set by ALL_PROXY) to localhost:{port}, looked up there: ok");
     assert!(report.contains(&says), "{report}");
     // Where the net is asked for a name itself.
     let target = tuyau_core::Target::name("localhost", port);

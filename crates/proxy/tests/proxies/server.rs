@@ -186,7 +186,7 @@ async fn its_context_says_how_far_clients_get() {
     let port = embedded(server).await;
     let ctx = to(local(port).via(Box::new(Socks5::new().lookup_by_proxy())), "localhost", 80);
     let error = ctx.resolve().await.unwrap_err();
-    assert!(format!("{error:#}").contains("SOCKS5 reply 2, not allowed by its rules"), "{error:#}");
+    assert!(error.to_string().contains("SOCKS5 reply 2, not allowed by its rules"), "{error}");
     assert_eq!(*seen.lock().unwrap(), ["localhost:80"]);
 }
 

@@ -283,7 +283,7 @@ async fn silent() {
         let error = error.expect_err("nobody answers");
         assert_eq!(
             said(&error),
-            "TLS handshake with a.test at memory: the peer said nothing until the deadline (it may not speak TLS on \
+            "TLS handshake with a.test at memory: the peer said nothing in time (it may not speak TLS on \
              that port, or wait for clear text first)"
         );
         assert_eq!(error.kind(), ConnectErrorKind::TimedOut);

@@ -151,7 +151,8 @@ mod proxy_command {
             Box::pin(async move {
                 let command = self.command(target, cx.policy())?;
                 let ctx = self.outer.clone().with(&EXEC, command).offer(&EXEC).only(&EXEC);
-                Ok(cx.resolve(&ctx).await?.into_flow())
+                let failed = |error: ConnectError| error.with_what(format!("{} can't be used", self.shown));
+                Ok(cx.resolve(&ctx).await.map_err(failed)?.into_flow())
             })
         }
 

@@ -213,6 +213,25 @@ impl Uri {
         self.spellings(name, Use::Listen)
     }
 
+    /// Whether the option that is spelt so, which one part consumes when connecting, is given.
+    pub fn has_option(&self, spelling: &str) -> bool {
+        self.is_given(spelling, Use::Connect)
+    }
+
+    /// The same, when listening.
+    pub fn has_listen_option(&self, spelling: &str) -> bool {
+        self.is_given(spelling, Use::Listen)
+    }
+
+    fn is_given(&self, spelling: &str, to: Use) -> bool {
+        let part = |option: &UriOption| match consumers(self, option, to).as_slice() {
+            [one] => Some((one.part, one.known.name)),
+            _ => None,
+        };
+        let wanted = part(&UriOption::added(spelling, ""));
+        wanted.is_some() && self.options.iter().any(|option| part(option) == wanted)
+    }
+
     fn spellings(&self, name: &str, to: Use) -> Vec<String> {
         let parts: Vec<_> = self.stack.parts().collect();
         let found = consumers(self, &UriOption::added(name, ""), to);

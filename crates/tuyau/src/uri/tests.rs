@@ -558,6 +558,11 @@ fn options_go_to_the_part_that_takes_them() {
     assert_eq!(parsed("tls+ws+tls://h:1").option_spellings("path"), ["path"]);
     assert_eq!(parsed("ssh://ops@h").option_spellings("alive-interval"), ["alive-interval"]);
     assert_eq!(parsed("tls://h:1").listen_option_spellings("client-ca"), ["client-ca"]);
+    let twice = parsed("tls+tls://h:1?tls.2.sni=a&tls.1.alpn=h2");
+    assert!(twice.has_option("tls.2.sni") && !twice.has_option("tls.1.sni") && !twice.has_option("alpn"));
+    assert!(parsed("tls://h:1?tls.sni=a").has_option("sni") && !parsed("tls://h:1").has_option("sni"));
+    assert!(!parsed("tls://h:1?client-ca=a").has_option("client-ca"));
+    assert!(parsed("tls://h:1?client-ca=a").has_listen_option("tls.client-ca"));
 }
 
 #[test]

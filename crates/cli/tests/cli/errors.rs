@@ -1,0 +1,211 @@
+//! What users are told when something on the way fails: the hop, the address, the cause and what to do, once.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use tuyau_testing::certs::{Ca, Leaf};
+use tuyau_testing::peers::{Peer, keygen, microsocks, sshd};
+use tuyau_testing::{dead_port, free_port};
+
+use crate::peers::{Place, peer, run, tuyau};
+
+/// What was said, with what differs from run to run made equal.
+#[derive(Default)]
+struct Said {
+    text: String,
+    equal: Vec<(String, String)>,
+}
+
+impl Said {
+    /// Shows `what` as `word` from now on.
+    fn equal(&mut self, what: impl ToString, word: &str) {
+        self.equal.push((what.to_string(), word.into()));
+    }
+
+    /// Runs `args` and keeps what it says, under a title.
+    fn run(&mut self, title: &str, args: &[&str]) {
+        let mut command = tuyau(args);
+        command.env("HOME", "/nonexistent").env_remove("SSH_AUTH_SOCK");
+        let ended = run(command, b"").code(1);
+        let mut said = ended.stderr;
+        for (what, word) in &self.equal {
+            said = said.replace(what, word);
+        }
+        let causes = said.matches("os error").count();
+        assert!(causes <= 1, "the cause is told {causes} times: {said}");
+        self.text.push_str(&format!("# {title}\n{said}\n"));
+    }
+
+    fn check(self, name: &str) {
+        let filters = [
+            (r"\([0-9.]+ (µs|ms|s)\)", "(TIME)"),
+            (r"SHA256:[A-Za-z0-9+/]+", "SHA256:…"),
+            (r"AAAA[A-Za-z0-9+/=]+", "AAAA…"),
+        ];
+        insta::with_settings!({filters => filters}, { insta::assert_snapshot!(name, self.text) });
+    }
+}
+
+/// `openssl s_server` that shows `leaf`, at the port.
+fn s_server(place: &Place, leaf: &Leaf, args: &[&str]) -> (Peer, u16) {
+    let port = free_port();
+    let (cert, key) = leaf.files(place, &format!("server{port}"));
+    let mut command = peer("openssl", ["s_server", "-rev", "-cert", &cert, "-key", &key]);
+    command.args(["-accept", &format!("127.0.0.1:{port}")]).args(args);
+    let mut server = Peer::spawn(&mut command);
+    server.line("ACCEPT");
+    (server, port)
+}
+
+/// Answers each part of what whoever connects says with the next of `answers`, then hangs up, again and again.
+fn scripted(answers: Vec<Vec<u8>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for flow in listener.incoming() {
+            let mut flow = flow.expect("it comes");
+            for answer in &answers {
+                // It may have hung up, which is for the test to see.
+                let _ = flow.read(&mut [0; 4096]);
+                let _ = flow.write_all(answer);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn tls() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let good = ca.leaf(&["127.0.0.1"]);
+    let mut said = [Said::default(), Said::default()];
+    for (title, leaf, options, args) in [
+        ("expired", &ca.expired(&["127.0.0.1"]), &[][..], &["--cacert", &cacert][..]),
+        ("not yet valid", &ca.not_yet_valid(&["127.0.0.1"]), &[], &["--cacert", &cacert]),
+        ("for others", &ca.leaf(&["db.test", "www.db.test"]), &[], &["--cacert", &cacert]),
+        ("unknown authority", &good, &[], &[]),
+        ("self-signed", &Leaf::self_signed(&["127.0.0.1"]), &[], &[]),
+        ("no client certificate", &good, &["-Verify", "1", "-tls1_2"], &["--cacert", &cacert]),
+        ("no common version", &good, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], &["--cacert", &cacert]),
+        ("no common protocol", &good, &["-alpn", "x"], &["--cacert", &cacert, "--alpn", "h2,http/1.1"]),
+    ] {
+        let (_server, port) = s_server(&place, leaf, options);
+        for (said, backend) in said.iter_mut().zip(["rustls", "openssl"]) {
+            said.equal(format!(":{port}"), ":PORT");
+            let uri = format!("tls://127.0.0.1:{port}");
+            said.run(title, &[&["connect", &uri, "--tls", backend], args].concat());
+        }
+    }
+    let (plain, silent) = (scripted(vec![b"220 mail.test ESMTP\r\n".to_vec()]), scripted(vec![vec![]]));
+    for (said, backend) in said.iter_mut().zip(["rustls", "openssl"]) {
+        said.equal(place.path(""), "DIR/");
+        for (title, port) in [("plain text", plain), ("hangs up", silent)] {
+            said.equal(format!(":{port}"), ":PORT");
+            said.run(title, &["connect", &format!("tls://127.0.0.1:{port}"), "--tls", backend]);
+        }
+        let uri = format!("tls://127.0.0.1:{silent}");
+        let key = place.path("none.key");
+        said.run("no such file", &["connect", &uri, "--tls", backend, "--cacert", &place.path("none.pem")]);
+        said.run("no key", &["connect", &uri, "--tls", backend, "--cert", &cacert, "--key", &key]);
+    }
+    // Whichever library it was.
+    said.into_iter().for_each(|said| said.check("tls"));
+}
+
+#[test]
+fn a_certificate_that_is_missed_after_the_handshake() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let (_server, port) = s_server(&place, &ca.leaf(&["127.0.0.1"]), &["-Verify", "1"]);
+    for backend in ["rustls", "openssl"] {
+        let uri = format!("tls://127.0.0.1:{port}");
+        let ended = run(tuyau(["connect", &uri, "--cacert", &cacert, "--tls", backend]), b"").code(3);
+        assert!(ended.stderr.contains("the server requires a client certificate"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&uri) && ended.stderr.contains("--cert FILE"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn hops() {
+    let (dead, socks) = (dead_port(), microsocks(Some(("bob", "right"))));
+    let mut said = Said::default();
+    said.equal(format!(":{dead}"), ":DEAD");
+    said.equal(format!(":{}", socks.port()), ":SOCKS");
+    let to = "tcp://db.test:5432";
+    let mut through = |title: &str, hops: &[&str], port: u16| {
+        said.equal(format!(":{port}"), ":PORT");
+        let via = hops.iter().flat_map(|hop| ["--via", hop]);
+        said.run(title, &["connect", to].into_iter().chain(via).collect::<Vec<_>>());
+    };
+    let socks5h = format!("socks5h://127.0.0.1:{dead}");
+    let ssh = format!("ssh://ops@127.0.0.1:{dead}?known-hosts=/dev/null");
+    through("dead SOCKS5 proxy", &[&socks5h], dead);
+    through("dead HTTP proxy", &[&format!("http://127.0.0.1:{dead}")], dead);
+    through("dead bastion", &[&ssh], dead);
+    through("dead bastion behind a dead bastion", &[&ssh, "ssh://ops@b.test?known-hosts=/dev/null"], dead);
+    through("no program", &["exec:no-such-program %h"], dead);
+    through("no password", &[&format!("socks5h://127.0.0.1:{}", socks.port())], dead);
+    through("wrong password", &[&format!("socks5h://bob:wrong@127.0.0.1:{}", socks.port())], dead);
+    for code in 1..=9 {
+        let port = scripted(vec![vec![5, 0], vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]]);
+        through(&format!("SOCKS5 reply {code}"), &[&format!("socks5h://127.0.0.1:{port}")], port);
+    }
+    for status in [302, 400, 401, 403, 404, 405, 407, 408, 429, 500, 502, 503, 504] {
+        let port = scripted(vec![format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into_bytes()]);
+        through(&format!("HTTP status {status}"), &[&format!("http://127.0.0.1:{port}")], port);
+    }
+    let smtp = scripted(vec![b"220 mail.test ESMTP\r\n".to_vec()]);
+    for hop in ["socks5h://", "http://", "https://", "ssh://ops@"] {
+        through(&format!("{hop} at a mail server"), &[&format!("{hop}127.0.0.1:{smtp}")], smtp);
+    }
+    said.check("hops");
+}
+
+#[test]
+fn ssh() {
+    let bastion = sshd();
+    let (place, dead) = (Place::new(), dead_port());
+    let mut said = Said::default();
+    said.equal(format!(":{dead}"), ":DEAD");
+    said.equal(bastion.port(), "PORT");
+    said.equal(bastion.user(), "USER");
+    let known = bastion.known_hosts().display().to_string();
+    let identity = bastion.identity().display().to_string();
+    let line = std::fs::read_to_string(&known).expect("a file");
+    let key = line.split_once(' ').expect("a host and a key").1;
+    keygen(&["-t", "ed25519", "-N", "", "-f", &place.path("other")]);
+    let other = std::fs::read_to_string(place.path("other.pub")).expect("a key");
+    let host = format!("[127.0.0.1]:{}", bastion.port());
+    for (name, text) in [
+        ("empty", String::new()),
+        ("changed", format!("{host} {other}")),
+        ("revoked", format!("@revoked {host} {key}")),
+    ] {
+        std::fs::write(place.path(name), text).expect("a file");
+    }
+    said.equal(known.clone(), "KNOWN");
+    said.equal(identity.clone(), "IDENTITY");
+    said.equal(place.path(""), "DIR/");
+    let user = bastion.user();
+    let hop = |known: &str, identity: &str| {
+        format!("ssh://{user}@127.0.0.1:{}?known-hosts={known}&identity={identity}", bastion.port())
+    };
+    for (title, known, identity) in [
+        ("unknown host key", &place.path("empty"), &identity),
+        ("changed host key", &place.path("changed"), &identity),
+        ("revoked host key", &place.path("revoked"), &identity),
+        ("refused key", &known, &place.path("other")),
+        ("unreadable key", &known, &place.path("empty")),
+        ("no such key", &known, &place.path("none")),
+    ] {
+        said.run(title, &["connect", "tcp://db.test:5432", "--via", &hop(known, identity)]);
+    }
+    let without = format!("ssh://{user}@127.0.0.1:{}?known-hosts={known}", bastion.port());
+    said.run("no key", &["connect", "tcp://db.test:5432", "--via", &without]);
+    let good = hop(&known, &identity);
+    said.run("nobody behind it", &["connect", &format!("tcp://127.0.0.1:{dead}"), "--via", &good]);
+    said.run("no such name there", &["connect", "tcp://no.such.name.test:1", "--via", &good]);
+    said.check("ssh");
+}
