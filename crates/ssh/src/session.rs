@@ -124,7 +124,7 @@ pub(crate) async fn connect(
     let (known, keys) = read_files(hop, &host, port).await?;
     let connecting = async {
         let flow = cx.resolve_protected(outer, hop.protection()).await?.into_flow();
-        cx.hop("ssh", &server, handshake(flow, known, hop, &server)).await
+        cx.hop("ssh", &server, handshake(flow, known, hop, &server, &runtime)).await
     };
     let (handle, shared, guard) = match hop.connect_timeout {
         None => connecting.await?,
@@ -189,6 +189,7 @@ async fn handshake(
     known: KnownHost,
     hop: &SshHop,
     server: &str,
+    runtime: &SharedRuntime,
 ) -> Result<Connected, ConnectError> {
     let shared = Arc::new(Shared::default());
     let words = FirstWords::default();
@@ -211,7 +212,7 @@ async fn handshake(
         },
         ..Config::default()
     };
-    let client = Client { known, shared: shared.clone() };
+    let client = Client { known, shared: shared.clone(), runtime: runtime.clone() };
     match connect_stream(Arc::new(config), carrier, client).await {
         Ok(handle) => Ok((handle, shared, guard)),
         Err(Fault::HostKey(error)) => Err(error),
@@ -287,6 +288,10 @@ impl Session {
 
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    pub(crate) fn runtime(&self) -> &SharedRuntime {
+        &self.runtime
     }
 
     pub(crate) fn protection(&self) -> Protection {
