@@ -9,6 +9,7 @@ mod page;
 mod peers;
 mod serve;
 mod signals;
+mod tap;
 mod text;
 mod tour;
 mod transfer;
