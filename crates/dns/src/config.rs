@@ -133,8 +133,8 @@ impl Server {
     }
 
     /// Over the flow that `ctx` resolves to, by the framing of RFC 7766; if it is TLS (ALPN `dot`, port
-    /// 853), this is DNS over TLS (RFC 7858). Each query resolves it anew. `name` is for reports. `ctx`
-    /// must not itself look names up by this server.
+    /// 853), this is DNS over TLS (RFC 7858). It is resolved anew when the flow that there was has ended.
+    /// `name` is for reports. `ctx` must not itself look names up by this server.
     pub fn flow(name: &str, ctx: Context) -> Self {
         Self(Reach::Flow { name: name.into(), ctx })
     }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::Name;
-use tuyau_core::names::{POLICY, RUNTIME};
-use tuyau_core::{
-    ConnectCx, ConnectError, ConnectErrorKind, Context, Policy, SharedNet, SharedRuntime, Target,
-};
+use tuyau_core::{ConnectError, ConnectErrorKind, Policy, SharedNet, SharedRuntime};
 
-use crate::config::{Config, Random, Reach, Server};
+use crate::config::{Config, Random, Reach};
 use crate::exchange::{self, Trouble};
 use crate::net::DnsNet;
+use crate::pipe::Pipe;
 use crate::wire::{self, Answer, Question};
 use crate::{cache::Cache, error};
 
@@ -46,8 +44,8 @@ impl Dns {
         Ok(Self(Arc::new(Inner { config, search, runtime, random, cache: Cache::default() })))
     }
 
-    /// A net that looks names up by DNS through `net`, by TCP, each query over a flow of its own, and passes
-    /// all else on to `net`.
+    /// A net that looks names up by DNS through `net`, by TCP, over a flow to each server that is kept
+    /// for some seconds, and passes all else on to `net`.
     pub fn over(&self, net: SharedNet) -> DnsNet {
         DnsNet::new(self.clone(), net, false)
     }
@@ -91,8 +89,7 @@ impl Dns {
     pub(crate) async fn answer(
         &self,
         question: &Question,
-        net: &SharedNet,
-        udp: bool,
+        over: &DnsNet,
         policy: &Policy,
     ) -> Result<Answer, ConnectError> {
         let Inner { config, search: _, runtime, random, cache } = &*self.0;
@@ -103,11 +100,12 @@ impl Dns {
             return Ok(answer);
         }
         let first = if config.rotate { random.up_to(config.servers.len() as u32 - 1) as usize } else { 0 };
-        let (before, from) = config.servers.split_at(first);
+        let order = (first..config.servers.len()).chain(0..first);
         let mut troubles = Vec::new();
         for _ in 0..config.attempts.max(1) {
-            for server in from.iter().chain(before) {
-                let asked = self.ask(server, question, net, udp, policy).await;
+            for number in order.clone() {
+                let server = &config.servers[number];
+                let asked = self.ask(number, question, over, policy).await;
                 match asked.and_then(|message| wire::read(question, message).map_err(Trouble::Code)) {
                     Ok((answer, ttl)) => {
                         cache.put(question.clone(), &answer, ttl, runtime.now());
@@ -135,39 +133,48 @@ impl Dns {
     /// Asks one server, within its time.
     async fn ask(
         &self,
-        server: &Server,
+        number: usize,
         question: &Question,
-        net: &SharedNet,
-        udp: bool,
+        over: &DnsNet,
         policy: &Policy,
     ) -> Result<Message, Trouble> {
         let Inner { config, runtime, random, .. } = &*self.0;
-        let mut strays = 0;
+        let server = &config.servers[number];
+        let (mut strays, mut last) = (0, None);
         let asking = async {
-            if let (Reach::At(address), true) = (&server.0, udp) {
+            if let (Reach::At(address), true) = (&server.0, over.udp()) {
                 policy.check_address(Some(address.ip())).map_err(|error| {
-                    Trouble::Connect(
+                    Trouble::Connect(Arc::new(
                         error.with_hint("the name servers must be in the allowed networks as well"),
-                    )
+                    ))
                 })?;
                 let message = exchange::udp(*address, question, random.id(), &mut strays).await?;
                 if !message.metadata.truncation {
                     return Ok(message);
                 }
             }
-            let ctx = Context::new().with(&RUNTIME, runtime.clone()).with(&POLICY, policy.clone());
-            let cx = ConnectCx::new(&ctx).map_err(Trouble::Connect)?;
-            let mut flow = match &server.0 {
-                Reach::At(address) => net.connect(&Target::Addr(*address), &cx).await,
-                Reach::Flow { name: _, ctx } => cx.resolve(ctx).await.map(|resolved| resolved.into_flow()),
+            loop {
+                let open = || {
+                    let (net, policy) = (over.net().clone(), policy.clone());
+                    Pipe::open(server.clone(), net, policy, runtime, random.clone())
+                };
+                let (pipe, reused) = over.pipes().to(number, policy, open);
+                last = Some(pipe.clone());
+                match pipe.ask(question).await {
+                    // Servers hang up when they like (RFC 7766 section 6.2.4).
+                    Err(Trouble::Flow(_)) if reused => over.pipes().forget(&pipe),
+                    answer => return answer,
+                }
             }
-            .map_err(Trouble::Connect)?;
-            exchange::stream(&mut flow, question, random.id()).await
         };
         tokio::select! {
             biased;
             answer = asking => return answer,
             () = runtime.sleep_until(runtime.now() + config.timeout) => {}
+        }
+        // It may be dead, and nobody told.
+        if let Some(pipe) = last {
+            over.pipes().forget(&pipe);
         }
         Err(Trouble::TimedOut { strays })
     }
@@ -182,6 +189,7 @@ impl fmt::Debug for Dns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Server;
     use std::net::SocketAddr;
 
     fn dns(search: &[&str], ndots: u32) -> Result<Dns, ConnectError> {

@@ -1,7 +1,9 @@
 //! Why a lookup gave nothing, and what to do about it.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io;
+use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
@@ -65,11 +67,11 @@ pub(crate) fn no_address(name: &Name, alias: Option<&Name>) -> ConnectError {
 }
 
 /// What went wrong with one server, and ends the lookup.
-pub(crate) fn ends_it(question: &Question, server: &Server, error: ConnectError) -> ConnectError {
+pub(crate) fn ends_it(question: &Question, server: &Server, error: Arc<ConnectError>) -> ConnectError {
     let hint = error.hint().unwrap_or("no other name server is asked in its place").to_owned();
     ConnectError::new(error.kind(), format!("lookup of {question}: {server} could not be reached"))
         .with_hint(hint)
-        .with_source(error)
+        .with_source(unshared(error))
 }
 
 /// No server gave an answer: what each said instead.
@@ -94,10 +96,18 @@ pub(crate) fn no_answer(
     let (kind, hint) = troubles.last().map_or((ConnectErrorKind::Other, ""), |(_, trouble)| judge(trouble));
     let error = ConnectError::new(kind, format!("lookup of {question}: {told}")).with_hint(hint);
     match troubles.into_iter().next_back() {
-        Some((_, Trouble::Connect(source))) => error.with_source(source),
-        Some((_, Trouble::Flow(source))) => error.with_source(source),
+        Some((_, Trouble::Connect(source))) => error.with_source(unshared(source)),
+        Some((_, Trouble::Flow(source))) => error.with_source(unshared(source)),
         Some((_, Trouble::Io(source))) => error.with_source(source),
         _ => error,
+    }
+}
+
+/// The error itself, where it is nobody else's as well.
+fn unshared<E: Error + Send + Sync + 'static>(error: Arc<E>) -> Box<dyn Error + Send + Sync> {
+    match Arc::try_unwrap(error) {
+        Ok(error) => error.into(),
+        Err(shared) => shared.into(),
     }
 }
 

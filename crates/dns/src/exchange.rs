@@ -1,11 +1,12 @@
-//! One query to one server.
+//! One query to one server, by UDP.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use hickory_proto::op::{Message, ResponseCode};
 use tokio::net::UdpSocket;
-use tuyau_core::{ConnectError, Flow, FlowError};
+use tuyau_core::{ConnectError, FlowError};
 
 use crate::wire::{Bad, Question};
 
@@ -15,9 +16,9 @@ pub(crate) enum Trouble {
     /// None came in time; so many came that were not to this query, or made no sense.
     TimedOut { strays: u32 },
     /// The server could not be reached.
-    Connect(ConnectError),
-    /// It hung up, or the connection broke.
-    Flow(FlowError),
+    Connect(Arc<ConnectError>),
+    /// It hung up, or the connection broke. Others may have waited for it as well.
+    Flow(Arc<FlowError>),
     /// The system could not send or receive.
     Io(io::Error),
     /// It answered nonsense.
@@ -29,12 +30,6 @@ pub(crate) enum Trouble {
 impl From<Bad> for Trouble {
     fn from(bad: Bad) -> Self {
         Self::Bad(bad.0)
-    }
-}
-
-impl From<FlowError> for Trouble {
-    fn from(error: FlowError) -> Self {
-        Self::Flow(error)
     }
 }
 
@@ -67,20 +62,4 @@ pub(crate) async fn udp(
             _ => *strays += 1,
         }
     }
-}
-
-/// Asks over a flow (RFC 7766 section 8: each message after its length, both in one write).
-pub(crate) async fn stream(flow: &mut Flow, question: &Question, id: u16) -> Result<Message, Trouble> {
-    let request = question.request(id)?;
-    let length = u16::try_from(request.len()).map_err(|_| Bad("the query is too long".into()))?;
-    flow.write_all(&[&length.to_be_bytes(), request.as_slice()].concat()).await?;
-    let mut length = [0; 2];
-    flow.read_exact(&mut length).await?;
-    let mut response = vec![0; u16::from_be_bytes(length).into()];
-    flow.read_exact(&mut response).await?;
-    let message = Message::from_vec(&response).map_err(|error| Bad(error.to_string()))?;
-    if !question.is_answered_by(id, &message) {
-        return Err(Bad("the answer is not to this query".into()).into());
-    }
-    Ok(message)
 }

@@ -25,6 +25,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A flow to a name server is kept for some seconds, and queries that come meanwhile share it, beside each other.
+//!
 //! [`srv`] and [`https`] make the records of those types decide where to connect.
 //!
 //! It is a stub resolver: it asks servers that recurse. It validates no DNSSEC, reads no `/etc/hosts`,
@@ -37,6 +39,7 @@ mod dns;
 mod error;
 mod exchange;
 mod net;
+mod pipe;
 mod services;
 mod wire;
 

@@ -12,6 +12,7 @@ use tuyau_core::{
 
 use crate::Dns;
 use crate::addresses;
+use crate::pipe::Pipes;
 use crate::wire::{Answer, Question};
 
 /// The lookups that [`srv`](crate::srv) and [`https`](crate::https) use: [`DnsNet::bind`] binds it.
@@ -26,11 +27,12 @@ pub struct DnsNet {
     dns: Dns,
     net: SharedNet,
     udp: bool,
+    pipes: Pipes,
 }
 
 impl DnsNet {
     pub(crate) fn new(dns: Dns, net: SharedNet, udp: bool) -> Self {
-        Self { dns, net, udp }
+        Self { dns, net, udp, pipes: Pipes::default() }
     }
 
     /// `ctx`, dialling and looking names up by this: it replaces [`NET`], and is bound to [`DNS`].
@@ -42,8 +44,22 @@ impl DnsNet {
         &self.dns
     }
 
+    /// Whether servers are asked by UDP, from this machine.
+    pub(crate) fn udp(&self) -> bool {
+        self.udp
+    }
+
+    /// What lies below.
+    pub(crate) fn net(&self) -> &SharedNet {
+        &self.net
+    }
+
+    pub(crate) fn pipes(&self) -> &Pipes {
+        &self.pipes
+    }
+
     pub(crate) async fn answer(&self, question: &Question, policy: &Policy) -> Result<Answer, ConnectError> {
-        self.dns.answer(question, &self.net, self.udp, policy).await
+        self.dns.answer(question, self, policy).await
     }
 
     async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {

@@ -1,6 +1,6 @@
 //! Proxies: SOCKS5 and HTTP CONNECT as [hops](tuyau_core::Hop), in any order and number; which of them
-//! the environment asks for ([`ProxyEnv`]); a SOCKS5 server to embed ([`Socks5Server`]); and the
-//! PROXY protocol on both sides ([`proxy_protocol`]).
+//! the environment asks for ([`ProxyEnv`]); servers of both to embed ([`Socks5Server`],
+//! [`HttpConnectServer`]); and the PROXY protocol on both sides ([`proxy_protocol`]).
 //!
 //! A hop has no address of its own: the context that [`via`](tuyau_core::Context::via) is called on is
 //! resolved to reach the proxy, by whatever it offers. A proxy behind TLS, on a Unix socket or behind
@@ -21,8 +21,8 @@
 //! ```
 //!
 //! Nothing here connects directly if the proxy can't be used, reads the environment by itself, or shows
-//! a password. Not here: UDP over SOCKS (datagrams are not flows), SOCKS4, and the server side of HTTP
-//! CONNECT.
+//! a password. Not here: UDP over SOCKS (datagrams are not flows), SOCKS4, and
+//! forwarding requests of methods other than CONNECT.
 
 mod beyond;
 mod credentials;
@@ -32,6 +32,7 @@ mod handshake;
 mod http_connect;
 pub mod proxy_protocol;
 mod relabelled;
+mod serving;
 mod socks5;
 mod within;
 
@@ -40,5 +41,5 @@ pub use credentials::Credentials;
 pub use env::{EnvProxy, EnvProxyError, EnvScheme, ProxyEnv};
 
 pub use error::Answer;
-pub use http_connect::HttpConnect;
+pub use http_connect::{HttpConnect, HttpConnectServer};
 pub use socks5::{Socks5, Socks5Server};

@@ -14,7 +14,8 @@ use tuyau_core::{Ask, Flow, FlowError, FlowErrorKind, Protection, RawFlow, ReadB
 
 use crate::config::HOST_KEY;
 use crate::exec::{CommandFailed, EXIT, Exit};
-use crate::inbox::{Inbox, Next};
+use crate::handler::PATIENCE;
+use crate::inbox::{Inbox, LIMIT, Next};
 use crate::session::Session;
 
 /// How much one write takes: more only waits longer in memory.
@@ -117,6 +118,26 @@ impl fmt::Display for SessionEnded {
 
 impl std::error::Error for SessionEnded {}
 
+/// Why a flow through an SSH server was given up: nothing was read of it, so much waited that the connection could
+/// carry no more, and other flows waited behind it.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    server: Arc<str>,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (server, waiting) = (&self.server, LIMIT >> 20);
+        write!(
+            f,
+            "nothing was read for {PATIENCE:?} while {waiting} MiB waited, and other flows of the SSH "
+        )?;
+        write!(f, "connection to {server} waited behind it")
+    }
+}
+
+impl std::error::Error for Unread {}
+
 impl ChannelFlow {
     fn ended(&self, kind: FlowErrorKind, why: Option<Arc<str>>) -> FlowError {
         FlowError::with_source(kind, SessionEnded { server: self.channel.session.server().into(), why })
@@ -183,6 +204,7 @@ impl RawFlow for ChannelFlow {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
+        self.channel.inbox.touch(self.channel.session.runtime().now());
         let mut chunk = BytesMut::with_capacity(total);
         for bytes in bytes {
             let room = total - chunk.len();
@@ -265,6 +287,10 @@ impl RawFlow for ChannelFlow {
                     break;
                 }
                 Next::Closed => return Poll::Ready(Err(self.ended(FlowErrorKind::Reset, None))),
+                Next::GivenUp => {
+                    let unread = Unread { server: self.channel.session.server().into() };
+                    return Poll::Ready(Err(FlowError::with_source(FlowErrorKind::Aborted, unread)));
+                }
                 Next::Died(why) => return Poll::Ready(Err(self.ended(FlowErrorKind::Reset, Some(why)))),
             }
         }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::{Semaphore, watch};
-use tuyau_core::{ConnectError, Target};
+use tuyau_core::{ConnectError, SharedRuntime, Target};
 
 use crate::channel::Channel;
 use crate::exec::Exit;
@@ -20,6 +21,9 @@ use crate::session::Session;
 
 /// How much of a banner is shown, in characters.
 const BANNER: usize = 500;
+/// How long a reader may take nothing, with all that may wait for it waiting, before those who wait behind it
+/// have the connection for themselves.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the task of a connection and its flows share.
 #[derive(Default)]
@@ -116,6 +120,7 @@ impl fmt::Display for Fault {
 pub(crate) struct Client {
     pub(crate) known: KnownHost,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) runtime: SharedRuntime,
 }
 
 impl Drop for Client {
@@ -130,6 +135,26 @@ impl Client {
     fn inbox(&self, id: ChannelId, put: impl FnOnce(&Inbox)) {
         if let Some(inbox) = self.shared.inboxes.of(id) {
             put(&inbox);
+        }
+    }
+
+    /// Waits for the reader of a channel. Whether it is to be waited for at all: a reader that takes nothing is,
+    /// as long as nobody waits behind it.
+    async fn wait_for(&self, id: ChannelId, inbox: &Inbox) -> bool {
+        let Shared { inboxes, refusals, .. } = &*self.shared;
+        let began = self.runtime.now();
+        loop {
+            let (now, taken) = (self.runtime.now(), inbox.taken());
+            tokio::select! {
+                () = inbox.room() => return true,
+                () = self.runtime.sleep_until(now + PATIENCE) => {}
+            }
+            if inbox.taken() > taken {
+                continue;
+            }
+            if inboxes.others_wait(id, began, PATIENCE) || refusals.opening.load(Ordering::SeqCst) > 0 {
+                return false;
+            }
         }
     }
 
@@ -176,13 +201,17 @@ impl Handler for Client {
         &mut self,
         id: ChannelId,
         data: &[u8],
-        _: &mut russh::client::Session,
+        session: &mut russh::client::Session,
     ) -> Result<(), Fault> {
         let Some(inbox) = self.shared.inboxes.of(id) else { return Ok(()) };
-        if inbox.put(data) {
+        if inbox.put(data, self.runtime.now()) {
             self.shared.stalled.store(true, Ordering::SeqCst);
-            inbox.room().await;
+            let goes_on = self.wait_for(id, &inbox).await;
             self.shared.stalled.store(false, Ordering::SeqCst);
+            if !goes_on {
+                self.shared.inboxes.give_up(id);
+                session.close(id)?;
+            }
         }
         Ok(())
     }

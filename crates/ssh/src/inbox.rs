@@ -4,17 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::ChannelId;
 use tokio::sync::Notify;
+use tuyau_core::Instant;
 
 use crate::exec::Exit;
 
 /// How much may wait on one channel before the whole connection waits for its reader. russh widens
 /// the window of a channel as data arrive, not as they are read, so that the server can't be told to
 /// stop sending on one channel alone.
-const LIMIT: usize = 8 * 1024 * 1024;
+pub(crate) const LIMIT: usize = 8 * 1024 * 1024;
 /// Small packets must not cost nothing.
 const PER_PACKET: usize = 64;
 /// How much of what a command says on its standard error is kept, for the error if it fails.
@@ -30,12 +32,18 @@ pub(crate) struct Inbox(Mutex<State>);
 struct State {
     data: VecDeque<Bytes>,
     unread: usize,
+    /// How many bytes the reader has had.
+    taken: u64,
+    /// When something came or was written last.
+    active: Instant,
     end: bool,
     closed: bool,
     /// Why the connection has ended, if it has.
     died: Option<Arc<str>>,
     /// Nobody reads any more.
     abandoned: bool,
+    /// Its reader kept others waiting.
+    given_up: bool,
     reply: Option<bool>,
     exit: Option<Exit>,
     sink: Option<ErrorSink>,
@@ -52,6 +60,7 @@ pub(crate) enum Next {
     /// The server closed the channel, which it had not ended.
     Closed,
     Died(Arc<str>),
+    GivenUp,
 }
 
 impl Inbox {
@@ -68,11 +77,12 @@ impl Inbox {
     }
 
     /// Data that arrived. Says whether there is too much now.
-    pub(crate) fn put(&self, data: &[u8]) -> bool {
+    pub(crate) fn put(&self, data: &[u8], now: Instant) -> bool {
         let mut state = self.state();
         if state.abandoned {
             return false;
         }
+        state.active = now;
         state.data.push_back(Bytes::copy_from_slice(data));
         state.unread += data.len() + PER_PACKET;
         let (full, reader) = (state.unread > LIMIT, state.reader.take());
@@ -94,6 +104,26 @@ impl Inbox {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Something is written.
+    pub(crate) fn touch(&self, now: Instant) {
+        self.state().active = now;
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.state().taken
+    }
+
+    /// What waits is thrown away, and the reader told so.
+    fn give_up(&self) {
+        self.change(|state| {
+            state.abandoned = true;
+            state.given_up = true;
+            state.closed = true;
+            state.data.clear();
+            state.unread = 0;
+        });
     }
 
     pub(crate) fn put_error(&self, data: &[u8]) {
@@ -147,12 +177,16 @@ impl Inbox {
         let mut state = self.state();
         if let Some(data) = state.data.pop_front() {
             state.unread -= data.len() + PER_PACKET;
+            state.taken += data.len() as u64;
             let connection = if state.unread <= LIMIT / 2 { state.connection.take() } else { None };
             drop(state);
             if let Some(connection) = connection {
                 connection.wake();
             }
             return Poll::Ready(Next::Data(data));
+        }
+        if state.given_up {
+            return Poll::Ready(Next::GivenUp);
         }
         if state.end {
             return Poll::Ready(Next::End);
@@ -255,6 +289,24 @@ impl Inboxes {
         }
         if empty {
             self.empty.notify_waiters();
+        }
+    }
+
+    /// Whether somebody waits for what comes on another channel than this, where something came or was written since
+    /// `began`, or not long before.
+    pub(crate) fn others_wait(&self, id: ChannelId, began: Instant, not_long: Duration) -> bool {
+        self.boxes().of.iter().filter(|(other, _)| **other != id).any(|(_, inbox)| {
+            let state = inbox.state();
+            state.reader.is_some() && state.active + not_long >= began
+        })
+    }
+
+    /// Gives up what waits on a channel, and all that still comes on it.
+    pub(crate) fn give_up(&self, id: ChannelId) {
+        let inbox = self.of(id);
+        self.close(id);
+        if let Some(inbox) = inbox {
+            inbox.give_up();
         }
     }
 

@@ -43,7 +43,7 @@ mod server;
 mod session;
 
 pub use auth::AuthenticationFailed;
-pub use channel::SessionEnded;
+pub use channel::{SessionEnded, Unread};
 pub use config::{Asker, BadKey, HOST_KEY, HostKeys, Identity, Keepalive, Question, Secret, SshHop};
 pub use exec::{
     CommandFailed, EXIT, Exit, SSH_COMMAND, SSH_EXEC, SSH_SERVER, SshCommand, SshExec, SshExecEndpoint, exec,

@@ -27,7 +27,9 @@ use crate::session::{self, Open, Session, server_name};
 /// share none.
 ///
 /// 8 MiB of a flow that nobody reads wait here; then all flows of that connection wait for its reader, since
-/// the library below can't tell the server to stop sending on one channel. New flows don't.
+/// the library below can't tell the server to stop sending on one channel. New flows don't. If the reader takes
+/// nothing for 10 seconds while others wait behind it, its flow is given up ([`Unread`](crate::Unread)); a flow
+/// behind which nobody waits is left alone.
 ///
 /// What is behind the server is reached in clear: a flow is protected as far as the server only.
 #[derive(Clone)]

@@ -125,7 +125,7 @@ pub(crate) async fn connect(
     let connecting = async {
         let unreachable = |error: ConnectError| error.with_what(format!("ssh://{server} can't be reached"));
         let flow = cx.resolve_protected(outer, hop.protection()).await.map_err(unreachable)?.into_flow();
-        cx.hop("ssh", &server, handshake(flow, known, hop, &server)).await
+        cx.hop("ssh", &server, handshake(flow, known, hop, &server, &runtime)).await
     };
     let (handle, shared, guard) = match hop.connect_timeout {
         None => connecting.await?,
@@ -190,6 +190,7 @@ async fn handshake(
     known: KnownHost,
     hop: &SshHop,
     server: &str,
+    runtime: &SharedRuntime,
 ) -> Result<Connected, ConnectError> {
     let shared = Arc::new(Shared::default());
     let words = FirstWords::default();
@@ -212,7 +213,7 @@ async fn handshake(
         },
         ..Config::default()
     };
-    let client = Client { known, shared: shared.clone() };
+    let client = Client { known, shared: shared.clone(), runtime: runtime.clone() };
     match connect_stream(Arc::new(config), carrier, client).await {
         Ok(handle) => Ok((handle, shared, guard)),
         Err(Fault::HostKey(error)) => Err(error),
@@ -288,6 +289,10 @@ impl Session {
 
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    pub(crate) fn runtime(&self) -> &SharedRuntime {
+        &self.runtime
     }
 
     pub(crate) fn protection(&self) -> Protection {

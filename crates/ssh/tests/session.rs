@@ -15,7 +15,7 @@ use tuyau_ssh::{
 use tuyau_testing::peers::{sshd, sshd_with};
 use tuyau_tokio::runtime;
 
-use support::{Counting, accept, cx, hop, listener, outer, ssh, to_port, told};
+use support::{accept, counting, cx, hop, listener, outer, ssh, to_port, told};
 
 async fn echo(mut flow: Flow) {
     let mut bytes = [0; 4096];
@@ -48,7 +48,7 @@ async fn says_it_back(flow: &mut Flow, word: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_flows_at_once_share_one_connection() {
-    let (sshd, counting) = (sshd(), Counting::default());
+    let (sshd, counting) = (sshd(), counting());
     let (target, _echo) = echo_server().await;
     let ssh = Ssh::new(hop(&sshd), counting.under(outer(&sshd)));
     let mut flows = JoinSet::new();
@@ -66,7 +66,7 @@ async fn fifty_flows_at_once_share_one_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_ends_its_flows_with_a_reason_and_is_connected_to_anew() {
-    let (mut sshd, counting) = (sshd(), Counting::default());
+    let (mut sshd, counting) = (sshd(), counting());
     let (target, _echo) = echo_server().await;
     let ssh = Ssh::new(hop(&sshd), counting.under(outer(&sshd)));
     let mut flow = ssh.connect(&target, &cx()).await.expect("connect");
@@ -145,7 +145,7 @@ fn flows_and_listeners_may_be_dropped_anywhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_gives_up_leaves_the_connecting_to_those_who_wait() {
-    let (sshd, counting) = (sshd(), Counting::default());
+    let (sshd, counting) = (sshd(), counting());
     let (target, _echo) = echo_server().await;
     let ssh = Ssh::new(hop(&sshd), counting.under(outer(&sshd)));
     let cx = cx();
@@ -170,7 +170,7 @@ async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Opti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flow_that_nobody_reads_does_not_keep_new_ones_waiting() {
-    let (sshd, counting) = (sshd(), Counting::default());
+    let (sshd, counting) = (sshd(), counting());
     let mut flooding = listener().await;
     let target = flooding.local();
     let flood = tokio::spawn(async move {
@@ -285,7 +285,7 @@ async fn every_hop_is_seen_and_policies_bind_them() {
 
     // Only what the policy allows is dialled, on both sides.
     let elsewhere = || Policy::new().only_networks(["192.0.2.0/24".parse().expect("a network")]);
-    let counting = Counting::default();
+    let counting = counting();
     let ctx = counting.under(outer(&sshd)).via(Box::new(hop(&sshd))).with(&POLICY, elsewhere());
     let _ = ctx.resolve().await.map(drop).expect_err("dialled");
     let ctx = ctx.replace(&HOST, "192.0.2.1".into());

@@ -11,7 +11,7 @@ use tuyau_ssh::{Asker, HostKeys, Identity, Question, Secret, Ssh, SshHop};
 use tuyau_testing::Place;
 use tuyau_testing::peers::{Sshd, keygen, ssh_agent, sshd, sshd_with};
 
-use support::{Counting, accept, cx, hop, known, listener, outer, to_port, told};
+use support::{accept, counting, cx, hop, known, listener, outer, to_port, told};
 
 /// Connects through the server: it, or why not.
 async fn try_it(hop: SshHop, sshd: &Sshd) -> Result<(), (ConnectErrorKind, String)> {
@@ -281,7 +281,7 @@ async fn what_was_tried_and_what_the_server_accepts_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cant_be_read_is_told_before_anything_is_dialled() {
-    let (sshd, counting) = (sshd(), Counting::default());
+    let (sshd, counting) = (sshd(), counting());
     let place = sshd.place();
     fs::write(place.path("garbage"), "this is no key").expect("write");
     fs::create_dir(place.path("directory")).expect("create");

@@ -10,6 +10,9 @@ use tuyau_core::{ConnectError, ConnectErrorKind};
 
 use crate::device::{Device, Medium};
 
+/// `IFNAMSIZ`, without the zero at the end.
+const LONGEST: usize = 15;
+
 /// A TAP or TUN device: packets to and from the host's own stack, or a bridge that the device is in.
 ///
 /// It takes `CAP_NET_ADMIN` to make one, or one that was made for this user (`ip tuntap add tap0 mode tap user me`).
@@ -35,9 +38,19 @@ impl TunTap {
     }
 
     fn open(name: &str, medium: Medium) -> Result<Self, ConnectError> {
+        // The kernel would be given a part of it, and make a device of that name.
+        if name.len() > LONGEST || name.contains('\0') {
+            let what = format!("open the packet device `{}`", name.escape_default());
+            return Err(ConnectError::new(ConnectErrorKind::Misuse, what)
+                .with_hint("the name of a network interface has at most 15 bytes"));
+        }
         let builder = tokio_tun::Tun::builder().name(name);
         let builder = if medium == Medium::Ip { builder } else { builder.tap() };
-        let failed = |source: tokio_tun::Error| {
+        let failed = |error: tokio_tun::Error| {
+            let source: io::Error = match error {
+                tokio_tun::Error::NixError(number) => number.into(),
+                tokio_tun::Error::IoError(error) => error,
+            };
             ConnectError::new(ConnectErrorKind::Environment, format!("open the packet device `{name}`"))
                 .with_source(source)
                 .with_hint(

@@ -7,10 +7,11 @@ mod support;
 
 use std::time::Duration;
 
-use kernel::{ip, stack_on_tap, stack_on_tun, stack_with};
+use kernel::{stack_on_tap, stack_on_tun, stack_with};
 use support::{accept, addr, cx};
 use tuyau_core::{ConnectErrorKind, Context, Flow, FlowErrorKind, Net, Policy, Target};
 use tuyau_stack::Stack;
+use tuyau_testing::netns::ip;
 use tuyau_testing::peers::{Peer, command, run};
 use tuyau_testing::{Abilities, NetCase, Pair, flow_conformance, net_conformance};
 

@@ -17,10 +17,12 @@ mod flow;
 mod host;
 mod macros;
 mod net;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod peers;
 mod wrap;
 
 pub use flow::{Abilities, Pair, checks, run};
 pub use host::{Place, abstract_target, dead_port, free_port, rerun};
-pub use net::{ListenOn, NetCase, net_checks, run_net};
+pub use net::{CountingNet, ListenOn, NetCase, net_checks, run_net};
 pub use wrap::{Calls, Counting, PassThrough};

@@ -5,8 +5,11 @@ pub mod net_checks;
 use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tuyau_core::names::NET;
 use tuyau_core::{
     BoxFuture, ConnectCx, ConnectError, Context, Flow, Listener, Many, Net, Policy, SharedNet, Target,
 };
@@ -72,6 +75,64 @@ impl Net for ListenOn {
         policy: &'a Policy,
     ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
         self.connects.lookup(name, policy)
+    }
+}
+
+/// A net that counts the connections that it makes. Clones count together.
+#[derive(Clone, Debug)]
+pub struct CountingNet {
+    net: SharedNet,
+    made: Arc<AtomicUsize>,
+}
+
+impl CountingNet {
+    /// Over `net`.
+    pub fn new(net: SharedNet) -> Self {
+        Self { net, made: Arc::default() }
+    }
+
+    /// How many connections came about.
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    /// As the net of `ctx`.
+    pub fn under(&self, ctx: Context) -> Context {
+        ctx.replace(&NET, Arc::new(self.clone()))
+    }
+}
+
+impl Net for CountingNet {
+    fn describe(&self) -> String {
+        self.net.describe()
+    }
+
+    fn connect<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
+        Box::pin(async move {
+            let connected = self.net.connect(target, cx).await;
+            self.made.fetch_add(usize::from(connected.is_ok()), Ordering::SeqCst);
+            connected
+        })
+    }
+
+    fn listen<'a>(
+        &'a self,
+        target: &'a Target,
+        cx: &'a ConnectCx<'_>,
+    ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
+        self.net.listen(target, cx)
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        name: &'a str,
+        policy: &'a Policy,
+    ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
+        self.net.lookup(name, policy)
     }
 }
 

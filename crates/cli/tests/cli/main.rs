@@ -10,6 +10,7 @@ mod page;
 mod peers;
 mod serve;
 mod signals;
+mod tap;
 mod text;
 mod tour;
 mod transfer;

@@ -22,7 +22,7 @@ fn each_transport_works_and_nothing_is_left_behind() {
             || stacks.iter().any(|it| it.split('+').any(|it| it == scheme.name));
         assert!(shown, "no row for {}", scheme.name);
     }
-    for hop in ["exec:", "socks5:", "socks5h:", "ssh:"] {
+    for hop in ["exec:", "http:", "socks5:", "socks5h:", "ssh:"] {
         assert!(hops.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with(hop))), "no row via {hop}");
     }
     assert!(rows.iter().any(|row| row["name"] == "own stack"));
@@ -66,8 +66,10 @@ fn the_table_is_plain_and_fits_120_columns() {
         "mem",
         "tls",
         "wss",
+        ">http",
         ">ssh",
         ">>tls",
+        ">>>tls",
         "own stack",
     ] {
         let row = text.lines().find(|line| line.starts_with(&format!("{name} "))).expect(name);

@@ -2,6 +2,7 @@
 
 mod errors;
 mod nsd;
+mod pipes;
 mod scripted;
 mod services;
 mod timing;

@@ -6,8 +6,8 @@ use crate::error::line;
 
 /// How many bytes of header are read, interim answers (RFC 9110 section 15.2) together with the final one.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
-/// How many header fields an answer may have.
-const MAX_FIELDS: usize = 128;
+/// How many header fields a message may have.
+pub(super) const MAX_FIELDS: usize = 128;
 /// How many challenges are shown.
 const MAX_CHALLENGES: usize = 8;
 
@@ -54,8 +54,8 @@ pub(super) enum Parsed {
 }
 
 /// Whether a header may end in `bytes`, of which `before` were looked at already: only then is a long one
-/// worth parsing, else each byte of a slow proxy would cost all bytes before it. A short one is: who is no
-/// proxy at all shows at once.
+/// worth parsing, else each byte of a slow peer would cost all bytes before it. A short one is: who does
+/// not speak HTTP at all shows at once.
 pub(super) fn is_worth_parsing(bytes: &[u8], before: usize) -> bool {
     let from = before.saturating_sub(3).min(bytes.len());
     bytes.len() < 512 || bytes[from..].windows(2).any(|two| two == b"\n\n" || two == b"\n\r")

@@ -1,6 +1,7 @@
 //! HTTP CONNECT (RFC 9110 section 9.3.6).
 
 mod answer;
+mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use crate::beyond::{Asked, Beyond, Dialect, cant, without_zone};
 use crate::error::{Answer, line, said};
 use crate::handshake::{Broken, Handshake};
 use crate::within::within;
+pub use server::HttpConnectServer;
+
 use answer::{Head, MAX_HEAD, Parsed, is_worth_parsing, parse, text_of};
 
 /// How long the explanation of a refusal is waited for.

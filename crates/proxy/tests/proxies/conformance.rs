@@ -1,7 +1,7 @@
 //! Flows and nets through proxies pass the suites.
 
 use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Hop, Many, Policy, SharedNet, Target};
-use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server};
+use tuyau_proxy::{Credentials, HttpConnect, HttpConnectServer, Socks5, Socks5Server};
 use tuyau_testing::peers::{dante, microsocks, ssh_dynamic, sshd, tinyproxy};
 use tuyau_testing::{Abilities, ListenOn, NetCase, Pair, flow_conformance, net_conformance};
 use tuyau_tokio::{TCP, derivations, host};
@@ -62,6 +62,15 @@ async fn ours() -> Pair {
     pair(port, by_proxy().with_credentials(me()), ()).await
 }
 
+fn connect_server() -> HttpConnectServer {
+    HttpConnectServer::new(derivations(Context::new()).offer(&TCP)).expect("a runtime")
+}
+
+async fn our_connect() -> Pair {
+    let port = embedded(connect_server().with_user(me())).await;
+    pair(port, HttpConnect::new().with_credentials(me()), ()).await
+}
+
 async fn dante_then_ours() -> Pair {
     let near = dante("none");
     let ctx = local(near.port()).via(Box::new(by_proxy()));
@@ -87,6 +96,7 @@ async fn http_then_socks() -> Pair {
 flow_conformance!(over_dante, PROXIED, through_dante);
 flow_conformance!(over_ssh_d, PROXIED, through_ssh);
 flow_conformance!(over_the_embedded_server, PROXIED, ours);
+flow_conformance!(over_the_embedded_connect_server, PROXIED, our_connect);
 flow_conformance!(over_two_that_half_close, PROXIED, dante_then_ours);
 
 /// For proxies that end both directions once one has ended: all but what needs the other.
@@ -132,6 +142,10 @@ async fn ours_case() -> NetCase {
     case(local(embedded(server()).await), by_proxy(), ()).await
 }
 
+async fn our_connect_case() -> NetCase {
+    case(local(embedded(connect_server()).await), HttpConnect::new(), ()).await
+}
+
 async fn two_case() -> NetCase {
     let (near, far) = (tinyproxy(None), microsocks(None));
     let ctx = local(near.port()).via(Box::new(HttpConnect::new()));
@@ -156,6 +170,9 @@ net_conformance!(net_over_two, two_case);
 
 // HTTP tells that a target was not reached, not that it refused; OpenSSH hangs up, and does not say why.
 net_conformance!(net_over_tinyproxy, tinyproxy_case;
+    what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
+    what_it_cant_do_it_says, policy_is_kept);
+net_conformance!(net_over_the_embedded_connect_server, our_connect_case;
     what_is_listened_on_can_be_connected, many_at_once, cancelled_connects, cancelled_accepts, lookups,
     what_it_cant_do_it_says, policy_is_kept);
 net_conformance!(net_over_ssh_d, ssh_case;

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tuyau_core::names::{PEER, POLICY};
-use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Flow, Net, Policy, Target};
+use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Net, Policy, Target};
 use tuyau_proxy::{Credentials, HttpConnect, Socks5, Socks5Server, Tunnel};
 use tuyau_testing::dead_port;
 use tuyau_testing::peers::{command, run, tinyproxy};
 use tuyau_tokio::{Host, TCP, derivations, duplex, serve};
 
-use crate::support::{assert_echoes, echoing, embedded, listening, local, text, to};
+use crate::support::{all, answers, assert_echoes, echoing, embedded, listening, local, to, web};
 
 fn server() -> Socks5Server {
     Socks5Server::new(derivations(Context::new()).offer(&TCP)).expect("a runtime")
@@ -18,20 +18,6 @@ fn server() -> Socks5Server {
 
 fn me() -> Credentials {
     Credentials::new("me", "secret")
-}
-
-async fn web(mut flow: Flow) {
-    let mut request = Vec::new();
-    let mut some = [0; 512];
-    while !request.ends_with(b"\r\n\r\n") {
-        match flow.read(&mut some).await {
-            Ok(n @ 1..) => request.extend_from_slice(&some[..n]),
-            _ => return,
-        }
-    }
-    let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nhello\n";
-    flow.write_all(answer).await.expect("write");
-    flow.shutdown().await.expect("shutdown");
 }
 
 fn curl(proxy: &str, port: u16) -> tuyau_testing::peers::Ended {
@@ -94,21 +80,6 @@ async fn ipv6_goes_through() {
     }
 }
 
-/// What the server answers to these bytes until it hangs up, and what it tells its program.
-async fn answers(server: Socks5Server, says: &[u8]) -> (Vec<u8>, ConnectErrorKind, String) {
-    let (mut client, theirs) = duplex();
-    let serving = tokio::spawn(async move { server.serve(theirs).await });
-    client.write_all(says).await.unwrap();
-    client.shutdown().await.unwrap();
-    let mut got = Vec::new();
-    let mut some = [0; 64];
-    while let Ok(n @ 1..) = client.read(&mut some).await {
-        got.extend_from_slice(&some[..n]);
-    }
-    let error = serving.await.unwrap().expect_err("it was refused");
-    (got, error.kind(), text(&error))
-}
-
 #[tokio::test]
 async fn what_it_does_not_do_it_refuses_by_code() {
     const NONE: &[u8] = b"\x00\x01\x00\x00\x00\x00\x00\x00";
@@ -135,7 +106,7 @@ async fn what_it_does_not_do_it_refuses_by_code() {
     ] {
         let server = server().allow(|target| target.to_string() != "127.0.0.2:80");
         let (got, got_kind, text) = answers(server, says).await;
-        assert_eq!(got.escape_ascii().to_string(), answer.escape_ascii().to_string(), "{text}");
+        assert_eq!(got, answer.escape_ascii().to_string(), "{text}");
         assert_eq!(got_kind, kind, "{text}");
     }
 }
@@ -151,7 +122,7 @@ async fn it_lets_in_only_whom_it_knows() {
         (b"\x05\x01\x02\x01\x00\x00", b"\x05\x02\x01\x01"),
     ] {
         let (got, kind, text) = answers(server().with_user(me()), says).await;
-        assert_eq!(got.escape_ascii().to_string(), answer.escape_ascii().to_string(), "{text}");
+        assert_eq!(got, answer.escape_ascii().to_string(), "{text}");
         assert_eq!(kind, ConnectErrorKind::Authentication);
         assert!(!text.to_lowercase().contains("secret"), "{text}");
     }
@@ -196,14 +167,10 @@ async fn what_a_client_sends_before_the_answer_is_passed_on() {
     let (mut client, theirs) = duplex();
     let serving = tokio::spawn(async move { server().serve(theirs).await });
     let port = port.to_be_bytes();
-    let all = [&b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01"[..], &port, b"early"].concat();
-    client.write_all(&all).await.unwrap();
+    let says = [&b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01"[..], &port, b"early"].concat();
+    client.write_all(&says).await.unwrap();
     client.shutdown().await.unwrap();
-    let mut got = Vec::new();
-    let mut some = [0; 64];
-    while let n @ 1.. = client.read(&mut some).await.unwrap() {
-        got.extend_from_slice(&some[..n]);
-    }
+    let got = all(&mut client).await;
     assert!(got.ends_with(b"early"), "{}", got.escape_ascii());
     assert_eq!(serving.await.unwrap().unwrap(), (5, 5));
 }

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use tuyau_core::names::{HOST, NET, PORT};
-use tuyau_core::{ConnectCx, ConnectError, Context, Flow, Hop, Listener, Net, Target};
-use tuyau_proxy::Socks5Server;
+use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, Hop, Listener, Net, Target};
+use tuyau_proxy::{HttpConnectServer, Socks5Server};
 use tuyau_tokio::{Host, TCP, derivations, duplex, serve};
 
 /// By TCP to a port of this machine.
@@ -98,8 +98,25 @@ pub(crate) async fn echoing() -> u16 {
     port
 }
 
+/// A server that this crate has to embed.
+pub(crate) trait Embedded: Clone + Send + Sync + 'static {
+    fn serve(self, client: Flow) -> impl Future<Output = Result<(u64, u64), ConnectError>> + Send;
+}
+
+impl Embedded for Socks5Server {
+    async fn serve(self, client: Flow) -> Result<(u64, u64), ConnectError> {
+        Self::serve(&self, client).await
+    }
+}
+
+impl Embedded for HttpConnectServer {
+    async fn serve(self, client: Flow) -> Result<(u64, u64), ConnectError> {
+        Self::serve(&self, client).await
+    }
+}
+
 /// An embedded server, on a port of 127.0.0.1.
-pub(crate) async fn embedded(server: Socks5Server) -> u16 {
+pub(crate) async fn embedded(server: impl Embedded) -> u16 {
     let (listener, port) = listening().await;
     let handler = move |flow| {
         let server = server.clone();
@@ -107,6 +124,41 @@ pub(crate) async fn embedded(server: Socks5Server) -> u16 {
     };
     tokio::spawn(serve(listener, handler).into_future());
     port
+}
+
+/// What `server` answers to these bytes until it hangs up, and what it tells its program.
+pub(crate) async fn answers(server: impl Embedded, says: &[u8]) -> (String, ConnectErrorKind, String) {
+    let (mut client, theirs) = duplex();
+    let serving = tokio::spawn(server.serve(theirs));
+    client.write_all(says).await.expect("it reads");
+    client.shutdown().await.expect("it reads");
+    let got = all(&mut client).await;
+    let error = serving.await.expect("no panic").expect_err("it was refused");
+    (got.escape_ascii().to_string(), error.kind(), text(&error))
+}
+
+/// What comes until the end, or a reset.
+pub(crate) async fn all(flow: &mut Flow) -> Vec<u8> {
+    let (mut got, mut some) = (Vec::new(), [0; 64]);
+    while let Ok(n @ 1..) = flow.read(&mut some).await {
+        got.extend_from_slice(&some[..n]);
+    }
+    got
+}
+
+/// Answers one request.
+pub(crate) async fn web(mut flow: Flow) {
+    let mut request = Vec::new();
+    let mut some = [0; 512];
+    while !request.ends_with(b"\r\n\r\n") {
+        match flow.read(&mut some).await {
+            Ok(n @ 1..) => request.extend_from_slice(&some[..n]),
+            _ => return,
+        }
+    }
+    let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nhello\n";
+    flow.write_all(answer).await.expect("write");
+    flow.shutdown().await.expect("shutdown");
 }
 
 /// That `flow` reaches somebody who echoes.

@@ -2,15 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::error::Error;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tuyau_core::names::{HOST, NET, PORT, RUNTIME};
-use tuyau_core::{
-    BoxFuture, ConnectCx, ConnectError, Context, Flow, Listener, Many, Net, Policy, SharedNet, Target,
-};
+use tuyau_core::names::{HOST, PORT, RUNTIME};
+use tuyau_core::{ConnectCx, ConnectError, Context, Flow, Listener, Target};
 use tuyau_ssh::{HostKeys, Identity, Ssh, SshHop};
+use tuyau_testing::CountingNet;
 use tuyau_testing::peers::Sshd;
 use tuyau_tokio::{TCP, derivations, host, runtime};
 
@@ -65,53 +61,6 @@ pub(crate) fn told(error: &ConnectError) -> String {
 }
 
 /// This machine's net, which counts the connections that it makes.
-#[derive(Clone, Default)]
-pub(crate) struct Counting(Arc<AtomicUsize>);
-
-impl Counting {
-    pub(crate) fn made(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn net(&self) -> SharedNet {
-        Arc::new(self.clone())
-    }
-
-    pub(crate) fn under(&self, ctx: Context) -> Context {
-        ctx.replace(&NET, self.net())
-    }
-}
-
-impl Net for Counting {
-    fn describe(&self) -> String {
-        "host".into()
-    }
-
-    fn connect<'a>(
-        &'a self,
-        target: &'a Target,
-        cx: &'a ConnectCx<'_>,
-    ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
-        Box::pin(async move {
-            let connected = host().connect(target, cx).await;
-            self.0.fetch_add(usize::from(connected.is_ok()), Ordering::SeqCst);
-            connected
-        })
-    }
-
-    fn listen<'a>(
-        &'a self,
-        target: &'a Target,
-        cx: &'a ConnectCx<'_>,
-    ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
-        Box::pin(async move { host().listen(target, cx).await })
-    }
-
-    fn lookup<'a>(
-        &'a self,
-        name: &'a str,
-        policy: &'a Policy,
-    ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
-        Box::pin(async move { host().lookup(name, policy).await })
-    }
+pub(crate) fn counting() -> CountingNet {
+    CountingNet::new(host())
 }

@@ -1,8 +1,7 @@
 //! A network namespace of the test's own, with a TAP device between the kernel's stack and ours.
 
-use nix::sched::{CloneFlags, unshare};
 use tuyau_stack::{Config, Stack, TunTap};
-use tuyau_testing::peers::{command, run};
+use tuyau_testing::netns::{enter, ip};
 
 /// The kernel has 10.9.0.1 and fd09::1, the stack 10.9.0.2 and fd09::2, and asks the kernel's side for names.
 pub(crate) fn stack_on_tap() -> Stack {
@@ -26,29 +25,6 @@ pub(crate) fn stack_on_tun() -> Stack {
     ip("-6 address add fd09::1/64 dev tun0 nodad");
     ip("link set tun0 up");
     start(config(), tun)
-}
-
-/// This thread, and what it starts, has a network of its own from now on.
-fn enter() {
-    unshare(CloneFlags::CLONE_NEWNET).unwrap_or_else(|error| {
-        panic!(
-            "this test makes a network namespace ({error}): run it as root, or all tests under `unshare -Urn`"
-        )
-    });
-    ip("link set lo up");
-}
-
-/// Runs `ip` of iproute2.
-pub(crate) fn ip(arguments: &str) {
-    let mut ip = command("ip", "iproute2");
-    run(
-        {
-            ip.args(arguments.split(' '));
-            ip
-        },
-        b"",
-    )
-    .code(0);
 }
 
 fn config() -> Config {

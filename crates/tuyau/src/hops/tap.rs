@@ -26,9 +26,12 @@ mod wired {
 
 #[cfg(all(target_os = "linux", feature = "tap"))]
 mod wired {
+    use std::error::Error;
     use std::hash::{BuildHasher, RandomState};
+    use std::io;
     use std::net::IpAddr;
     use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
 
     use tuyau_core::names::RUNTIME;
     use tuyau_core::{
@@ -109,6 +112,10 @@ mod wired {
         Ok(Arc::new(tap))
     }
 
+    /// How long whoever has the device is waited for: a stack of before, whose connections end in the background.
+    const BUSY: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(10);
+
     /// The device is opened when the stack is first used, and by whoever uses it first.
     struct Tap {
         name: String,
@@ -119,7 +126,19 @@ mod wired {
     }
 
     impl Tap {
-        fn stack(&self) -> Result<SharedNet, ConnectError> {
+        async fn stack(&self) -> Result<SharedNet, ConnectError> {
+            let until = self.runtime.now() + BUSY;
+            loop {
+                match self.try_stack() {
+                    Err(error) if is_busy(&error) && self.runtime.now() < until => {
+                        self.runtime.sleep_until(self.runtime.now() + PAUSE).await;
+                    }
+                    made => return made,
+                }
+            }
+        }
+
+        fn try_stack(&self) -> Result<SharedNet, ConnectError> {
             let mut stack = self.stack.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(stack) = &*stack {
                 return Ok(stack.clone());
@@ -128,6 +147,12 @@ mod wired {
             let made: SharedNet = Stack::new(self.config.clone(), device, self.runtime.clone())?.into();
             Ok(stack.insert(made).clone())
         }
+    }
+
+    /// Whether somebody else has the device open.
+    fn is_busy(error: &ConnectError) -> bool {
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(|source| source.kind() == io::ErrorKind::ResourceBusy)
     }
 
     /// At random, and marked as given out locally (IEEE 802).
@@ -146,7 +171,7 @@ mod wired {
             target: &'a Target,
             cx: &'a ConnectCx<'_>,
         ) -> BoxFuture<'a, Result<Flow, ConnectError>> {
-            Box::pin(async move { self.stack()?.connect(target, cx).await })
+            Box::pin(async move { self.stack().await?.connect(target, cx).await })
         }
 
         fn listen<'a>(
@@ -154,7 +179,7 @@ mod wired {
             target: &'a Target,
             cx: &'a ConnectCx<'_>,
         ) -> BoxFuture<'a, Result<Listener, ConnectError>> {
-            Box::pin(async move { self.stack()?.listen(target, cx).await })
+            Box::pin(async move { self.stack().await?.listen(target, cx).await })
         }
 
         fn lookup<'a>(
@@ -162,7 +187,7 @@ mod wired {
             name: &'a str,
             policy: &'a Policy,
         ) -> BoxFuture<'a, Result<Many<IpAddr>, ConnectError>> {
-            Box::pin(async move { self.stack()?.lookup(name, policy).await })
+            Box::pin(async move { self.stack().await?.lookup(name, policy).await })
         }
     }
 }

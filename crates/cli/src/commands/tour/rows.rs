@@ -57,7 +57,7 @@ impl Stage {
         Self::of(name, Server::Here { listen: listen.into(), connect, options })
     }
 
-    #[cfg(any(feature = "exec", feature = "socks5", feature = "ssh"))]
+    #[cfg(any(feature = "exec", feature = "http", feature = "socks5", feature = "ssh"))]
     fn via<const N: usize>(self, hops: [&str; N]) -> Self {
         Self { via: hops.map(str::to_owned).into(), ..self }
     }
@@ -134,7 +134,7 @@ fn layers(stages: &mut Vec<Stage>, servers: &Servers, at: &dyn Fn(&str, &str) ->
 
 /// What is gone through.
 #[cfg_attr(
-    not(any(feature = "exec", feature = "socks5", feature = "ssh")),
+    not(any(feature = "exec", feature = "http", feature = "socks5", feature = "ssh")),
     expect(unused, reason = "nothing is")
 )]
 fn hops(stages: &mut Vec<Stage>, servers: &Servers, program: &str) {
@@ -149,14 +149,19 @@ fn hops(stages: &mut Vec<Stage>, servers: &Servers, program: &str) {
         stages.push(tcp(">socks5").via([&servers.socks5]));
         stages.push(tcp(">socks5h").via([&servers.socks5h]));
     }
+    #[cfg(feature = "http")]
+    stages.push(tcp(">http").via([&servers.http]));
     #[cfg(feature = "ssh")]
     stages.push(tcp(">ssh").via([&servers.ssh]));
     #[cfg(all(feature = "socks5", feature = "ssh", feature = "tls"))]
     {
-        let listen = format!("tls://127.0.0.1:0?cert={}&key={}", servers.cert, servers.key);
-        let options = format!("?cacert={}", servers.cert);
-        let stage = Stage::with(">>tls", listen, Connect::Host(HERE), options);
-        stages.push(stage.via([&servers.socks5h, &servers.ssh]));
+        let tls = |name| {
+            let listen = format!("tls://127.0.0.1:0?cert={}&key={}", servers.cert, servers.key);
+            Stage::with(name, listen, Connect::Host(HERE), format!("?cacert={}", servers.cert))
+        };
+        stages.push(tls(">>tls").via([&servers.socks5h, &servers.ssh]));
+        #[cfg(feature = "http")]
+        stages.push(tls(">>>tls").via([&servers.http, &servers.socks5h, &servers.ssh]));
     }
 }
 

@@ -1,13 +1,13 @@
-//! What the tour goes through: a SOCKS5 proxy, an SSH server and a network of its own, with a certificate made for
+//! What the tour goes through: a SOCKS5 and an HTTP proxy, an SSH server and a network of its own, with a certificate made for
 //! the occasion.
 
 use std::path::Path;
 
-#[cfg(any(feature = "socks5", feature = "ssh"))]
+#[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
-#[cfg(any(feature = "socks5", feature = "ssh"))]
+#[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
 use crate::exit::in_a_line;
 
 /// Servers that end when this is dropped.
@@ -22,20 +22,22 @@ pub(super) struct Servers {
     pub(super) socks5: String,
     #[cfg(feature = "socks5")]
     pub(super) socks5h: String,
+    #[cfg(feature = "http")]
+    pub(super) http: String,
     #[cfg(feature = "ssh")]
     pub(super) ssh: String,
-    #[cfg(any(feature = "socks5", feature = "ssh"))]
+    #[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
     _tasks: JoinSet<()>,
 }
 
 impl Servers {
     /// Starts them; `dir` is for their files.
     #[cfg_attr(
-        not(any(feature = "socks5", feature = "ssh", feature = "tls")),
+        not(any(feature = "http", feature = "socks5", feature = "ssh", feature = "tls")),
         expect(unused, clippy::unused_async, reason = "there are none")
     )]
     pub(super) async fn start(dir: &Path) -> Result<Self, Failure> {
-        #[cfg(any(feature = "socks5", feature = "ssh"))]
+        #[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
         let mut tasks = JoinSet::new();
         #[cfg(feature = "tls")]
         let (cert, key) = certificate(dir)?;
@@ -50,9 +52,11 @@ impl Servers {
             socks5: format!("socks5://{socks5}"),
             #[cfg(feature = "socks5")]
             socks5h: format!("socks5h://{socks5}"),
+            #[cfg(feature = "http")]
+            http: format!("http://{}", http(&mut tasks).await?),
             #[cfg(feature = "ssh")]
             ssh: ssh(dir, &mut tasks).await?,
-            #[cfg(any(feature = "socks5", feature = "ssh"))]
+            #[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
             _tasks: tasks,
         })
     }
@@ -75,7 +79,7 @@ fn certificate(dir: &Path) -> Result<(String, String), Failure> {
 }
 
 /// Serves whoever connects to a port of this machine, and says which.
-#[cfg(any(feature = "socks5", feature = "ssh"))]
+#[cfg(any(feature = "http", feature = "socks5", feature = "ssh"))]
 async fn serve<Fut>(
     tasks: &mut JoinSet<()>,
     handler: impl Fn(tuyau::Flow) -> Fut + Send + Sync + 'static,
@@ -101,6 +105,22 @@ async fn socks5(tasks: &mut JoinSet<()>) -> Result<String, Failure> {
         async move {
             if let Err(error) = server.serve(flow).await {
                 tracing::warn!("the SOCKS5 proxy of the tour: {}", in_a_line(&error));
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(feature = "http")]
+async fn http(tasks: &mut JoinSet<()>) -> Result<String, Failure> {
+    let ctx = tuyau::context().offer(&tuyau_tokio::TCP);
+    let server =
+        tuyau::proxy::HttpConnectServer::new(ctx).map_err(|error| Failure::Failed(in_a_line(&error)))?;
+    serve(tasks, move |flow| {
+        let server = server.clone();
+        async move {
+            if let Err(error) = server.serve(flow).await {
+                tracing::warn!("the HTTP proxy of the tour: {}", in_a_line(&error));
             }
         }
     })
