@@ -66,7 +66,7 @@ impl Service<Uri> for Connector {
                 Keep { versions, connect: None, idle: std::time::Duration::ZERO, most_idle: 0, told: None };
             let connecting = async {
                 let route = Pool::default().route(0, &ctx, &origin(&url)?, &keep)?;
-                route.connect().await
+                route.connect(&keep).await
             };
             let flow = connecting.await.map_err(|error| error.at(&url))?;
             Ok(Connected(flow))

@@ -175,12 +175,14 @@ where
             unreachable!("a future is not polled after its end")
         };
         let response = match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 let status = response.status();
                 let leaves_http = status == StatusCode::SWITCHING_PROTOCOLS
                     || (*this.connect && status.is_success() && under_way.shared.watch.kind == Kind::H1);
                 if leaves_http {
                     under_way.shared.watch.upgrade();
+                } else if under_way.shared.watch.kind == Kind::H1 && under_way.shared.watch.is_closing() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response.map(|body| Outgoing { body: Content::Users { body }, under_way })
             }
