@@ -212,6 +212,34 @@ async fn connections_of_one_address_are_bounded() {
     serving.abort();
 }
 
+/// Those that never say anything, so that their handshake never ends, count as well.
+#[tokio::test]
+async fn connections_of_one_address_count_from_the_moment_they_are_accepted() {
+    use crate::support::{Below, Stack, reach};
+    let (listener, ctx, port) =
+        reach(Stack { below: Below::Tcp, tls: Some(tuyau_tls::Backend::Rustls) }, &["h2"]).await;
+    let mut limits = Limits::default();
+    limits.connections_per_address = 2;
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new(router()).listen_as("main", listener).limits(limits);
+    let serving = tokio::spawn(server.on_failure(move |failure| drop(failed.send(failure))).serve());
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    let url = format!("https://127.0.0.1:{port}/");
+    let refused = tuyau_http::Client::new(ctx.clone()).get(&url).send().await.unwrap_err();
+    assert_eq!(refused.stage(), tuyau_http::Stage::Connect, "{refused:?}");
+    let failure = failures.recv().await.unwrap();
+    let tuyau_http::Failure::Connection { peer, error } = failure else { panic!("{failure:?}") };
+    assert_eq!(*error.kind(), ServeErrorKind::Limit(Limit::ConnectionsPerAddress));
+    assert!(peer.and_then(|peer| peer.ip()).is_some_and(|ip| ip.is_loopback()));
+    drop(silent);
+    // Their handshakes fail now, and their places are free.
+    while tuyau_http::Client::new(ctx.clone()).get(&url).send().await.is_err() {}
+    serving.abort();
+}
+
 /// Hangs in each handshake.
 struct Hanging;
 
