@@ -180,16 +180,26 @@ impl Watch {
         let _ = self.closing_since.compare_exchange(0, self.now(), Relaxed, Relaxed);
     }
 
+    /// What is left is for the client to take, and to hang up. Over HTTP/2 it may still be talking of windows.
+    pub(crate) fn said_all(&self) {
+        self.closing();
+        if self.kind == Kind::H2 {
+            self.active(self.now());
+            self.linger.store(true, Relaxed);
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing_since.load(Relaxed) != 0
     }
 
-    /// Until when a further request of HTTP/1 may come, though the connection only has to end.
+    /// Until when a further request of HTTP/1 may come, though the connection only has to end: the response that is
+    /// under way may have begun without saying that it is the last.
     pub(crate) fn may_still_ask(&self) -> Option<u64> {
-        if self.kind == Kind::H2 || !self.is_idle() || self.is_upgraded() {
+        if self.kind == Kind::H2 || self.is_upgraded() {
             return None;
         }
-        if self.head_since.load(Relaxed) != 0 {
+        if !self.is_between() {
             return Some(u64::MAX);
         }
         let now = self.now();
@@ -198,7 +208,7 @@ impl Watch {
         (until > now).then_some(until)
     }
 
-    /// Over HTTP/2, frames are read to the end anyway.
+    /// Over HTTP/2, what is left of it is read as long as there is anything to say.
     pub(crate) fn body_was_dropped(&self) {
         self.linger.store(self.kind == Kind::H1, Relaxed);
     }
