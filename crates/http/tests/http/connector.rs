@@ -154,3 +154,22 @@ async fn the_client_of_hyper_util_goes_by_alpn() {
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
     }
 }
+
+/// reqwest opens its connections itself, and lets nobody do that for it: its hook (`connector_layer`) wraps what it
+/// opens. It goes over any stack all the same, through a proxy that does.
+#[tokio::test]
+async fn reqwest_goes_through_a_proxy_of_ours() {
+    use crate::support::{router, run};
+    use tuyau_http::proxy::Forward;
+    let running = run(MEMORY, Versions::All, Server::new(router())).await;
+    let (listener, _, port) = reach(Stack { below: Below::Tcp, tls: None }, &[]).await;
+    let serving = tokio::spawn(Server::new(Forward::new(running.client())).listen(listener).serve());
+    let client = reqwest::Client::builder()
+        .proxy(reqwest::Proxy::all(format!("http://ada:pass@127.0.0.1:{port}")).unwrap())
+        .connector_layer(tower::timeout::TimeoutLayer::new(std::time::Duration::from_secs(10)))
+        .build()
+        .unwrap();
+    let response = client.post("http://far.test/echo").body("hello").send().await.unwrap();
+    assert_eq!((response.status(), response.text().await.unwrap()), (http::StatusCode::OK, "hello".into()));
+    serving.abort();
+}
