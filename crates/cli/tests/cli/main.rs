@@ -1,12 +1,14 @@
 //! The program, run as its users run it: against itself, socat, nc and a server in Python.
 
 mod bridge;
+mod browser;
 mod demo;
 mod get;
 mod load;
 mod options;
 mod page;
 mod peers;
+mod proxy;
 mod serve;
 mod signals;
 mod text;
