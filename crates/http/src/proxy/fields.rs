@@ -19,10 +19,13 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(super) fn end_to_end(headers: &mut HeaderMap) {
     for name in tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect::<Vec<HeaderName>>()
     {
-        // Nobody may have these removed.
         if name != HOST && name != CONTENT_LENGTH {
             headers.remove(name);
         }
+    }
+    // RFC 9112 section 6.3: of two lengths this one does not count, and goes no further.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
     let trailers = tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     for name in [
@@ -149,11 +152,11 @@ mod tests {
             ("connection", "host,content-length,keep-alive"),
             ("host", "a"),
             ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
             ("x-once", "1"),
             ("keep-alive", "timeout=1"),
             ("te", "gzip, Trailers"),
             ("proxy-authorization", "Basic eA=="),
-            ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("http2-settings", "x"),
             ("trailer", "x-sum"),
@@ -163,14 +166,16 @@ mod tests {
         let mut left: Vec<_> =
             all.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();
-        let stays = [
-            ("content-length", "1"),
-            ("host", "a"),
-            ("te", "trailers"),
-            ("trailer", "x-sum"),
-            ("x-stays", "1"),
-        ];
+        let stays = [("host", "a"), ("te", "trailers"), ("trailer", "x-sum"), ("x-stays", "1")];
         assert_eq!(left, stays);
+        let mut sized =
+            headers(&[("content-length", "1"), ("connection", "content-length, host"), ("host", "a")]);
+        end_to_end(&mut sized);
+        assert_eq!(
+            sized,
+            headers(&[("content-length", "1"), ("host", "a")]),
+            "nobody may have these removed"
+        );
     }
 
     #[test]

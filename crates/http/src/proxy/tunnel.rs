@@ -28,7 +28,7 @@ impl Tunnels {
         Self { places: Arc::new(Semaphore::new(most as usize)), most, idle }
     }
 
-    /// Until there are none. Cancel safe.
+    /// Until there are none; meanwhile none is opened. Cancel safe.
     pub async fn ended(&self) {
         // The semaphore is never closed.
         let _ = self.places.acquire_many(self.most).await;
