@@ -81,6 +81,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "web")]
         Command::Serve(args) => crate::commands::serve::run(app, &args, &mut signals).await,
         #[cfg(feature = "web")]
+        Command::Proxy(args) => crate::commands::proxy::run(app, &args, &mut signals).await,
+        #[cfg(feature = "web")]
         Command::Load(args) => crate::commands::load::run(app, &args, &mut signals).await,
         Command::Schemes => schemes::run(app),
         Command::Completions { shell } => {

@@ -17,7 +17,7 @@ use crate::via::Hops;
 pub(crate) const EXIT_STATUS: [(u8, &str); 9] = [
     (
         0,
-        "it worked; also `bridge`, `serve`, `demo server`, and `listen` with --echo or --exec, when a signal stopped them",
+        "it worked; also `bridge`, `serve`, `proxy`, `demo server`, and `listen` with --echo or --exec, when a signal stopped them",
     ),
     (1, "nothing could be connected or listened on, or what was asked for failed"),
     (2, "the command line, or a URI in it, can't be used"),
@@ -341,6 +341,15 @@ pub(crate) enum Command {
         followed. Each request is logged on standard error, in the Common Log Format and with the time it took. A \
         signal stops the listening; responses that are under way have --drain to end, a second signal ends them.")]
     Serve(crate::commands::serve::ServeArgs),
+    /// Pass HTTP on: to wherever clients say, or to one server
+    #[cfg(feature = "web")]
+    #[command(long_about = "Pass HTTP on: to wherever clients say, or to one server.\n\n\
+        Without --to it is a forward proxy, for HTTP/1.1 and HTTP/2: tunnels by CONNECT, and http URLs. With --to it is a \
+        reverse proxy: every request goes to URI, by any stack; the server is told who asked for what by Forwarded \
+        (RFC 7239) and X-Forwarded-For, -Host and -Proto. WebSockets pass. The options of connecting are for what lies \
+        beyond. Each request is logged on standard error, and why one failed; its client is told 502 or 504. A signal \
+        stops the listening; what is under way has --drain to end, a second signal ends it.")]
+    Proxy(Box<crate::commands::proxy::ProxyArgs>),
     /// Put a server of HTTP under load, and time each response
     #[cfg(feature = "web")]
     #[command(long_about = "Put a server of HTTP under load, and time each response.\n\n\

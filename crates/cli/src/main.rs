@@ -6,6 +6,8 @@
 #[cfg(not(unix))]
 compile_error!("this program needs Unix; the libraries under it do not");
 
+#[cfg(feature = "web")]
+mod access;
 mod agreed;
 mod app;
 mod base;

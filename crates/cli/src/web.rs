@@ -94,7 +94,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
             (uri, tls, ctx)
         }
     };
-    let mut client = Client::new(ctx.with(&STACKS, tuyau::http_stacks(clear, tls)?))
+    let client = Client::new(ctx.with(&STACKS, tuyau::http_stacks(clear, tls)?))
         .connect_timeout(None)
         .first_byte_timeout(None)
         .idle_timeout(None)
@@ -105,13 +105,18 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
             (_, true) => Versions::Http2,
             _ => Versions::All,
         });
-    if app.verbose {
-        let out = app.out;
-        client = client.on_connect(move |report| {
+    Ok(Asked { url, client: shown(app, client) })
+}
+
+/// The client, which shows how its connections came about, if that is wanted.
+pub(crate) fn shown(app: &App, client: Client) -> Client {
+    let out = app.out;
+    match app.verbose {
+        true => client.on_connect(move |report| {
             out.tell(report.clone().without_places().to_string().trim_end());
-        });
+        }),
+        false => client,
     }
-    Ok(Asked { url, client })
 }
 
 /// The URL without the socket in it, and that as a URI. A URL without a scheme is one of `http`, as curl has it.

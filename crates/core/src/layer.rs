@@ -29,6 +29,11 @@ pub trait Layer: Send + Sync + 'static {
         role: Role,
         cx: &'a ConnectCx<'_>,
     ) -> BoxFuture<'a, Result<Flow, ConnectError>>;
+
+    /// Whether the peer of the new flow is that of `inner`. It is, unless the handshake says who is really there.
+    fn keeps_peer(&self) -> bool {
+        true
+    }
 }
 
 /// A [`Layer`], shared.

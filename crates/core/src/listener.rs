@@ -6,6 +6,7 @@ use core::fmt;
 use core::future::poll_fn;
 use core::task::{self, Poll, ready};
 
+use crate::names::PEER;
 use crate::{BoxFuture, ConnectCx, ConnectError, Context, Flow, Role, SharedLayer, Target};
 
 /// What a transport implements to be accepted from. Dropping it stops listening, and removes what
@@ -62,10 +63,15 @@ impl RawListener for Layered {
     fn poll_accept(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
         let accepted = ready!(self.inner.poll_accept(cx))?;
         let (layer, ctx) = (self.layer.clone(), self.ctx.clone());
-        Poll::Ready(Ok(Accepted::Handshake(Box::pin(async move {
+        let peer = accepted.peer().filter(|_| layer.keeps_peer());
+        let handshake: BoxFuture<'static, _> = Box::pin(async move {
             let flow = accepted.finish().await?;
             layer.wrap(flow, Role::Server, &ConnectCx::new(&ctx)?).await
-        }))))
+        });
+        Poll::Ready(Ok(match peer {
+            Some(peer) => Accepted::HandshakeWith(peer, handshake),
+            None => Accepted::Handshake(handshake),
+        }))
     }
 
     fn local(&self) -> Target {
@@ -85,14 +91,25 @@ pub enum Accepted {
     Flow(Flow),
     /// Still to be done, away from the accept loop.
     Handshake(BoxFuture<'static, Result<Flow, ConnectError>>),
+    /// The same, with a peer whose address is known already.
+    HandshakeWith(Target, BoxFuture<'static, Result<Flow, ConnectError>>),
 }
 
 impl Accepted {
+    /// Who is there, as far as that is known before the handshake.
+    pub fn peer(&self) -> Option<Target> {
+        match self {
+            Self::Flow(flow) => flow.fact(&PEER),
+            Self::Handshake(_) => None,
+            Self::HandshakeWith(peer, _) => Some(peer.clone()),
+        }
+    }
+
     /// The flow, once the handshake is done. Dropping the future closes the connection.
     pub async fn finish(self) -> Result<Flow, ConnectError> {
         match self {
             Self::Flow(flow) => Ok(flow),
-            Self::Handshake(handshake) => handshake.await,
+            Self::Handshake(handshake) | Self::HandshakeWith(_, handshake) => handshake.await,
         }
     }
 }
@@ -102,6 +119,7 @@ impl fmt::Debug for Accepted {
         match self {
             Self::Flow(flow) => f.debug_tuple("Flow").field(flow).finish(),
             Self::Handshake(_) => f.write_str("Handshake"),
+            Self::HandshakeWith(peer, _) => f.debug_tuple("Handshake").field(peer).finish(),
         }
     }
 }

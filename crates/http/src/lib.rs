@@ -32,6 +32,9 @@
 //! by what resolutions read (`tuyau_core::Reads`). [`handshake`] speaks on one flow that one has; [`Connector`] gives
 //! flows to other clients.
 //!
+//! # Both
+//! [`proxy`] passes requests on: forward, reverse.
+//!
 //! Server and client must be awaited in a tokio runtime.
 
 mod client;
@@ -40,6 +43,7 @@ mod error;
 mod incoming;
 mod limits;
 mod listener;
+pub mod proxy;
 mod server;
 mod upgrade;
 

@@ -19,8 +19,9 @@ pub struct Limits {
     /// Connections open at once, handshakes included. While there are so many, nothing is accepted: the
     /// system queues some more. 16,384.
     pub connections: usize,
-    /// Connections open at once from one IPv4 address or one IPv6 /64 network (what one subscriber has); more
-    /// are closed as soon as their handshake is done. Peers without an IP address are not counted. 1,024.
+    /// Connections open at once from one IPv4 address or one IPv6 /64 network (what one subscriber has),
+    /// handshakes included; more are closed at once. Peers without an IP address are not counted; behind a proxy that
+    /// tells who is there (PROXY protocol), who that is counts, once it has. 1,024.
     pub connections_per_address: usize,
     /// Handshakes (of TLS, …) under way at once. While there are so many, nothing is accepted. 1,024.
     pub handshakes: usize,

@@ -256,7 +256,7 @@ async fn finish(
 ) -> Result<Flow, ConnectError> {
     let handshake = match accepted {
         Accepted::Flow(flow) => return Ok(flow),
-        Accepted::Handshake(handshake) => handshake,
+        Accepted::Handshake(handshake) | Accepted::HandshakeWith(_, handshake) => handshake,
     };
     let result = timeout(time, handshake).await;
     drop(place);

@@ -12,7 +12,7 @@ fn cx() -> ConnectCx<'static> {
 async fn accept(listener: &mut Listener) -> Flow {
     match listener.accept().await.expect("accept") {
         Accepted::Flow(flow) => flow,
-        Accepted::Handshake(_) => panic!("no transport here has a handshake"),
+        Accepted::Handshake(_) | Accepted::HandshakeWith(..) => panic!("no transport here has a handshake"),
     }
 }
 

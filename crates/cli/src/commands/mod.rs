@@ -11,6 +11,8 @@ pub(crate) mod listen;
 #[cfg(feature = "web")]
 pub(crate) mod load;
 pub(crate) mod ping;
+#[cfg(feature = "web")]
+pub(crate) mod proxy;
 pub(crate) mod schemes;
 #[cfg(feature = "web")]
 pub(crate) mod serve;

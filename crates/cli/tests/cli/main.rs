@@ -1,6 +1,7 @@
 //! The program, run as its users run it: against itself, socat, nc and a server in Python.
 
 mod bridge;
+mod browser;
 mod demo;
 mod errors;
 mod get;
@@ -8,6 +9,7 @@ mod load;
 mod options;
 mod page;
 mod peers;
+mod proxy;
 mod serve;
 mod signals;
 mod tap;

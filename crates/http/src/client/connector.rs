@@ -20,7 +20,8 @@ use crate::Versions;
 ///
 /// What it does with the URL, [`Client`](crate::Client) does as well. The scheme asks, the context decides: tonic
 /// refuses `https` with a connector of one's own, and needs none if the context offers TLS for `http` as well.
-/// (reqwest has no such hook: it opens its connections itself.)
+/// (reqwest has no such hook: its `connector_layer` wraps connections that it opens itself. Through a
+/// [`Forward`](crate::proxy::Forward) proxy on this machine it goes by any context all the same.)
 ///
 /// ```no_run
 /// # async fn example(ctx: tuyau_core::Context) -> Result<(), Box<dyn std::error::Error>> {
@@ -66,7 +67,7 @@ impl Service<Uri> for Connector {
                 Keep { versions, connect: None, idle: std::time::Duration::ZERO, most_idle: 0, told: None };
             let connecting = async {
                 let route = Pool::default().route(0, &ctx, &origin(&url)?, &keep)?;
-                route.connect().await
+                route.connect(&keep).await
             };
             let flow = connecting.await.map_err(|error| error.at(&url))?;
             Ok(Connected(flow))

@@ -36,7 +36,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
-use tuyau_core::{Context, Report};
+use tuyau_core::{Context, Flow, Report};
 
 use crate::Versions;
 use crate::error::BoxError;
@@ -93,9 +93,9 @@ struct Settings {
 
 /// What is said of one request only.
 #[derive(Default)]
-struct Options {
-    total: Option<Duration>,
-    expect_continue: bool,
+pub(crate) struct Options {
+    pub(crate) total: Option<Duration>,
+    pub(crate) expect_continue: bool,
 }
 
 /// The URL that a response came from in the end: an extension of every response.
@@ -259,7 +259,17 @@ impl Client {
         self.execute(request.map(Body::new), Options::default()).await
     }
 
-    async fn execute(&self, request: Request<Body>, options: Options) -> Result<Response<Incoming>, Error> {
+    /// A flow to the host and port of `url`, in no pool.
+    pub(crate) async fn open(&self, url: &Uri) -> Result<Flow, Error> {
+        let connecting = async { self.route(url)?.connect(&self.settings.keep).await };
+        connecting.await.map_err(|error| error.at(url))
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        request: Request<Body>,
+        options: Options,
+    ) -> Result<Response<Incoming>, Error> {
         let url = request.uri().clone();
         let total = options.total.or(self.settings.total);
         let until = total.map(|total| Instant::now() + total.min(FOR_EVER));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tuyau_core::names::{ALPN, HOST, POLICY, PORT};
-use tuyau_core::{Context, Flow, Reads, Report};
+use tuyau_core::{Context, Flow, Reads, Report, Resolved};
 
 use super::error::{Error, Stage};
 use super::keys::{SCHEME, STACKS, Scheme};
@@ -37,6 +37,18 @@ pub(super) struct Keep {
     pub(super) idle: Duration,
     pub(super) most_idle: usize,
     pub(super) told: Option<Told>,
+}
+
+impl Keep {
+    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match self.connect {
+            Some(limit) => match tokio::time::timeout(limit, connecting).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::late(Stage::Connect, limit)),
+            },
+            None => connecting.await,
+        }
+    }
 }
 
 /// Who is told how each connection came about.
@@ -189,27 +201,26 @@ impl Route {
     }
 
     /// A flow of its own, in no pool.
-    pub(super) async fn connect(&self) -> Result<Flow, Error> {
-        Ok(self.ctx.resolve().await.map_err(Error::unresolved)?.into_flow())
+    pub(super) async fn connect(&self, keep: &Keep) -> Result<Flow, Error> {
+        Ok(keep.in_time(self.resolve(keep)).await?.into_flow())
+    }
+
+    async fn resolve(&self, keep: &Keep) -> Result<Resolved, Error> {
+        let resolved = self.ctx.resolve().await.map_err(Error::unresolved)?;
+        if let Some(Told(told)) = &keep.told {
+            told(&resolved.report());
+        }
+        Ok(resolved)
     }
 
     async fn dial(&self, keep: &Keep) -> Result<Checkout, Error> {
         let connecting = async {
-            let resolved = self.ctx.resolve().await.map_err(Error::unresolved)?;
+            let resolved = self.resolve(keep).await?;
             let reads = resolved.reads();
-            if let Some(Told(told)) = &keep.told {
-                told(&resolved.report());
-            }
             let sender = open(resolved.into_flow(), keep.versions, keep.idle).await?;
             Ok::<_, Error>((sender, reads))
         };
-        let result = match keep.connect {
-            Some(limit) => match tokio::time::timeout(limit, connecting).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::late(Stage::Connect, limit)),
-            },
-            None => connecting.await,
-        };
+        let result = keep.in_time(connecting).await;
         self.dials.fetch_add(1, Relaxed);
         let (sender, reads) = result?;
         let known = Arc::new(Known { reads, matched: AtomicU64::new(self.id) });

@@ -241,7 +241,7 @@ impl Sender {
             }
             Wire::H2(sender) => {
                 *request.version_mut() = Version::HTTP_2;
-                request.headers_mut().remove(HOST);
+                host_to_authority(&mut request);
                 sender.try_send_request(request).await.map_err(|mut error| {
                     let request = error.take_message();
                     Unsent { error: error.into_error(), request }
@@ -279,6 +279,18 @@ fn to_origin_form(request: &mut Request<Body>) -> Uri {
         *request.uri_mut() = target;
     }
     url
+}
+
+/// HTTP/2 has no field `Host`, but an authority (RFC 9113 section 8.3.1): who gave the one means the other.
+fn host_to_authority(request: &mut Request<Body>) {
+    let host = request.headers_mut().remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(host) = host {
+        let mut parts = request.uri().clone().into_parts();
+        parts.authority = Some(host);
+        if let Ok(url) = Uri::from_parts(parts) {
+            *request.uri_mut() = url;
+        }
+    }
 }
 
 /// Without user, and without the port that goes without saying.

@@ -55,7 +55,12 @@ struct H2 {
     last_stream: u32,
     /// Of the body that goes out, since it was last taken for activity.
     moved: u32,
+    /// What is still read of a client that is to hang up.
+    rest: usize,
 }
+
+/// So much a client may still say after the last word, before it is reset for it.
+const REST: usize = 128 * 1024;
 
 /// So much of a body must go out to be taken for activity: a window that is opened by single bytes is not.
 const MOVED: u32 = 1024;
@@ -72,6 +77,7 @@ impl Guard {
                 control: Bucket::new(limits.h2_control_frames),
                 last_stream: 0,
                 moved: 0,
+                rest: REST,
             })),
         };
         let patience = Patience::new(limits.write_idle, limits.min_rate);
@@ -272,7 +278,7 @@ impl RawFlow for Guard {
             let poll = self.flow.poll_shutdown(cx);
             ready!(self.progress(poll, |_| 0))?;
             self.shut = true;
-            self.watch.closing();
+            self.watch.said_all();
         }
         // A socket that is closed with bytes unread resets the connection, and the response with it.
         while self.watch.must_linger() && !self.watch.is_upgraded() {
@@ -281,6 +287,12 @@ impl RawFlow for Guard {
             match ready!(self.flow.poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {}
                 _ => break,
+            }
+            if let Spoken::H2(h2) = &mut self.spoken {
+                h2.rest = h2.rest.saturating_sub(buf.filled().len());
+                if h2.rest == 0 {
+                    break;
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -29,7 +29,7 @@ pub use serve::{FlowServed, Http, Versions, serve_flow};
 use crate::error::{BoxError, Limit, ServeError};
 use crate::incoming::Incoming;
 use crate::limits::Limits;
-use crate::listener::{Named, named};
+use crate::listener::{Name, Tagged, admitting, named};
 use serve::Closing;
 
 /// Serves HTTP on any number of listeners.
@@ -172,7 +172,11 @@ impl<S> Server<S> {
         });
         let closing = state.closing.clone();
         let serving = state.clone();
-        let mut listeners = listeners.into_iter();
+        let admitted = |listener| {
+            let state = state.clone();
+            admitting(listener, move |peer| state.admit(peer))
+        };
+        let mut listeners = listeners.into_iter().map(admitted);
         let Some(first) = listeners.next() else { return Report::default() };
         let serve = tuyau_tokio::serve(first, move |flow| serving.clone().connection(flow));
         let connections = listeners
@@ -255,6 +259,17 @@ struct Counts {
 }
 
 impl<S> State<S> {
+    /// A place for this peer, if there is one left; if not, that is counted and told.
+    fn admit(&self, peer: Target) -> Option<Place> {
+        let entered = self.addresses.enter(&peer, self.http.settings().connections_per_address);
+        if let Err(limit) = &entered {
+            self.counts.refused.fetch_add(1, Relaxed);
+            let error = ServeError::limit(*limit);
+            (self.on_failure)(Failure::Connection { peer: Some(peer), error });
+        }
+        entered.ok()
+    }
+
     async fn connection<B>(self: Arc<Self>, flow: Flow)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -263,16 +278,20 @@ impl<S> State<S> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (listener, flow) = Named::take(flow);
+        let (place, flow) = Tagged::<Place>::take(flow);
+        let (listener, flow) = Tagged::<Name>::take(flow);
         let peer = flow.fact(&PEER);
-        let (served, ended) =
-            match self.addresses.enter(peer.as_ref(), self.http.settings().connections_per_address) {
-                Ok(_place) => {
-                    let service = lock(&self.service).clone();
-                    self.http.serve_until(flow, service, &self.closing, listener).await
-                }
-                Err(limit) => (FlowServed::default(), Err(ServeError::limit(limit))),
-            };
+        // Who it is may not have been known before the handshake.
+        let place = match (place, &peer) {
+            (None, Some(known)) => match self.admit(known.clone()) {
+                Some(place) => Some(place),
+                None => return,
+            },
+            (place, _) => place,
+        };
+        let service = lock(&self.service).clone();
+        let (served, ended) = self.http.serve_until(flow, service, &self.closing, listener).await;
+        drop(place);
         let counts = &self.counts;
         counts.requests.fetch_add(served.requests, Relaxed);
         counts.late.fetch_add(served.late.into(), Relaxed);
@@ -292,8 +311,8 @@ struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 struct Place(Option<(Arc<Addresses>, IpAddr)>);
 
 impl Addresses {
-    fn enter(self: &Arc<Self>, peer: Option<&Target>, most: usize) -> Result<Place, Limit> {
-        let Some(address) = peer.and_then(Target::ip).map(subscriber) else { return Ok(Place(None)) };
+    fn enter(self: &Arc<Self>, peer: &Target, most: usize) -> Result<Place, Limit> {
+        let Some(address) = peer.ip().map(subscriber) else { return Ok(Place(None)) };
         let mut counts = lock(&self.0);
         let count = counts.entry(address).or_default();
         if *count >= most {

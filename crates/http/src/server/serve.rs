@@ -15,7 +15,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tower_service::Service;
 use tuyau_core::{Flow, Key, Protection, ReadBuf};
 
@@ -24,7 +24,7 @@ use super::guard::Guard;
 use super::refusal::{ErrorHandler, Refused, answer, last_response, replace};
 use super::service::{Adapter, Shared};
 use super::stall::Tasks;
-use super::watch::{Due, Kind, Watch};
+use super::watch::{Due, GRACE, Kind, Watch};
 use crate::connection::{Connection, Fact};
 use crate::error::{BoxError, Limit, ServeError, ServeErrorKind};
 use crate::incoming::{FOR_EVER, Incoming};
@@ -252,7 +252,7 @@ impl Http {
                     tokio::select! {
                         biased;
                         sniffed = sniff(flow) => sniffed,
-                        () = closing.wait() => Ok(None),
+                        () = closing.begun_a_while() => Ok(None),
                     }
                 };
                 return match timeout(first_byte, sniffed).await {
@@ -350,11 +350,13 @@ impl Closing {
         self.begun.load(Ordering::Acquire)
     }
 
-    async fn wait(&self) {
+    /// Until requests that were on their way have come.
+    async fn begun_a_while(&self) {
         let told = self.told.notified();
         if !self.has_begun() {
             told.await;
         }
+        sleep(GRACE).await;
     }
 }
 
@@ -455,16 +457,22 @@ impl<C: Served> Future for Driver<C> {
         }
         loop {
             let Some(mut served) = this.served.as_mut().as_pin_mut() else { return Poll::Pending };
+            let mut asks_until = u64::MAX;
             if !*this.closed && this.closing.has_begun() {
-                *this.closed = true;
                 this.watch.closing();
-                served.as_mut().end();
+                match this.watch.may_still_ask() {
+                    Some(until) => asks_until = until,
+                    None => {
+                        *this.closed = true;
+                        served.as_mut().end();
+                    }
+                }
             }
             if let Poll::Ready(ended) = served.as_mut().poll(cx) {
                 return Poll::Ready(Ended::Http(ended));
             }
             let due = this.watch.due();
-            let next = due.map_or(u64::MAX, |(at, _)| at);
+            let next = due.map_or(u64::MAX, |(at, _)| at).min(asks_until);
             if next < *this.armed {
                 *this.armed = next;
                 this.timer.as_mut().reset(soon(this.watch.at(next)));

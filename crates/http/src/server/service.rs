@@ -174,25 +174,29 @@ where
         let Some(under_way) = this.under_way.take() else {
             unreachable!("a future is not polled after its end")
         };
-        let response = match result {
+        let h1 = under_way.shared.watch.kind == Kind::H1;
+        let mut last = h1 && under_way.shared.watch.is_closing();
+        let mut response = match result {
             Ok(response) => {
                 let status = response.status();
-                let leaves_http = status == StatusCode::SWITCHING_PROTOCOLS
-                    || (*this.connect && status.is_success() && under_way.shared.watch.kind == Kind::H1);
+                let leaves_http =
+                    status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success() && h1);
                 if leaves_http {
                     under_way.shared.watch.upgrade();
+                    last = false;
                 }
                 response.map(|body| Outgoing { body: Content::Users { body }, under_way })
             }
             Err(refused) => {
-                let mut response = answer(under_way.shared.on_error.as_ref(), &refused);
-                if refused.error().is_none() && under_way.shared.watch.kind == Kind::H1 {
-                    // Where such a request ends, nobody can be sure.
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
+                let response = answer(under_way.shared.on_error.as_ref(), &refused);
+                // Where such a request ends, nobody can be sure.
+                last |= h1 && refused.error().is_none();
                 response.map(|bytes| Outgoing { body: Content::Ours { bytes }, under_way })
             }
         };
+        if last {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Poll::Ready(Ok(response))
     }
 }

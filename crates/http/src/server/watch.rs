@@ -66,6 +66,10 @@ const NOW: u64 = u64::MAX;
 /// How long a client may take to hang up, once it has all that it will get.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A connection of HTTP/1 over which something was said so recently may have the next request on its way when the
+/// server ends: it is awaited for as long.
+pub(super) const GRACE: Duration = Duration::from_millis(100);
+
 impl Watch {
     pub(crate) fn new(kind: Kind, limits: &Arc<Limits>) -> Arc<Self> {
         let watch = Self {
@@ -176,7 +180,35 @@ impl Watch {
         let _ = self.closing_since.compare_exchange(0, self.now(), Relaxed, Relaxed);
     }
 
-    /// Over HTTP/2, frames are read to the end anyway.
+    /// What is left is for the client to take, and to hang up. Over HTTP/2 it may still be talking of windows.
+    pub(crate) fn said_all(&self) {
+        self.closing();
+        if self.kind == Kind::H2 {
+            self.active(self.now());
+            self.linger.store(true, Relaxed);
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing_since.load(Relaxed) != 0
+    }
+
+    /// Until when a further request of HTTP/1 may come, though the connection only has to end: the response that is
+    /// under way may have begun without saying that it is the last.
+    pub(crate) fn may_still_ask(&self) -> Option<u64> {
+        if self.kind == Kind::H2 || self.is_upgraded() {
+            return None;
+        }
+        if !self.is_between() {
+            return Some(u64::MAX);
+        }
+        let now = self.now();
+        let _ = self.idle_since.compare_exchange(NOW, now, Relaxed, Relaxed);
+        let until = after(self.idle_since.load(Relaxed), GRACE);
+        (until > now).then_some(until)
+    }
+
+    /// Over HTTP/2, what is left of it is read as long as there is anything to say.
     pub(crate) fn body_was_dropped(&self) {
         self.linger.store(self.kind == Kind::H1, Relaxed);
     }

@@ -3,6 +3,7 @@
 mod frames;
 mod h1;
 mod h2;
+mod rules;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -45,6 +46,12 @@ impl futures_core::Stream for Endless {
     }
 }
 
+/// As much, once the request has ended.
+async fn large_after(body: Body) -> Vec<u8> {
+    let _ = body.collect().await;
+    vec![b'x'; 1 << 20]
+}
+
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
@@ -58,8 +65,8 @@ fn router() -> Router {
             }),
         )
         .route("/endless", get(|| async { endless() }))
-        .route("/large", get(|| async { vec![b'x'; 1 << 20] }))
-        .route("/wait", get(|| async { std::future::pending::<&str>().await }))
+        .route("/large", get(|| async { vec![b'x'; 1 << 20] }).post(large_after))
+        .route("/wait", any(|| async { std::future::pending::<&str>().await }))
 }
 
 fn connect(limits: Limits) -> Client {

@@ -31,7 +31,7 @@ mod generated {
     use tonic_prost::ProstCodec;
 
     #[derive(Clone)]
-    pub(super) struct Talk;
+    pub(crate) struct Talk;
 
     impl NamedService for Talk {
         const NAME: &'static str = "test.Talk";
@@ -93,36 +93,45 @@ async fn tonic_calls_over_tls_unix_and_memory() {
         MEMORY,
     ] {
         let (listener, ctx, port) = reach(stack, &["h2"]).await;
-        let routes = tonic::service::Routes::new(generated::Talk).prepare();
-        let serving = tokio::spawn(Server::new(routes).listen(listener).serve());
+        let serving = tokio::spawn(Server::new(talk()).listen(listener).serve());
         let connector = Connector::new(ctx).versions(Versions::Http2);
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
-        let channel = endpoint.connect_with_connector(connector).await.unwrap();
-        let mut grpc = tonic::client::Grpc::new(channel);
-        let codec = tonic_prost::ProstCodec::<Said, Said>::default;
-
-        grpc.ready().await.unwrap();
-        let path = || "/test.Talk/Unary".parse().unwrap();
-        let answer = grpc.unary(Request::new(said("hello")), path(), codec()).await.unwrap();
-        assert_eq!(answer.into_inner().text, "HELLO", "{stack:?}");
-        grpc.ready().await.unwrap();
-        let status = grpc.unary(Request::new(said("fail")), path(), codec()).await.unwrap_err();
-        assert_eq!(status.message(), "as asked for");
-
-        // Both ways at once: each is answered before the next is said.
-        grpc.ready().await.unwrap();
-        let (say, saying) = tokio::sync::mpsc::unbounded_channel();
-        let saying = tokio_stream::wrappers::UnboundedReceiverStream::new(saying);
-        let path = "/test.Talk/Streaming".parse().unwrap();
-        let mut answers = grpc.streaming(Request::new(saying), path, codec()).await.unwrap().into_inner();
-        for word in ["one", "two", "three"] {
-            say.send(said(word)).unwrap();
-            assert_eq!(answers.next().await.unwrap().unwrap().text, word.to_uppercase());
-        }
-        drop(say);
-        assert!(answers.next().await.is_none());
+        calls(&format!("http://127.0.0.1:{port}"), connector).await;
         serving.abort();
     }
+}
+
+/// A service with a call of each kind.
+pub(crate) fn talk() -> tonic::service::Routes {
+    tonic::service::Routes::new(generated::Talk).prepare()
+}
+
+/// Calls it, both ways.
+pub(crate) async fn calls(url: &str, connector: Connector) {
+    let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel);
+    let codec = tonic_prost::ProstCodec::<Said, Said>::default;
+
+    grpc.ready().await.unwrap();
+    let path = || "/test.Talk/Unary".parse().unwrap();
+    let answer = grpc.unary(Request::new(said("hello")), path(), codec()).await.unwrap();
+    assert_eq!(answer.into_inner().text, "HELLO", "{url}");
+    grpc.ready().await.unwrap();
+    let status = grpc.unary(Request::new(said("fail")), path(), codec()).await.unwrap_err();
+    assert_eq!(status.message(), "as asked for");
+
+    // Both ways at once: each is answered before the next is said.
+    grpc.ready().await.unwrap();
+    let (say, saying) = tokio::sync::mpsc::unbounded_channel();
+    let saying = tokio_stream::wrappers::UnboundedReceiverStream::new(saying);
+    let path = "/test.Talk/Streaming".parse().unwrap();
+    let mut answers = grpc.streaming(Request::new(saying), path, codec()).await.unwrap().into_inner();
+    for word in ["one", "two", "three"] {
+        say.send(said(word)).unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().text, word.to_uppercase());
+    }
+    drop(say);
+    assert!(answers.next().await.is_none());
 }
 
 #[cfg(feature = "hyper-util")]
@@ -144,4 +153,23 @@ async fn the_client_of_hyper_util_goes_by_alpn() {
         assert_eq!(response.version(), version);
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
     }
+}
+
+/// reqwest opens its connections itself, and lets nobody do that for it: its hook (`connector_layer`) wraps what it
+/// opens. It goes over any stack all the same, through a proxy that does.
+#[tokio::test]
+async fn reqwest_goes_through_a_proxy_of_ours() {
+    use crate::support::{router, run};
+    use tuyau_http::proxy::Forward;
+    let running = run(MEMORY, Versions::All, Server::new(router())).await;
+    let (listener, _, port) = reach(Stack { below: Below::Tcp, tls: None }, &[]).await;
+    let serving = tokio::spawn(Server::new(Forward::new(running.client())).listen(listener).serve());
+    let client = reqwest::Client::builder()
+        .proxy(reqwest::Proxy::all(format!("http://ada:pass@127.0.0.1:{port}")).unwrap())
+        .connector_layer(tower::timeout::TimeoutLayer::new(std::time::Duration::from_secs(10)))
+        .build()
+        .unwrap();
+    let response = client.post("http://far.test/echo").body("hello").send().await.unwrap();
+    assert_eq!((response.status(), response.text().await.unwrap()), (http::StatusCode::OK, "hello".into()));
+    serving.abort();
 }

@@ -111,6 +111,40 @@ async fn idle_connections_end_at_once() {
     assert_eq!(rest(&mut silent).await + &rest(&mut preface).await, "");
 }
 
+/// A request that was on its way when the end began has its response: on a connection that has just been used, and on
+/// one that has just been made.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_the_end_is_answered() {
+    let hub = MemHub::new();
+    let (router, _told) = waiting();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = Server::new(router).listen(hub.listen("s").unwrap()).graceful(async { drop(stopped.await) });
+    let serving = tokio::spawn(server.drain(Duration::from_secs(3600)).serve());
+    let mut used = connect(&hub, Versions::Http1).await;
+    used.send(get_request("/")).await.unwrap().into_body().bytes().await.unwrap();
+    let mut fresh: Flow = hub.connect("s").await.unwrap();
+    let mut begun: Flow = hub.connect("s").await.unwrap();
+    begun.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    drop(stop);
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    let response = used.send(get_request("/")).await.unwrap();
+    assert_eq!(response.headers()["connection"], "close");
+    assert_eq!(response.into_body().text().await.unwrap(), "hello");
+    fresh.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(rest(&mut fresh).await.ends_with("hello"));
+    // One whose head has begun has the time of a head.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    begun.write_all(b"Host: a\r\n\r\n").await.unwrap();
+    assert!(rest(&mut begun).await.ends_with("hello"));
+    let report = serving.await.unwrap();
+    assert_eq!((report.connections.aborted, report.failed, report.requests), (0, 0, 4), "{report}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_never_ends_is_aborted_after_the_drain_time() {
     let hub = MemHub::new();

@@ -6,6 +6,7 @@ mod graceful;
 mod matrix;
 mod peers;
 mod pool;
+mod proxy;
 mod seeds;
 mod server;
 mod support;

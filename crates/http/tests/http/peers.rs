@@ -114,7 +114,8 @@ async fn a_graceful_end_under_load_loses_no_response() {
     let _ = loading.await.unwrap();
 }
 
-fn nginx(place: &Place, port: u16, tls_port: u16, up: u16) -> Peer {
+/// With `/up/` in front of the port `up`; `more` are further servers.
+fn nginx(place: &Place, port: u16, tls_port: u16, up: u16, more: &str) -> Peer {
     let ca = Ca::new("CA");
     ca.file(place, "ca.pem");
     let (chain, key) = ca.leaf(&["svc.test"]).files(place, "srv");
@@ -135,6 +136,7 @@ fn nginx(place: &Place, port: u16, tls_port: u16, up: u16) -> Peer {
                     proxy_set_header Connection \"\"; proxy_request_buffering off; }}
                 location /moved {{ return 301 /hello.txt; }}
             }}
+            {more}
         }}"
     );
     std::fs::write(place.path("nginx.conf"), config).unwrap();
@@ -150,7 +152,7 @@ async fn nginx_as_server_and_as_reverse_proxy_in_front() {
     let running = run(CLEAR, Versions::All, Server::new(router())).await;
     let up: u16 = running.url.rsplit(':').next().unwrap().parse().unwrap();
     let (place, port, tls_port) = (Place::new(), free_port(), free_port());
-    let _nginx = nginx(&place, port, tls_port, up);
+    let _nginx = nginx(&place, port, tls_port, up, "");
     let ctx = derivations(Context::new());
     let clear = Client::new(ctx.clone().offer(&TCP));
     while clear.get(format!("http://127.0.0.1:{port}/")).send().await.is_err() {
@@ -192,6 +194,88 @@ async fn nginx_as_server_and_as_reverse_proxy_in_front() {
         assert_eq!(missing.status(), 404);
     }
     assert_eq!(running.end().await.failed, 0);
+}
+
+/// What goes along when nginx sends elsewhere: cookies and credentials to whom they belong, bodies where the method stays.
+#[cfg(feature = "cookies")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_leads_elsewhere() {
+    let (place, port, tls_port) = (Place::new(), free_port(), free_port());
+    let (here, there) = (free_port(), free_port());
+    let told = "return 200 \"$request_method $http_authorization $http_cookie $http_expect $content_length\"";
+    let servers = format!(
+        "server {{ listen 127.0.0.1:{here}; location /told {{ {told}; }}
+            location /set {{ add_header Set-Cookie \"a=1; Path=/\"; return 302 /told; }}
+            location /away {{ return 307 http://localhost:{there}/told; }}
+            location /see {{ return 303 /told; }} location /stay {{ return 308 /told; }} }}
+         server {{ listen 127.0.0.1:{there}; location /told {{ {told}; }} }}"
+    );
+    let _nginx = nginx(&place, port, tls_port, 1, &servers);
+    let client = Client::new(derivations(Context::new()).offer(&TCP)).cookies(tuyau_http::Cookies::default());
+    let url = |path: &str| format!("http://ada:pass@127.0.0.1:{here}{path}");
+    while client.get(url("/told")).send().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let said = async |request: tuyau_http::RequestBuilder| {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.into_body().text().await.unwrap()
+    };
+    assert_eq!(said(client.get(url("/set"))).await, "GET Basic YWRhOnBhc3M= a=1  ");
+    assert_eq!(said(client.get(url("/away"))).await, "GET    ", "another origin");
+    assert_eq!(said(client.post(url("/see")).body("body")).await, "GET Basic YWRhOnBhc3M= a=1  ");
+    assert_eq!(said(client.post(url("/stay")).body("body")).await, "POST Basic YWRhOnBhc3M= a=1  4");
+    // nginx wants no body where it returns at once, and says so.
+    let expects = client.post(url("/told")).body("body").expect_continue();
+    assert_eq!(said(expects).await, "POST Basic YWRhOnBhc3M= a=1 100-continue 4");
+}
+
+/// Forms, as Python's libraries read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forms_that_python_reads() {
+    let script = r#"
+import email, http.server, urllib.parse
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        kind, length = self.headers["content-type"], self.headers["content-length"]
+        if length is None:
+            body = b""
+            while (size := int(self.rfile.readline(), 16)):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+        else:
+            body = self.rfile.read(int(length))
+        if kind.startswith("multipart/"):
+            parts = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body).get_payload()
+            said = [(p.get_param("name", header="content-disposition"), p.get_filename(), p.get_payload(decode=True)) for p in parts]
+        else:
+            said = urllib.parse.parse_qsl(body.decode())
+        said = repr(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", len(said))
+        self.end_headers()
+        self.wfile.write(said)
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port)
+server.serve_forever()
+"#;
+    let mut python = Peer::spawn(&mut peers::python("email", "python3", script));
+    let url = format!("http://127.0.0.1:{}/", python.line(""));
+    let client = Client::new(derivations(Context::new()).offer(&TCP));
+    let fields = [("name", "Ada & Bob"), ("umlaut", "ä=ö")];
+    let response = client.post(&url).form(fields).send().await.unwrap();
+    let said = response.into_body().text().await.unwrap();
+    assert_eq!(said, "[('name', 'Ada & Bob'), ('umlaut', 'ä=ö')]");
+    let form = tuyau_http::Multipart::new().text("name", "Ada").file(
+        "file",
+        "a b.bin",
+        "application/octet-stream",
+        vec![0, 255],
+    );
+    let response = client.post(&url).multipart(form).send().await.unwrap();
+    let said = response.into_body().text().await.unwrap();
+    assert_eq!(said, r"[('name', None, b'Ada'), ('file', 'a b.bin', b'\x00\xff')]");
 }
 
 /// A client that is not ours, with frames that are not by the rules.

@@ -5,6 +5,7 @@ use std::future::ready;
 use axum::Router;
 use axum::routing::get;
 use http::{Request, Version};
+use tuyau_core::names::{ALPN, HOST, PORT};
 use tuyau_core::{ConnectCx, Context, Net, Target};
 use tuyau_http::{Body, Client, Http, Server, Versions, handshake, serve_flow};
 use tuyau_testing::Place;
@@ -79,6 +80,24 @@ async fn a_client_whose_alpn_picks_the_version() {
         assert_eq!(response.into_body().text().await.unwrap(), "hello");
         drop(sender);
         assert_eq!(serving.await.unwrap().unwrap().requests, 1);
+    }
+    // As TLS agreed on it.
+    for (backend, spoken, version) in [
+        (Backend::Rustls, "h2", Version::HTTP_2),
+        (Backend::Rustls, "http/1.1", Version::HTTP_11),
+        (Backend::OpenSsl, "h2", Version::HTTP_2),
+        (Backend::OpenSsl, "http/1.1", Version::HTTP_11),
+    ] {
+        let (listener, ctx, port) = reach(Stack { below: Below::Tcp, tls: Some(backend) }, &[spoken]).await;
+        let serving = tokio::spawn(Server::new(router()).listen(listener).serve());
+        let alpn: std::sync::Arc<[Vec<u8>]> = [b"h2".to_vec(), b"http/1.1".to_vec()].into();
+        let ctx = ctx.with(&HOST, "127.0.0.1".into()).with(&PORT, port).with(&ALPN, alpn);
+        let mut sender = handshake(ctx.resolve().await.unwrap().into_flow(), Versions::All).await.unwrap();
+        let request = Request::get("https://svc.test/").body(Body::empty()).unwrap();
+        let response = sender.send(request).await.unwrap();
+        assert_eq!(response.version(), version, "{backend:?}");
+        assert_eq!(response.into_body().text().await.unwrap(), "hello");
+        serving.abort();
     }
     let (ours, _theirs) = duplex();
     let error = handshake(says(ours, "spdy/3"), Versions::All).await.unwrap_err();

@@ -175,6 +175,50 @@ async fn requests_know_by_which_listener_they_came_and_facts_that_were_kept() {
 }
 
 #[tokio::test]
+async fn requests_know_the_certificate_of_their_client() {
+    use tuyau_core::names::SERVER_NAME;
+    use tuyau_testing::certs::Ca;
+    use tuyau_tls::{
+        BACKEND, Backend, ClientAuth, IDENTITY, Identity, ROOTS, Roots, ServerSettings, TLS, TlsServer,
+    };
+    use tuyau_tokio::{MEM, MEM_HUB, MEM_NAME};
+    let (ca, people) = (Ca::new("CA"), Ca::new("CA of people"));
+    let (leaf, ada) = (ca.leaf(&["svc.test"]), people.client("ada"));
+    for backend in [Backend::Rustls, Backend::OpenSsl] {
+        let shown = ada.chain()[0].clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let connection = request.extensions().get::<tuyau_http::Connection>().unwrap();
+            let text =
+                format!("{} {}", connection.certificates().len(), connection.certificates()[0] == shown);
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))))
+        });
+        let settings = ServerSettings::new(Identity::pem(leaf.chain_pem(), leaf.key_pem()))
+            .backend(backend)
+            .alpn(&[b"h2".to_vec(), b"http/1.1".to_vec()])
+            .client_auth(ClientAuth::Required(Roots::Pem(people.pem().into_bytes().into())));
+        let hub = MemHub::new();
+        let listener = hub.listen("s").unwrap();
+        let listener =
+            listener.layered(TlsServer::new(settings).unwrap().layer(), &tuyau_core::Context::new());
+        let serving = tokio::spawn(Server::new(service).listen(listener).serve());
+        let ctx = tuyau_tokio::derivations(tuyau_core::Context::new())
+            .with(&MEM_HUB, hub)
+            .with(&MEM_NAME, "s".into())
+            .with(&BACKEND, backend)
+            .with(&ROOTS, Roots::Pem(ca.pem().into_bytes().into()))
+            .with(&SERVER_NAME, "svc.test".into())
+            .with(&IDENTITY, Identity::pem(ada.chain_pem(), ada.key_pem()));
+        let ctx = tuyau_tls::over(ctx, &TLS, &MEM).offer(&TLS);
+        for versions in [Versions::Http1, Versions::Http2] {
+            let client = tuyau_http::Client::new(ctx.clone()).versions(versions);
+            let response = client.get("https://svc.test/").send().await.unwrap();
+            assert_eq!(response.into_body().text().await.unwrap(), "1 true", "{backend:?} {versions:?}");
+        }
+        serving.abort();
+    }
+}
+
+#[tokio::test]
 async fn connections_of_one_address_are_bounded() {
     let (listener, ctx, port) =
         crate::support::reach(crate::support::Stack { below: crate::support::Below::Tcp, tls: None }, &[])
@@ -209,6 +253,34 @@ async fn connections_of_one_address_are_bounded() {
             break;
         }
     }
+    serving.abort();
+}
+
+/// Those that never say anything, so that their handshake never ends, count as well.
+#[tokio::test]
+async fn connections_of_one_address_count_from_the_moment_they_are_accepted() {
+    use crate::support::{Below, Stack, reach};
+    let (listener, ctx, port) =
+        reach(Stack { below: Below::Tcp, tls: Some(tuyau_tls::Backend::Rustls) }, &["h2"]).await;
+    let mut limits = Limits::default();
+    limits.connections_per_address = 2;
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new(router()).listen_as("main", listener).limits(limits);
+    let serving = tokio::spawn(server.on_failure(move |failure| drop(failed.send(failure))).serve());
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    let url = format!("https://127.0.0.1:{port}/");
+    let refused = tuyau_http::Client::new(ctx.clone()).get(&url).send().await.unwrap_err();
+    assert_eq!(refused.stage(), tuyau_http::Stage::Connect, "{refused:?}");
+    let failure = failures.recv().await.unwrap();
+    let tuyau_http::Failure::Connection { peer, error } = failure else { panic!("{failure:?}") };
+    assert_eq!(*error.kind(), ServeErrorKind::Limit(Limit::ConnectionsPerAddress));
+    assert!(peer.and_then(|peer| peer.ip()).is_some_and(|ip| ip.is_loopback()));
+    drop(silent);
+    // Their handshakes fail now, and their places are free.
+    while tuyau_http::Client::new(ctx.clone()).get(&url).send().await.is_err() {}
     serving.abort();
 }
 

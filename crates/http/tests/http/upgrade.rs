@@ -114,7 +114,7 @@ async fn a_tunnel_over_a_pooled_connection_is_use_of_it() {
     assert_eq!(&got, b"X");
 }
 
-fn chat() -> Router {
+pub(crate) fn chat() -> Router {
     let chat = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {
             while let Some(Ok(message)) = socket.recv().await {
@@ -128,15 +128,33 @@ fn chat() -> Router {
 }
 
 #[tokio::test]
-async fn websockets_of_axum_over_http1() {
-    use tokio_tungstenite::tungstenite::Message;
+async fn websockets_of_axum_over_both_versions() {
     let hub = MemHub::new();
     let serving = tokio::spawn(Server::new(chat()).listen(hub.listen("s").unwrap()).serve());
-    let flow = hub.connect("s").await.unwrap();
+    websockets(&hub, "s").await;
+    serving.abort();
+}
+
+/// Over HTTP/1, and by a stream of HTTP/2 (RFC 8441), with whoever listens there.
+pub(crate) async fn websockets(hub: &MemHub, name: &str) {
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+    let flow = hub.connect(name).await.unwrap();
     let (socket, response) = tokio_tungstenite::client_async("ws://svc/chat", flow).await.unwrap();
     assert_eq!(response.status(), 101);
     websocket(socket, Message::text("hello")).await;
-    serving.abort();
+
+    let mut sender = handshake(hub.connect(name).await.unwrap(), Versions::Http2).await.unwrap();
+    // The server's settings, that it allows them, come before its first response.
+    let request = Request::get("http://svc/plain").body(Body::empty()).unwrap();
+    assert_eq!(sender.send(request).await.unwrap().into_body().text().await.unwrap(), "plain");
+    let mut request = Request::connect("http://svc/chat").body(Body::empty()).unwrap();
+    request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
+    request.extensions_mut().insert(tuyau_http::Protocol::from_static("websocket"));
+    let mut response = sender.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let flow = upgrade(&mut response).await.unwrap();
+    let socket = tokio_tungstenite::WebSocketStream::from_raw_socket(flow, Role::Client, None).await;
+    websocket(socket, Message::text("hello")).await;
 }
 
 async fn websocket<S>(
@@ -151,25 +169,4 @@ async fn websocket<S>(
     futures_sink::Sink::start_send(Pin::new(&mut socket), message.clone()).unwrap();
     std::future::poll_fn(|cx| futures_sink::Sink::poll_flush(Pin::new(&mut socket), cx)).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), message);
-}
-
-/// RFC 8441.
-#[tokio::test]
-async fn websockets_of_axum_over_http2() {
-    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
-    let hub = MemHub::new();
-    let serving = tokio::spawn(Server::new(chat()).listen(hub.listen("s").unwrap()).serve());
-    let mut sender = handshake(hub.connect("s").await.unwrap(), Versions::Http2).await.unwrap();
-    // The server's settings, that it allows them, come before its first response.
-    let request = Request::get("http://svc/plain").body(Body::empty()).unwrap();
-    assert_eq!(sender.send(request).await.unwrap().into_body().text().await.unwrap(), "plain");
-    let mut request = Request::connect("http://svc/chat").body(Body::empty()).unwrap();
-    request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
-    request.extensions_mut().insert(tuyau_http::Protocol::from_static("websocket"));
-    let mut response = sender.send(request).await.unwrap();
-    assert_eq!(response.status(), 200);
-    let flow = upgrade(&mut response).await.unwrap();
-    let socket = tokio_tungstenite::WebSocketStream::from_raw_socket(flow, Role::Client, None).await;
-    websocket(socket, Message::text("hello")).await;
-    serving.abort();
 }

@@ -114,6 +114,10 @@ impl Layer for AcceptProxy {
         "proxy-protocol".into()
     }
 
+    fn keeps_peer(&self) -> bool {
+        false
+    }
+
     fn wrap<'a>(
         &'a self,
         inner: Flow,

@@ -2,7 +2,6 @@
 
 mod files;
 mod listing;
-mod log;
 mod site;
 
 use std::path::PathBuf;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tuyau::http::{Failure as ServeFailure, Server};
 use tuyau::{AcceptErrorKind, Uri};
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(app: &App, args: &ServeArgs, signals: &mut Signals) -> R
     for listener in listeners(app, listen, "tcp://localhost:8080", "tls://localhost:8443", tls).await? {
         server = server.listen(listener);
     }
-    serve(app, server, signals).await
+    serve(app, server, signals).await.map(drop)
 }
 
 /// What is listened on for HTTP: on each of the URIs, or by default on what depends on whether there is a certificate.
@@ -84,7 +84,7 @@ pub(crate) async fn listeners(
     Ok(listeners)
 }
 
-fn has_tls(uri: &Uri) -> bool {
+pub(crate) fn has_tls(uri: &Uri) -> bool {
     uri.layers().any(|layer| layer.name == "tls")
 }
 
@@ -96,8 +96,12 @@ fn with_alpn(uri: Uri) -> Result<Uri, Failure> {
     }
 }
 
-/// Serves until a signal comes, and what is under way to its end; a second signal ends that, too.
-pub(crate) async fn serve<S, B>(app: &App, server: Server<S>, signals: &mut Signals) -> Result<(), Failure>
+/// Serves until a signal comes, and what is under way to its end; a second signal ends that, too. When the first came.
+pub(crate) async fn serve<S, B>(
+    app: &App,
+    server: Server<S>,
+    signals: &mut Signals,
+) -> Result<Instant, Failure>
 where
     S: tower::Service<http::Request<tuyau::http::Incoming>, Response = http::Response<B>>
         + Clone
@@ -130,16 +134,17 @@ where
         })
         .serve();
     let mut serving = Box::pin(serving);
-    let report = tokio::select! {
-        report = &mut serving => report,
+    let (report, ended) = tokio::select! {
+        report = &mut serving => (report, Instant::now()),
         _ = signals.next() => {
+            let ended = Instant::now();
             drop(stop);
             tokio::select! {
-                report = serving => report,
+                report = serving => (report, ended),
                 signal = signals.next() => return Err(Failure::Signal(signal)),
             }
         }
     };
     out.tell(format_args!("served: {report}"));
-    Ok(())
+    Ok(ended)
 }

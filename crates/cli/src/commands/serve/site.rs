@@ -21,7 +21,7 @@ use tuyau::http::{BoxError, Incoming};
 
 use super::files::Files;
 use super::listing::{Order, page};
-use super::log::{Entry, Logged};
+use crate::access::{Asked, Entry, Logged};
 use crate::output::Output;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -126,7 +126,7 @@ pub(super) fn service(
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
-        let (entry, begun) = (log.map(|out| Entry::of(&request, out)), Instant::now());
+        let (entry, begun) = (log.map(|out| Entry::of(&request, Asked::Path, out)), Instant::now());
         let answering = compressed.clone().call(request);
         async move {
             let mut response = answering.await?;

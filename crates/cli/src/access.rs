@@ -1,4 +1,4 @@
-//! The access log: the Common Log Format, and how long it took.
+//! The access log of servers: the Common Log Format, and how long it took.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use crate::output::{Output, Took, Visible};
 
 /// What is known of a request when it comes.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     peer: String,
     line: String,
     at: Timestamp,
@@ -23,19 +23,26 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn of<B>(request: &Request<B>, out: Output) -> Self {
+    /// With the path that was asked for, or all of what was.
+    pub(crate) fn of<B>(request: &Request<B>, asked: Asked, out: Output) -> Self {
         let peer = request.extensions().get::<Connection>().and_then(Connection::peer);
         let peer = match peer {
             Some(peer) => peer.ip().map_or_else(|| peer.to_string(), |ip| ip.to_string()),
             None => "-".into(),
         };
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let url = request.uri();
+        let target = match asked {
+            Asked::Path => url.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            // Without the user, who may have a password.
+            Asked::Url => url.to_string().replacen(user(url), "", 1),
+        };
         // A quote would end what is quoted.
         let line = format!("{} {target} {:?}", request.method(), request.version()).replace('"', "%22");
         Self { peer, line, at: Timestamp::now(), out }
     }
 
-    fn print(&self, status: StatusCode, bytes: u64, begun: Instant, whole: bool) {
+    /// Prints it: once the response was sent, `whole` or not, or what came of it ended.
+    pub(crate) fn print(&self, status: StatusCode, bytes: u64, begun: Instant, whole: bool) {
         let Self { peer, line, at, out } = self;
         let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
         let took = Took(begun.elapsed());
@@ -46,8 +53,21 @@ impl Entry {
     }
 }
 
+/// What of a URL is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Path,
+    Url,
+}
+
+/// `user:password@`, or nothing.
+fn user(url: &http::Uri) -> &str {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    authority.rfind('@').map_or("", |at| &authority[..=at])
+}
+
 /// A body; once it has ended, its entry is printed.
-pub(super) struct Logged {
+pub(crate) struct Logged {
     body: UnsyncBoxBody<Bytes, BoxError>,
     entry: Option<(Entry, StatusCode, Instant)>,
     bytes: u64,
@@ -57,7 +77,7 @@ pub(super) struct Logged {
 }
 
 impl Logged {
-    pub(super) fn new(
+    pub(crate) fn new(
         body: UnsyncBoxBody<Bytes, BoxError>,
         length: Option<u64>,
         entry: Option<(Entry, StatusCode, Instant)>,
