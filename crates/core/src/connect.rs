@@ -36,6 +36,7 @@ struct More {
 /// What kind of failure, grouped by who can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[repr(usize)] // no padding in `ConnectError`, which is moved with every result
 pub enum ConnectErrorKind {
     /// The peer is there and said no.
     Refused,
@@ -209,7 +210,7 @@ enum MaybeCloned<'a> {
 #[derive(Clone, Default)]
 pub(crate) struct Trace {
     /// The derivations that the direct way ran, in order.
-    pub(crate) ran: Few<Ran, 2>,
+    pub(crate) ran: Few<Ran, 4>,
     /// What happened below the candidates while they were connecting.
     pub(crate) hops: Few<TracedHop, 1>,
     pub(crate) reads: Vec<KeyRef>,
@@ -254,7 +255,7 @@ impl<'a> Frame<'a> {
         self.trace.with(|here| *here = trace);
     }
 
-    pub(crate) fn take_ran(&self) -> Few<Ran, 2> {
+    pub(crate) fn take_ran(&self) -> Few<Ran, 4> {
         self.trace.with(|trace| trace.as_mut().map(|trace| mem::take(&mut trace.ran))).unwrap_or_default()
     }
 

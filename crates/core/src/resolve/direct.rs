@@ -37,7 +37,7 @@ struct Direct<'a> {
 
 /// What derivations gave before, in the order in which they were run.
 pub(super) struct Past {
-    ran: Few<Ran, 2>,
+    ran: Few<Ran, 4>,
     next: usize,
     last: Last,
 }
@@ -185,7 +185,7 @@ impl<'a> Direct<'a> {
 }
 
 impl Past {
-    pub(super) fn new(ran: Few<Ran, 2>, last: Last) -> Self {
+    pub(super) fn new(ran: Few<Ran, 4>, last: Last) -> Self {
         Self { ran, next: 0, last }
     }
 
