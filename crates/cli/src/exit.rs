@@ -97,7 +97,9 @@ impl fmt::Display for Chain<'_> {
         f.write_str(&last)?;
         let mut cause = self.0.source();
         // What could not be resolved says all of its causes.
-        while let Some(error) = cause.filter(|_| !self.0.is::<tuyau::core::Error>()) {
+        let mut said_all = self.0.is::<tuyau::core::Error>();
+        while let Some(error) = cause.filter(|_| !said_all) {
+            said_all = error.is::<tuyau::core::Error>();
             let text = error.to_string();
             // `connection reset by peer: Connection reset by peer (os error 104)` says nothing more.
             if !text.to_lowercase().starts_with(&last.to_lowercase()) && !last.contains(&text) {

@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
@@ -408,6 +408,7 @@ impl ConnectCx<'_> {
             Ok(resolved) => resolved.report(),
             Err(error) => error.report(),
         };
+        let hint = report.hint().map(ToString::to_string);
         for candidate in report.candidates {
             let Some(address) = candidate.endpoint else { continue };
             let outcome = match candidate.outcome {
@@ -426,7 +427,11 @@ impl ConnectCx<'_> {
         }
         result.map_err(|error| {
             let kind = error.kind();
-            ConnectError::new(kind, "the hop before could not be connected").with_source(error)
+            let error = ConnectError::new(kind, "the hop before could not be connected").with_source(error);
+            match hint {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
         })
     }
 

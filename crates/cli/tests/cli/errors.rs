@@ -37,6 +37,13 @@ impl Said {
         self.text.push_str(&format!("# {title}\n{said}\n"));
     }
 
+    /// Connects through `hops`, of which one is at the port.
+    fn through(&mut self, title: &str, hops: &[&str], port: u16) {
+        self.equal(format!(":{port}"), ":PORT");
+        let via = hops.iter().flat_map(|hop| ["--via", hop]);
+        self.run(title, &["connect", "tcp://db.test:5432"].into_iter().chain(via).collect::<Vec<_>>());
+    }
+
     fn check(self, name: &str) {
         let filters = [
             (r"\([0-9.]+ (µs|ms|s)\)", "(TIME)"),
@@ -133,32 +140,33 @@ fn hops() {
     let mut said = Said::default();
     said.equal(format!(":{dead}"), ":DEAD");
     said.equal(format!(":{}", socks.port()), ":SOCKS");
-    let to = "tcp://db.test:5432";
-    let mut through = |title: &str, hops: &[&str], port: u16| {
-        said.equal(format!(":{port}"), ":PORT");
-        let via = hops.iter().flat_map(|hop| ["--via", hop]);
-        said.run(title, &["connect", to].into_iter().chain(via).collect::<Vec<_>>());
-    };
     let socks5h = format!("socks5h://127.0.0.1:{dead}");
     let ssh = format!("ssh://ops@127.0.0.1:{dead}?known-hosts=/dev/null");
-    through("dead SOCKS5 proxy", &[&socks5h], dead);
-    through("dead HTTP proxy", &[&format!("http://127.0.0.1:{dead}")], dead);
-    through("dead bastion", &[&ssh], dead);
-    through("dead bastion behind a dead bastion", &[&ssh, "ssh://ops@b.test?known-hosts=/dev/null"], dead);
-    through("no program", &["exec:no-such-program %h"], dead);
-    through("no password", &[&format!("socks5h://127.0.0.1:{}", socks.port())], dead);
-    through("wrong password", &[&format!("socks5h://bob:wrong@127.0.0.1:{}", socks.port())], dead);
+    said.through("dead SOCKS5 proxy", &[&socks5h], dead);
+    said.through("dead HTTP proxy", &[&format!("http://127.0.0.1:{dead}")], dead);
+    said.through("dead bastion", &[&ssh], dead);
+    said.through(
+        "dead bastion behind a dead bastion",
+        &[&ssh, "ssh://ops@b.test?known-hosts=/dev/null"],
+        dead,
+    );
+    said.through("no program", &["exec:no-such-program %h"], dead);
+    said.through("no password", &[&format!("socks5h://127.0.0.1:{}", socks.port())], dead);
+    said.through("wrong password", &[&format!("socks5h://bob:wrong@127.0.0.1:{}", socks.port())], dead);
+    said.run("get", &["get", "http://db.test/", "--via", &ssh, "--via", &socks5h]);
+    let clear = ["connect", "tls://db.test:1", "--via", &socks5h, "--require", "encrypted-hops"];
+    said.run("a hop in clear", &clear);
     for code in 1..=9 {
         let port = scripted(vec![vec![5, 0], vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]]);
-        through(&format!("SOCKS5 reply {code}"), &[&format!("socks5h://127.0.0.1:{port}")], port);
+        said.through(&format!("SOCKS5 reply {code}"), &[&format!("socks5h://127.0.0.1:{port}")], port);
     }
     for status in [302, 400, 401, 403, 404, 405, 407, 408, 429, 500, 502, 503, 504] {
         let port = scripted(vec![format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into_bytes()]);
-        through(&format!("HTTP status {status}"), &[&format!("http://127.0.0.1:{port}")], port);
+        said.through(&format!("HTTP status {status}"), &[&format!("http://127.0.0.1:{port}")], port);
     }
     let smtp = scripted(vec![b"220 mail.test ESMTP\r\n".to_vec()]);
     for hop in ["socks5h://", "http://", "https://", "ssh://ops@"] {
-        through(&format!("{hop} at a mail server"), &[&format!("{hop}127.0.0.1:{smtp}")], smtp);
+        said.through(&format!("{hop} at a mail server"), &[&format!("{hop}127.0.0.1:{smtp}")], smtp);
     }
     said.check("hops");
 }

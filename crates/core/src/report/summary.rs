@@ -28,6 +28,11 @@ impl Report {
 }
 
 impl Report {
+    /// What to do about the failures, if that is known of one: of the last, which ends a resolution if any does.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.candidates.iter().rev().find_map(hint)
+    }
+
     /// Why there is no connection, in a line, for an error that this one caused: without times and hints.
     pub(crate) fn brief(&self) -> String {
         let mut text = String::new();

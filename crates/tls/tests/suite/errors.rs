@@ -169,8 +169,8 @@ async fn no_common_alpn() {
 async fn no_common_version() {
     use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslVersion};
     let ca = Ca::new("CA");
-    let text = "the two sides have no version of TLS in common (lower the minimum version, or have the peer \
-                brought up to date)";
+    let text = "the two sides have no version of TLS in common (have the peer brought up to date, or lower the \
+                minimum version)";
     for backend in BOTH {
         // An old client.
         let (a, b) = tuyau_tokio::duplex();
