@@ -23,6 +23,8 @@ mod pingpong;
 mod relay;
 mod route;
 mod signals;
+#[cfg(target_os = "linux")]
+mod splice;
 mod stats;
 mod table;
 mod told;

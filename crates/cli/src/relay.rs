@@ -10,6 +10,8 @@ use tuyau::{Flow, FlowError, FlowErrorKind, ReadBuf};
 use tuyau_tokio::EXIT_STATUS;
 
 use crate::exit::Chain;
+#[cfg(target_os = "linux")]
+use crate::splice::{Pipe, Socket};
 
 /// How much is read at once.
 const BUFFER: usize = 128 * 1024;
@@ -87,21 +89,56 @@ fn tls_hint(error: &FlowError) -> Option<&'static str> {
     None
 }
 
-/// Buffers that relays share: one has a buffer only while it has bytes in it, so that a thousand idle
+/// Buffers and pipes that relays share: one has a buffer only while it has bytes in it, so that a thousand idle
 /// connections need none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub(crate) struct Buffers {
+    buffers: Spare<Box<[u8]>>,
+    #[cfg(target_os = "linux")]
+    pipes: Spare<Pipe>,
+}
+
+#[derive(Debug)]
+struct Spare<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Spare<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Spare<T> {
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn give_back(&self, it: T) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(it);
+        }
+    }
+}
 
 impl Buffers {
     fn take(&self) -> Box<[u8]> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+        self.buffers.take().unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
     }
 
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE {
-            spare.push(buffer);
+    fn give_back(&self, waiting: Waiting) {
+        match waiting {
+            Waiting::Bytes { buffer, .. } => self.buffers.give_back(buffer),
+            #[cfg(target_os = "linux")]
+            Waiting::Piped(pipe) if pipe.is_empty() => self.pipes.give_back(pipe),
+            // What is in it would come out elsewhere.
+            #[cfg(target_os = "linux")]
+            Waiting::Piped(_) => {}
         }
     }
 }
@@ -217,10 +254,70 @@ struct Pump {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+enum Waiting {
+    Bytes {
+        buffer: Box<[u8]>,
+        start: usize,
+        end: usize,
+    },
+    #[cfg(target_os = "linux")]
+    Piped(Pipe),
+}
+
+impl Waiting {
+    /// What `from` has for `to`. Between sockets it is in a pipe, else in memory. `None` is the end.
+    fn poll_read(
+        cx: &mut Context<'_>,
+        from: &mut Flow,
+        to: &Flow,
+        buffers: &Buffers,
+    ) -> Poll<Result<Option<Self>, FlowError>> {
+        #[cfg(target_os = "linux")]
+        if let (Some(from), Some(_)) = (Socket::of(from), Socket::of(to))
+            && let Some(mut pipe) = buffers.pipes.take().or_else(|| Pipe::new().ok())
+        {
+            let filled = pipe.poll_fill(cx, from);
+            return match filled {
+                Poll::Ready(Ok(())) if !pipe.is_empty() => Poll::Ready(Ok(Some(Self::Piped(pipe)))),
+                filled => {
+                    buffers.pipes.give_back(pipe);
+                    filled.map(|filled| filled.map(|()| None).map_err(FlowError::from))
+                }
+            };
+        }
+        let mut buffer = buffers.take();
+        let mut filling = ReadBuf::new(&mut buffer);
+        let read = from.poll_read(cx, &mut filling);
+        let end = filling.filled().len();
+        if end > 0 && matches!(read, Poll::Ready(Ok(()))) {
+            return Poll::Ready(Ok(Some(Self::Bytes { buffer, start: 0, end })));
+        }
+        buffers.buffers.give_back(buffer);
+        read.map_ok(|()| None)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Flow) -> Poll<Result<usize, FlowError>> {
+        match self {
+            Self::Bytes { buffer, start, end } => {
+                let written = ready!(to.poll_write(cx, &[&buffer[*start..*end]]))?;
+                *start += written;
+                Poll::Ready(Ok(written))
+            }
+            #[cfg(target_os = "linux")]
+            Self::Piped(pipe) => match Socket::of(to) {
+                Some(to) => pipe.poll_drain(cx, to).map_err(FlowError::from),
+                None => Poll::Ready(Err(FlowErrorKind::Unsupported.into())),
+            },
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Bytes { start, end, .. } => start == end,
+            #[cfg(target_os = "linux")]
+            Self::Piped(pipe) => pipe.is_empty(),
+        }
+    }
 }
 
 impl Pump {
@@ -229,8 +326,8 @@ impl Pump {
         if self.ended.is_none()
             && let Poll::Ready(ended) = self.copy(cx, from, to, buffers)
         {
-            if let Some(Waiting { buffer, .. }) = self.waiting.take() {
-                buffers.give_back(buffer);
+            if let Some(waiting) = self.waiting.take() {
+                buffers.give_back(waiting);
             }
             self.ended = Some(ended);
         }
@@ -252,33 +349,22 @@ impl Pump {
                         ready!(to.poll_flush(cx)).map_err(CopyError::Write)?;
                         self.unflushed = false;
                     }
-                    let mut buffer = buffers.take();
-                    let mut filling = ReadBuf::new(&mut buffer);
-                    let read = from.poll_read(cx, &mut filling);
-                    let end = filling.filled().len();
-                    if end > 0 && matches!(read, Poll::Ready(Ok(()))) {
-                        Waiting { buffer, start: 0, end }
-                    } else {
-                        buffers.give_back(buffer);
-                        match read {
-                            Poll::Ready(Ok(())) => {
-                                self.ending = true;
-                                break;
-                            }
-                            Poll::Ready(Err(error)) => return Poll::Ready(Err(CopyError::Read(error))),
-                            Poll::Pending => return Poll::Pending,
+                    match ready!(Waiting::poll_read(cx, from, to, buffers)).map_err(CopyError::Read)? {
+                        Some(waiting) => waiting,
+                        None => {
+                            self.ending = true;
+                            break;
                         }
                     }
                 }
             };
-            let written = to.poll_write(cx, &[&waiting.buffer[waiting.start..waiting.end]]);
+            let written = waiting.poll_write(cx, to);
             if let Poll::Ready(Ok(n)) = written {
-                waiting.start += n;
                 self.moved += n as u64;
                 self.unflushed = true;
             }
-            match waiting.start == waiting.end {
-                true => buffers.give_back(waiting.buffer),
+            match waiting.is_empty() {
+                true => buffers.give_back(waiting),
                 false => self.waiting = Some(waiting),
             }
             match ready!(written) {
@@ -351,6 +437,82 @@ mod tests {
         let said = result.unwrap_err().explain("we", "the peer", relayed);
         assert!(said.starts_with("the peer stopped reading: broken pipe"), "{said}");
         assert!(said.ends_with(", 7 received)"), "{said}");
+    }
+
+    /// A peer, and the flow to it.
+    #[cfg(target_os = "linux")]
+    async fn tcp() -> (TcpStream, Flow) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (peer, accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
+        (peer.unwrap(), Flow::from_tokio(accepted.unwrap().0))
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn between_sockets_it_goes_through_pipes_which_are_left_empty() {
+        use tokio::io::AsyncWriteExt;
+        const MUCH: usize = 8 << 20;
+        let ((mut user, mut near), (theirs, peer)) = (tcp().await, tokio::net::UnixStream::pair().unwrap());
+        let (mut far, mut peer) = (Flow::from_tokio(theirs), peer);
+        let buffers = Buffers::default();
+        let its = buffers.clone();
+        let relaying = tokio::spawn(async move { relay(&mut near, &mut far, AtEnd::SendOn, &its).await });
+        let sent: Vec<u8> = (0..MUCH).map(|n| (n / 7) as u8).collect();
+        let (mut came, mut back) = (Vec::new(), Vec::new());
+        let asking = async {
+            user.write_all(&sent).await.unwrap();
+            user.shutdown().await.unwrap();
+            user.read_to_end(&mut back).await.unwrap();
+        };
+        let answering = async {
+            peer.read_to_end(&mut came).await.unwrap();
+            peer.write_all(&came).await.unwrap();
+            peer.shutdown().await.unwrap();
+        };
+        tokio::join!(asking, answering);
+        assert!(came == sent && back == sent, "the bytes differ");
+        let (relayed, result) = relaying.await.unwrap();
+        assert!(result.is_ok());
+        assert_eq!(relayed, Relayed { sent: MUCH as u64, received: MUCH as u64 });
+        assert!(buffers.pipes.take().is_some_and(|pipe| pipe.is_empty()));
+        assert!(buffers.buffers.take().is_none(), "nothing was copied");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_lies_over_a_socket_is_not_passed_by() {
+        use tokio::io::AsyncWriteExt;
+        let ((mut user, near), (mut peer, far)) = (tcp().await, tcp().await);
+        let relaying = tokio::spawn(joined(near.with_unread(b"before ".to_vec()), far, AtEnd::SendOn));
+        user.write_all(b"and after").await.unwrap();
+        user.shutdown().await.unwrap();
+        let mut came = String::new();
+        peer.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "before and after");
+        drop(peer);
+        assert!(relaying.await.unwrap().1.is_ok());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_pipe_that_was_not_emptied_is_not_used_again() {
+        use tokio::io::AsyncWriteExt;
+        let ((mut user, mut near), (peer, mut far)) = (tcp().await, tcp().await);
+        let buffers = Buffers::default();
+        let its = buffers.clone();
+        let relaying = tokio::spawn(async move { relay(&mut near, &mut far, AtEnd::SendOn, &its).await });
+        // More than the sockets take, and then nobody is there.
+        let writing = tokio::spawn(async move { while user.write_all(&[1; 65536]).await.is_ok() {} });
+        peer.peek(&mut [0]).await.unwrap();
+        peer.set_zero_linger().unwrap();
+        drop(peer);
+        let (_, result) = relaying.await.unwrap();
+        assert!(matches!(result, Err(Break::FarRead(_) | Break::FarWrite(_))), "{result:?}");
+        writing.await.unwrap();
+        while let Some(pipe) = buffers.pipes.take() {
+            assert!(pipe.is_empty());
+        }
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tuyau_core::names::{HOST, LAYER, PORT};
 use tuyau_core::{Context, Flow, Role};
-use tuyau_testing::free_port;
 use tuyau_testing::peers::{self, Peer};
+use tuyau_testing::{Place, free_port};
 use tuyau_tokio::{TCP, derivations};
 use tuyau_ws::{MAX_FRAME, NEGOTIATED_SUBPROTOCOL, SUBPROTOCOL, Settings, WS, WsLayer, over};
 
@@ -107,4 +107,51 @@ asyncio.run(main())
     })
     .await
     .expect("the client");
+}
+
+/// The browser sends bytes, checks that they come back, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_is_a_client_of_ours() {
+    const N: usize = 200_000;
+    const PAGE: &str = r#"<script>
+const ws = new WebSocket("ws://127.0.0.1:PORT/", ["binary"]);
+ws.binaryType = "arraybuffer";
+const sent = Uint8Array.from({length: 200000}, (_, at) => at * 7 + (at >> 8));
+let came = 0, right = true;
+ws.onopen = () => { ws.send(sent.slice(0, 1)); ws.send(sent.slice(1)); };
+ws.onmessage = ({data}) => {
+  for (const byte of new Uint8Array(data)) right &&= byte === sent[came++];
+  if (came === sent.length) {
+    ws.send(new TextEncoder().encode(right && ws.protocol === "binary" ? "right" : "wrong"));
+    ws.close();
+  }
+};
+</script>"#;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let place = Place::new();
+    let port = listener.local_addr().expect("bound").port().to_string();
+    std::fs::write(place.path("page.html"), PAGE.replace("PORT", &port)).expect("write");
+    let mut command = peers::command("chromium", "chromium");
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]);
+    command.args(["--disable-component-update", "--disable-sync", "--remote-debugging-port=0"]);
+    command.arg(format!("--user-data-dir={}", place.path("profile")));
+    command.arg(format!("file://{}", place.path("page.html")));
+    let browser = Peer::spawn(&mut command);
+    let (stream, _) = listener.accept().await.expect("accept");
+    let mut settings = Settings::default();
+    settings.subprotocol = Some("binary".into());
+    let ctx = Context::new().with(&LAYER, Arc::new(WsLayer::new(settings)));
+    let mut flow = ctx.upgrade(Flow::from_tokio(stream), Role::Server).await.expect("handshake");
+    let mut got = vec![0; N];
+    flow.read_exact(&mut got).await.expect("read");
+    flow.write_all(&got).await.expect("write");
+    assert_eq!(read_to_end(&mut flow).await.escape_ascii().to_string(), "right");
+    flow.shutdown().await.expect("shutdown");
+    drop(browser);
 }

@@ -231,6 +231,11 @@ impl Flow {
         }
     }
 
+    /// This flow itself, if it is a `T`: nothing lies over it.
+    pub fn outermost<T: 'static>(&self) -> Option<&T> {
+        self.0.as_any().downcast_ref()
+    }
+
     /// Like [`find`](Self::find), to change it.
     pub fn find_mut<T: 'static>(&mut self) -> Option<&mut T> {
         let mut flow = self;
