@@ -114,13 +114,17 @@ for body in [b"four", b"five!"] * 25:
     c.initiate_connection()
     fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "a"), ("content-length", "5")]
     c.send_headers(1, fields)
-    c.send_data(1, body, end_stream=True)
+    # Answered once the fields were read.
+    c.ping(b"12345678")
     s.sendall(c.data_to_send())
     said = []
     while not said:
         data = s.recv(65536)
         assert data, "closed"
         for event in c.receive_data(data):
+            if isinstance(event, h2.events.PingAckReceived):
+                c.send_data(1, body, end_stream=True)
+                s.sendall(c.data_to_send())
             if isinstance(event, h2.events.StreamReset): said.append(int(event.error_code))
             if isinstance(event, h2.events.ResponseReceived): said.append(dict(event.headers)[":status"])
     assert said == ([1] if body == b"four" else ["405"]), (body, said)
