@@ -65,13 +65,20 @@ fn curl_goes_through_as_whom_it_should() {
 fn a_browser_goes_through_by_http2_over_tls() {
     let (served, place) = (Served::new(false, &[]), Place::new());
     served.write("page.html", "<body>through</body>");
-    let (cert, key) = Ca::new("CA of the test").leaf(&["localhost"]).files(&place, "proxy");
+    let ca = Ca::new("CA of the test");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "proxy");
     let args = ["proxy", "--listen", "tls://localhost:0", "--tls-cert", &cert, "--tls-key", &key];
     let (mut proxy, uri) = listening(args);
-    let through = format!("--proxy-server=https://localhost:{}", uri.rsplit(':').next().expect("a port"));
+    let at = format!("https://localhost:{}", uri.rsplit(':').next().expect("a port"));
+    let (url, cacert) = (format!("{}/page.html", served.url), ca.file(&place, "ca.pem"));
+    // Others have HTTP/1.1 with it.
+    assert_eq!(curl(&["-p", "-x", &at, "--proxy-cacert", &cacert, &url]), "<body>through</body>");
+    let via = format!("{at}?cacert={cacert}");
+    assert_eq!(run(tuyau(["get", &url, "--via", &via]), b"").code(0).text(), "<body>through</body>");
+    let through = format!("--proxy-server={at}");
     // Which it would not use for this machine otherwise.
     let flags = [&trusting(&cert), &through, "--proxy-bypass-list=<-loopback>"];
-    let text = page(&format!("{}/page.html", served.url), &flags.map(|flag: &str| flag));
+    let text = page(&url, &flags.map(|flag: &str| flag));
     assert!(text.contains("through"), "{text}");
     let line = proxy.error_line("/page.html");
     assert!(
