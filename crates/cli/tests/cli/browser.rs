@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::process::Command;
 
-use crate::peers::{Place, peer, run};
+use crate::peers::{Peer, Place, peer, run};
 
 const FLAGS: [&str; 10] = [
     "--headless",
@@ -46,6 +46,14 @@ pub(crate) fn page(url: &str, more: &[&str]) -> String {
     let mut browser = chromium(&place, more);
     browser.args(["--dump-dom", url]);
     run(browser, b"").code(0).text().to_owned()
+}
+
+/// A browser with the page at `url`, and its profile, until both are dropped.
+pub(crate) fn opened(url: &str, more: &[&str]) -> (Peer, Place) {
+    let place = Place::new();
+    let mut browser = chromium(&place, more);
+    browser.args(["--remote-debugging-port=0", url]);
+    (Peer::spawn(&mut browser), place)
 }
 
 /// The flag that has it trust the certificate in the file `cert`, and no other that it does not know.

@@ -157,6 +157,25 @@ fn by_a_unix_socket() {
 }
 
 #[test]
+fn on_a_terminal_it_says_how_far_it_is() {
+    let (place, port) = (Place::new(), free_port());
+    let _nginx = nginx(&place, &format!("127.0.0.1:{port}"), "");
+    fs::write(place.path("www/file"), data(3_000_000)).expect("a file");
+    let file = place.path("got");
+    let said = |more: &str| {
+        let tuyau = env!("CARGO_BIN_EXE_tuyau");
+        let line = format!("{tuyau} get http://127.0.0.1:{port}/file -o {file} {more}");
+        let mut command = peer("script", ["-qec", &line, "/dev/null"]);
+        command.env("TERM", "xterm").env("COLUMNS", "100");
+        run(command, b"").code(0).text().to_owned()
+    };
+    let bar = said("");
+    assert!(bar.contains("100% ") && bar.contains("2.86 MiB/2.86 MiB"), "{}", bar.escape_debug());
+    assert_eq!(fs::read(&file).expect("the file").len(), 3_000_000);
+    assert_eq!(said("-s"), "");
+}
+
+#[test]
 fn what_breaks_off_is_never_taken_for_all() {
     const FIRST: &str = "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 10\r\n\r\n01234";
     let (port, serving) = scripted(&[

@@ -9,7 +9,7 @@ use tuyau_testing::certs::Ca;
 use tuyau_testing::peers::{python, sshd};
 use tuyau_testing::{dead_port, free_port};
 
-use crate::browser::{page, trusting};
+use crate::browser::{opened, page, trusting};
 use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 use crate::serve::Served;
 
@@ -65,13 +65,20 @@ fn curl_goes_through_as_whom_it_should() {
 fn a_browser_goes_through_by_http2_over_tls() {
     let (served, place) = (Served::new(false, &[]), Place::new());
     served.write("page.html", "<body>through</body>");
-    let (cert, key) = Ca::new("CA of the test").leaf(&["localhost"]).files(&place, "proxy");
+    let ca = Ca::new("CA of the test");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "proxy");
     let args = ["proxy", "--listen", "tls://localhost:0", "--tls-cert", &cert, "--tls-key", &key];
     let (mut proxy, uri) = listening(args);
-    let through = format!("--proxy-server=https://localhost:{}", uri.rsplit(':').next().expect("a port"));
+    let at = format!("https://localhost:{}", uri.rsplit(':').next().expect("a port"));
+    let (url, cacert) = (format!("{}/page.html", served.url), ca.file(&place, "ca.pem"));
+    // Others have HTTP/1.1 with it.
+    assert_eq!(curl(&["-p", "-x", &at, "--proxy-cacert", &cacert, &url]), "<body>through</body>");
+    let via = format!("{at}?cacert={cacert}");
+    assert_eq!(run(tuyau(["get", &url, "--via", &via]), b"").code(0).text(), "<body>through</body>");
+    let through = format!("--proxy-server={at}");
     // Which it would not use for this machine otherwise.
     let flags = [&trusting(&cert), &through, "--proxy-bypass-list=<-loopback>"];
-    let text = page(&format!("{}/page.html", served.url), &flags.map(|flag: &str| flag));
+    let text = page(&url, &flags.map(|flag: &str| flag));
     assert!(text.contains("through"), "{text}");
     let line = proxy.error_line("/page.html");
     assert!(
@@ -216,6 +223,33 @@ asyncio.run(main())
     ] {
         assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
     }
+}
+
+/// RFC 8441, as browsers do it where there is a connection of HTTP/2 already; the server behind knows HTTP/1.1 only.
+#[test]
+fn a_browser_has_its_websockets_by_http2() {
+    let (_echo, ws) = listening(["listen", "ws://127.0.0.1:0/chat", "--echo"]);
+    let (to, place) = (ws.replace("ws://", "http://").replace("/chat", ""), Place::new());
+    let (cert, key) = Ca::new("CA of the test").leaf(&["localhost"]).files(&place, "proxy");
+    let args = ["--listen", "tls://localhost:0", "--tls-cert", &cert, "--tls-key", &key, "--to", &to];
+    let (mut proxy, uri) = listening(["proxy"].iter().chain(&args));
+    let at = format!("localhost:{}", uri.rsplit(':').next().expect("a port"));
+    let script = format!(
+        "fetch('https://{at}/', {{ mode: 'no-cors', credentials: 'include' }}).catch(() => 0).then(() => {{
+            const socket = new WebSocket('wss://{at}/chat');
+            socket.onopen = () => socket.send(new Uint8Array([104, 105]));
+            socket.onmessage = () => socket.close();
+        }})"
+    );
+    fs::write(place.path("page.html"), format!("<script>{script}</script>")).expect("a file");
+    let url = format!("file://{}", place.path("page.html"));
+    let _browser = opened(&url, &[&trusting(&cert)]);
+    let line = proxy.error_line("/chat");
+    // What came back: a frame of two bytes, and the one that closes.
+    assert!(line.contains("\"CONNECT /chat HTTP/2.0\" 200 "), "{line}");
+    let bytes: usize =
+        line.split("\" 200 ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a count");
+    assert!(bytes >= 4, "{line}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use nix::sys::signal::Signal;
 use tuyau_testing::certs::Ca;
 use tuyau_testing::free_port;
-use tuyau_testing::peers::haproxy;
+use tuyau_testing::peers::{haproxy, python};
 
 use crate::browser::{page, picture, trusting};
 use crate::peers::{Peer, Place, peer, run, tuyau};
@@ -100,6 +100,38 @@ fn files_ranges_conditions_and_compression() {
     served.server.signal(Signal::SIGTERM);
     let ended = served.server.end().code(0);
     assert!(ended.stderr.contains("requests"), "{}", ended.stderr);
+}
+
+/// A request whose body is not as long as it says is malformed (RFC 9113 section 8.1.1), wanted or not.
+#[test]
+fn what_nobody_wants_is_still_by_the_rules() {
+    let served = Served::new(false, &[]);
+    let script = r#"
+import socket, sys, h2.config, h2.connection, h2.events
+for body in [b"four", b"five!"] * 25:
+    s = socket.create_connection(("localhost", int(sys.argv[1])), timeout=20)
+    c = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    c.initiate_connection()
+    fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "a"), ("content-length", "5")]
+    c.send_headers(1, fields)
+    # Answered once the fields were read.
+    c.ping(b"12345678")
+    s.sendall(c.data_to_send())
+    said = []
+    while not said:
+        data = s.recv(65536)
+        assert data, "closed"
+        for event in c.receive_data(data):
+            if isinstance(event, h2.events.PingAckReceived):
+                c.send_data(1, body, end_stream=True)
+                s.sendall(c.data_to_send())
+            if isinstance(event, h2.events.StreamReset): said.append(int(event.error_code))
+            if isinstance(event, h2.events.ResponseReceived): said.append(dict(event.headers)[":status"])
+    assert said == ([1] if body == b"four" else ["405"]), (body, said)
+"#;
+    let mut client = python("h2", "python3-h2", script);
+    client.arg(served.url.rsplit(':').next().expect("a port"));
+    run(client, b"").code(0);
 }
 
 #[test]

@@ -193,6 +193,12 @@ pub(super) fn origin(url: &Uri) -> Result<Origin, Error> {
     };
     let host = url.host().filter(|host| !host.is_empty());
     let Some(host) = host else { return Err(Error::what(Stage::Request, "the URL has no host")) };
+    // `http` takes anything after the colon.
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let bare = authority.rsplit('@').next().unwrap_or_default();
+    if url.port_u16().is_none() && bare.trim_end_matches(':') != host {
+        return Err(Error::what(Stage::Request, "the URL's port is no number up to 65535"));
+    }
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = url.port_u16().unwrap_or(scheme.port());
     Ok(Origin { scheme, host: host.to_ascii_lowercase().into(), port })

@@ -237,6 +237,16 @@ async fn what_is_no_url_of_http_is_refused() {
         let error = client.get(url).send().await.unwrap_err();
         assert_eq!(error.stage(), Stage::Request, "{url}: {error}");
     }
+    // What was parsed by others, who are less strict: it must not be taken for port 80.
+    for url in ["http://svc:b/", "http://u@svc:99999/", "http://[::1]:x/"] {
+        let request = http::Request::get(url).body(Body::empty()).unwrap();
+        let error = client.request(request).await.unwrap_err();
+        assert_eq!(error.stage(), Stage::Request, "{url}: {error}");
+    }
+    for url in ["http://svc:/", "http://u@[::1]:80/", "http://u:p@svc/"] {
+        let request = http::Request::get(url).body(Body::empty()).unwrap();
+        assert_eq!(client.request(request).await.unwrap_err().stage(), Stage::Resolve, "{url}");
+    }
 }
 
 #[tokio::test]

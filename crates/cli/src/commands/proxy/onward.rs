@@ -84,7 +84,11 @@ fn stack_of(to: &str) -> Result<String, Failure> {
         return Err(unusable("requests go to the path that they ask for, and to no other"));
     }
     match url.authority() {
-        Some(authority) if !authority.host().is_empty() && !authority.as_str().contains('@') => {
+        Some(authority)
+            if !authority.host().is_empty()
+                && !authority.as_str().contains('@')
+                && (authority.port_u16().is_some() || authority == authority.host()) =>
+        {
             Ok(format!("{transport}://{}:{}", authority.host(), authority.port_u16().unwrap_or(port)))
         }
         _ => Err(unusable("it is to be a host, and perhaps a port")),

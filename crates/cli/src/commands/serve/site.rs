@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use percent_encoding::percent_decode_str;
 use tower::{Service, service_fn};
 use tower_http::compression::Compression;
@@ -33,6 +33,9 @@ pub(super) struct Site {
     listing: bool,
 }
 
+/// So much of a body is read that nobody wants.
+const UNWANTED: usize = 64 * 1024;
+
 impl Site {
     pub(super) fn new(files: Files, listing: bool) -> Self {
         let dir = ServeDir::with_backend(files.root(), files.clone())
@@ -42,13 +45,18 @@ impl Site {
         Self { files, dir, listing }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         // A redirect to it would lead to another host.
         if path.starts_with("//") {
             return said(StatusCode::NOT_FOUND);
         }
         let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !asks {
+            // Nobody wants it, but a request is whole, or wrong, only at its end.
+            let mut body = Limited::new(request.body_mut(), UNWANTED);
+            while let Some(Ok(_)) = body.frame().await {}
+        }
         if asks && self.listing && path.ends_with('/') {
             let order = Order::of(request.uri().query());
             if let Some(listed) = self.list(&path, order).await {
