@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{BodyError, BodyErrorKind};
@@ -22,57 +23,61 @@ use crate::server::watch::Watch;
 /// HTTP/2 resets the stream.
 pub struct Incoming {
     body: hyper::body::Incoming,
-    patience: Option<Patience>,
+    /// Made by the first wait: most requests have no body, most bodies are there.
     waiting: Option<Pin<Box<Waiting>>>,
+    for_ever: bool,
     /// Is told if it is dropped before its end.
     watch: Option<Arc<Watch>>,
 }
 
-struct Waiting {
-    since: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
+pin_project! {
+    struct Waiting {
+        patience: Patience,
+        since: Option<Instant>,
+        #[pin]
+        sleep: Sleep,
+    }
 }
 
 impl Incoming {
-    pub(crate) fn new(body: hyper::body::Incoming, patience: Patience, watch: &Arc<Watch>) -> Self {
-        let there_is_one = !body.is_end_stream();
-        Self {
-            body,
-            patience: there_is_one.then_some(patience),
-            waiting: None,
-            watch: there_is_one.then(|| watch.clone()),
-        }
+    pub(crate) fn new(body: hyper::body::Incoming, watch: &Arc<Watch>) -> Self {
+        let watch = (!body.is_end_stream()).then(|| watch.clone());
+        Self { body, waiting: None, for_ever: false, watch }
     }
 
     /// Waits without end from now on, for a client that may be quiet.
     pub fn wait_for_ever(&mut self) {
-        (self.patience, self.waiting) = (None, None);
+        (self.for_ever, self.waiting) = (true, None);
     }
 
     /// What is waited on has come: `bytes` of it.
     fn came(&mut self, bytes: usize) {
-        let Some(patience) = &mut self.patience else { return };
-        if let Some(since) = self.waiting.as_mut().and_then(|waiting| waiting.since.take()) {
-            patience.waited(since.elapsed());
+        let Some(waiting) = &mut self.waiting else { return };
+        let waiting = waiting.as_mut().project();
+        if let Some(since) = waiting.since.take() {
+            waiting.patience.waited(since.elapsed());
         }
-        patience.earned(bytes);
+        waiting.patience.earned(bytes);
     }
 
     /// Whether it has been waited too long.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(patience) = &self.patience else { return Poll::Pending };
-        if patience.is_endless() {
+        let Some(watch) = self.watch.as_ref().filter(|_| !self.for_ever) else { return Poll::Pending };
+        let limits = &watch.limits;
+        if limits.body_idle >= FOR_EVER {
             return Poll::Pending;
         }
         let waiting = self.waiting.get_or_insert_with(|| {
-            Box::pin(Waiting { since: None, sleep: Box::pin(sleep_until(Instant::now())) })
+            let patience = Patience::new(limits.body_idle, limits.min_rate);
+            Box::pin(Waiting { patience, since: None, sleep: sleep_until(Instant::now()) })
         });
+        let mut waiting = waiting.as_mut().project();
         if waiting.since.is_none() {
             let now = Instant::now();
-            waiting.since = Some(now);
-            waiting.sleep.as_mut().reset(now + patience.left());
+            *waiting.since = Some(now);
+            waiting.sleep.as_mut().reset(now + waiting.patience.left());
         }
-        waiting.sleep.as_mut().poll(cx)
+        waiting.sleep.poll(cx)
     }
 }
 
@@ -101,7 +106,7 @@ impl Body for Incoming {
                 Poll::Ready(None)
             }
             Poll::Pending => this.poll_late(cx).map(|()| {
-                this.patience = None;
+                this.wait_for_ever();
                 if let Some(watch) = &this.watch {
                     watch.body_was_late();
                 }
@@ -135,9 +140,3 @@ impl fmt::Debug for Incoming {
 
 /// The longest time that is a limit at all: tokio's clock can't represent much more.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-
-impl Patience {
-    fn is_endless(&self) -> bool {
-        self.left() >= FOR_EVER
-    }
-}

@@ -26,8 +26,10 @@ pub use sender::{Sender, handshake};
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +37,7 @@ use http::header::{ACCEPT_ENCODING, HeaderName, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tuyau_core::{Context, Flow, Report};
 
 use crate::Versions;
@@ -393,17 +395,34 @@ impl Client {
         let first_byte = first_byte.min(FOR_EVER);
         let progress = request.body_mut().progress();
         let mut until = Instant::now() + first_byte;
-        let mut exchanging = std::pin::pin!(sender.exchange(request));
-        loop {
-            if let Ok(result) = timeout_at(until, &mut exchanging).await {
-                return Ok(result);
-            }
-            let last = progress.as_ref().map(|progress| progress.last() + first_byte);
-            match last.filter(|last| *last > until) {
-                Some(later) => until = later,
-                None => return Err(Error::late(Stage::Wait, first_byte)),
-            }
-        }
+        let mut timer = sender.timer.take();
+        let result = {
+            let mut exchanging = std::pin::pin!(sender.exchange(request));
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = exchanging.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(result));
+                }
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                loop {
+                    if timer.deadline() > until {
+                        timer.as_mut().reset(until);
+                    }
+                    ready!(timer.as_mut().poll(cx));
+                    // It may have been armed for an earlier request.
+                    if timer.deadline() >= until {
+                        let last = progress.as_ref().map(|progress| progress.last() + first_byte);
+                        match last.filter(|last| *last > until) {
+                            Some(later) => until = later,
+                            None => return Poll::Ready(Err(Error::late(Stage::Wait, first_byte))),
+                        }
+                    }
+                    timer.as_mut().reset(until);
+                }
+            })
+            .await
+        };
+        sender.timer = timer;
+        result
     }
 
     fn route(&self, url: &Uri) -> Result<Arc<Route>, Error> {

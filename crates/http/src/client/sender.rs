@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::client::conn::{http1, http2};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tuyau_core::Flow;
 
 use super::body::Body;
@@ -52,6 +53,8 @@ pub async fn handshake(flow: Flow, versions: Versions) -> Result<Sender, Error> 
 pub struct Sender {
     wire: Wire,
     pub(super) link: Arc<Link>,
+    /// Armed by one request, and left so for the next: that costs less than to arm one for each.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
 
 enum Wire {
@@ -139,7 +142,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
             Wire::H1(sender)
         }
     };
-    Ok(Sender { wire, link })
+    Ok(Sender { wire, link, timer: None })
 }
 
 /// Until it ends, or was idle for too long. Whoever waits for a response is told what went wrong.
@@ -209,7 +212,9 @@ impl Sender {
     pub(super) fn share(&self) -> Option<Self> {
         match &self.wire {
             Wire::H1(_) => None,
-            Wire::H2(sender) => Some(Self { wire: Wire::H2(sender.clone()), link: self.link.clone() }),
+            Wire::H2(sender) => {
+                Some(Self { wire: Wire::H2(sender.clone()), link: self.link.clone(), timer: None })
+            }
         }
     }
 

@@ -52,33 +52,45 @@ impl Scanner {
 
     /// Calls `f` with the head of each frame that `bytes` complete.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut f: impl FnMut(Frame)) {
-        while !bytes.is_empty() {
+        loop {
             let skip = bytes.len().min(self.skip as usize);
             self.skip -= skip as u32;
             bytes = &bytes[skip..];
-            let take = bytes.len().min(HEAD - self.have);
-            if self.skip > 0 || take == 0 {
-                continue;
+            if bytes.is_empty() {
+                break;
             }
-            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-            self.have += take;
-            bytes = &bytes[take..];
-            if self.have == HEAD {
-                let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
-                let frame = Frame {
-                    len: u32::from_be_bytes([0, l0, l1, l2]),
-                    kind,
-                    flags,
-                    stream: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
-                };
-                (self.have, self.skip) = (0, frame.len);
-                if frame.is_of_headers() {
-                    self.in_headers = frame.flags & END_HEADERS == 0;
+            let head = match bytes.split_first_chunk::<HEAD>() {
+                // Mostly it is there as a whole.
+                Some((head, rest)) if self.have == 0 => {
+                    bytes = rest;
+                    *head
                 }
-                self.begun |= self.last.is_some();
-                self.last = Some(frame);
-                f(frame);
+                _ => {
+                    let take = bytes.len().min(HEAD - self.have);
+                    self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+                    self.have += take;
+                    bytes = &bytes[take..];
+                    if self.have < HEAD {
+                        break;
+                    }
+                    self.have = 0;
+                    self.head
+                }
+            };
+            let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
+            let frame = Frame {
+                len: u32::from_be_bytes([0, l0, l1, l2]),
+                kind,
+                flags,
+                stream: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
+            };
+            self.skip = frame.len;
+            if frame.is_of_headers() {
+                self.in_headers = frame.flags & END_HEADERS == 0;
             }
+            self.begun |= self.last.is_some();
+            self.last = Some(frame);
+            f(frame);
         }
         self.begun |= self.last.is_some() && self.skip == 0;
     }

@@ -1,6 +1,7 @@
 //! The flow below hyper: sees what goes by, and closes what hyper leaves open.
 
 use std::any::Any;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -61,6 +62,10 @@ struct H2 {
 
 /// So much a client may still say after the last word, before it is reset for it.
 const REST: usize = 128 * 1024;
+
+/// What is not longer is put together before it is written: to copy it takes less time than the kernel takes to
+/// look at several pieces.
+const SMALL: usize = 4096;
 
 /// So much of a body must go out to be taken for activity: a window that is opened by single bytes is not.
 const MOVED: u32 = 1024;
@@ -141,7 +146,6 @@ impl Guard {
 impl H2 {
     /// False if that was too much.
     fn has_read(&mut self, bytes: &[u8], watch: &Watch) -> bool {
-        let now = watch.now();
         let Self { read, resets, control, last_stream, .. } = self;
         let mut breached = None;
         read.feed(bytes, |frame| {
@@ -149,17 +153,17 @@ impl H2 {
             *last_stream = stream.max(*last_stream);
             match kind {
                 HEADERS => {
-                    watch.active(now);
+                    watch.active();
                     control.give(2.0);
                 }
                 DATA if len > 0 || frame.ends_stream() => {
-                    watch.active(now);
+                    watch.active();
                     control.give(2.0);
                 }
                 CONTINUATION if len > 0 => {}
-                RST_STREAM if !resets.take(now) => breached = Some(Limit::H2Resets),
+                RST_STREAM if !resets.take(watch.now()) => breached = Some(Limit::H2Resets),
                 RST_STREAM => {}
-                _ if !control.take(now) => breached = Some(Limit::H2ControlFrames),
+                _ if !control.take(watch.now()) => breached = Some(Limit::H2ControlFrames),
                 _ => {}
             }
         });
@@ -186,7 +190,7 @@ impl H2 {
         });
         if active {
             *moved = 0;
-            watch.active(watch.now());
+            watch.active();
         }
     }
 }
@@ -232,7 +236,15 @@ impl RawFlow for Guard {
                 return Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()));
             }
         }
-        let poll = self.flow.poll_write(cx, bytes);
+        let poll = match bytes.iter().map(|bytes| bytes.len()).sum() {
+            1..=SMALL if bytes.len() > 1 => {
+                let mut room = [const { MaybeUninit::uninit() }; SMALL];
+                let mut whole = ReadBuf::uninit(&mut room);
+                bytes.iter().for_each(|bytes| whole.put_slice(bytes));
+                self.flow.poll_write(cx, &[whole.filled()])
+            }
+            _ => self.flow.poll_write(cx, bytes),
+        };
         let poll = self.progress(poll, |written| *written.as_ref().unwrap_or(&0));
         if let (Poll::Ready(Ok(written)), Spoken::H2(h2)) = (&poll, &mut self.spoken) {
             let mut left = *written;

@@ -176,7 +176,7 @@ impl Http {
         let watch = Watch::new(kind, &self.limits);
         let shared =
             Shared { connection: connection.clone(), watch: watch.clone(), on_error: self.on_error.clone() };
-        let mut adapter = Adapter { service, shared: Arc::new(shared), tasks: None };
+        let adapter = Adapter::new(service, shared);
         let ended = match kind {
             Kind::H1 => {
                 let replaced = self.on_error.clone().map(|on_error| {
@@ -200,7 +200,8 @@ impl Http {
                         if let Some(flow) = flow {
                             let refused = Refused::request(StatusCode::REQUEST_TIMEOUT, &connection);
                             let response = answer(self.on_error.as_ref(), &refused);
-                            say_last(flow, &last_response(response, None)).await;
+                            // Boxed, as it would be room in the task of each connection.
+                            Box::pin(say_last(flow, &last_response(response, None))).await;
                         }
                         Ended::Late(Limit::HeaderTime)
                     }
@@ -208,10 +209,8 @@ impl Http {
                 }
             }
             Kind::H2 => {
-                let tasks = Tasks::new(&watch);
-                adapter.tasks = Some(tasks.clone());
                 let flow = Flow::new(Guard::new(flow, unread, &watch, None));
-                let served = self.h2(tasks).serve_connection(flow, adapter);
+                let served = self.h2(Tasks::new(&watch)).serve_connection(flow, adapter);
                 // Boxed, as it would be room in the task of each connection of HTTP/1.
                 Box::pin(Driver::new(served, &watch, closing)).await
             }
@@ -255,7 +254,7 @@ impl Http {
                         () = closing.begun_a_while() => Ok(None),
                     }
                 };
-                return match timeout(first_byte, sniffed).await {
+                return match Box::pin(timeout(first_byte, sniffed)).await {
                     Ok(sniffed) => sniffed.map_err(ServeError::connection),
                     Err(_) => Err(ServeError::limit(Limit::FirstByte)),
                 };

@@ -7,25 +7,32 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::refusal::{ErrorHandler, Refused, answer};
-use super::stall::{Stall, Tasks};
+use super::stall;
 use super::watch::{Kind, Watch};
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::Incoming;
-use crate::limits::Patience;
 
 /// One connection's.
 pub(crate) struct Adapter<S> {
     pub(crate) service: S,
     pub(crate) shared: Arc<Shared>,
-    /// Of HTTP/2.
-    pub(crate) tasks: Option<Tasks>,
+    /// What every request is told. A copy takes less time than to put it together.
+    extensions: Extensions,
+}
+
+impl<S> Adapter<S> {
+    pub(crate) fn new(service: S, shared: Shared) -> Self {
+        let mut extensions = Extensions::new();
+        extensions.insert(shared.connection.clone());
+        Self { service, shared: Arc::new(shared), extensions }
+    }
 }
 
 /// What all requests of a connection share.
@@ -46,30 +53,29 @@ where
     type Future = Handling<S>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Handling<S> {
-        let Self { service, shared, tasks } = self;
+        let Self { service, shared, extensions } = self;
         let Shared { connection, watch, on_error: _ } = &**shared;
-        let stall = tasks.as_ref().map(|tasks| {
-            let stall = Stall::new(Patience::new(watch.limits.write_idle, watch.limits.min_rate));
-            tasks.stream(&stall);
-            stall
-        });
-        let under_way = UnderWay::new(shared, stall);
+        if watch.kind == Kind::H2 {
+            stall::stream();
+        }
+        let under_way = UnderWay::new(shared);
         let connect = request.method() == Method::CONNECT;
         let state = match bad(&request) {
             Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
             None => {
-                let limits = &watch.limits;
-                let mut request = request
-                    .map(|body| Incoming::new(body, Patience::new(limits.body_idle, limits.min_rate), watch));
-                request.extensions_mut().insert(connection.clone());
+                let mut request = request.map(|body| Incoming::new(body, watch));
+                match request.extensions_mut() {
+                    told if told.is_empty() => *told = extensions.clone(),
+                    told => drop(told.insert(connection.clone())),
+                }
                 let mut service = service.clone();
-                // Most are ready at once, and a request is a lot to put aside.
+                // Most are ready at once; a request is a lot to put aside, and to have room for in each future.
                 match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Ok(())) => State::Called { future: service.call(request) },
                     Poll::Ready(Err(error)) => {
                         State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
                     }
-                    Poll::Pending => State::Waiting { service, request: Some(request) },
+                    Poll::Pending => State::Waiting { waiting: Some(Box::new((service, request))) },
                 }
             }
         };
@@ -98,13 +104,12 @@ fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
 /// A request that is under way, until its response is wholly in hyper's hands.
 struct UnderWay {
     shared: Arc<Shared>,
-    stall: Option<Arc<Stall>>,
 }
 
 impl UnderWay {
-    fn new(shared: &Arc<Shared>, stall: Option<Arc<Stall>>) -> Self {
+    fn new(shared: &Arc<Shared>) -> Self {
         shared.watch.begin();
-        Self { shared: shared.clone(), stall }
+        Self { shared: shared.clone() }
     }
 }
 
@@ -130,7 +135,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F> {
-        Waiting { service: S, request: Option<Request<Incoming>> },
+        Waiting { waiting: Option<Box<(S, Request<Incoming>)>> },
         Called { #[pin] future: F },
         Refused { refused: Option<Refused> },
     }
@@ -147,20 +152,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let failed = |error: S::Error, under_way: &Option<UnderWay>| match under_way {
-            Some(UnderWay { shared, .. }) => Refused::failed(error.into(), &shared.connection),
+            Some(UnderWay { shared }) => Refused::failed(error.into(), &shared.connection),
             None => unreachable!("a future is not polled after its end"),
         };
         let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Waiting { service, request } => {
+                StateProj::Waiting { waiting } => {
+                    let Some((service, _)) = waiting.as_deref_mut() else {
+                        unreachable!("the service is called once, and the state is left for good")
+                    };
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         break Err(failed(error, this.under_way));
                     }
-                    let Some(request) = request.take() else {
-                        unreachable!("the service is called once, and the state is left for good")
-                    };
-                    let future = service.call(request);
-                    this.state.set(State::Called { future });
+                    if let Some((mut service, request)) = waiting.take().map(|waiting| *waiting) {
+                        let future = service.call(request);
+                        this.state.set(State::Called { future });
+                    }
                 }
                 StateProj::Called { future } => {
                     break ready!(future.poll(cx)).map_err(|error| failed(error, this.under_way));
@@ -227,17 +234,17 @@ impl<B: Body<Data = Bytes>> Body for Outgoing<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        let stall = this.under_way.stall.as_deref();
-        if let Some(stall) = stall {
-            stall.over();
+        let is_stream = this.under_way.shared.watch.kind == Kind::H2;
+        if is_stream {
+            stall::over();
         }
         let (frame, ended) = match this.body.project() {
             ContentProj::Users { mut body } => (ready!(body.as_mut().poll_frame(cx)), body.is_end_stream()),
             ContentProj::Ours { bytes } if bytes.is_empty() => (None, true),
             ContentProj::Ours { bytes } => (Some(Ok(Frame::data(std::mem::take(bytes)))), true),
         };
-        if let (Some(stall), Some(Ok(frame)), false) = (stall, &frame, ended) {
-            stall.handed_over(frame.data_ref().map_or(0, Bytes::len));
+        if let (true, Some(Ok(frame)), false) = (is_stream, &frame, ended) {
+            stall::handed_over(frame.data_ref().map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }

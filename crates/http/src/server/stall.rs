@@ -3,103 +3,87 @@
 //! hyper takes the next piece of a body only when there is room for it in the client's window. Between the
 //! two, the client is waited for; each stream runs in a task of its own, which is where that is timed.
 
+use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::{self, ThreadId};
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::watch::Watch;
+use crate::incoming::FOR_EVER;
 use crate::limits::Patience;
 
-/// The response of one stream.
-#[derive(Debug)]
-pub(crate) struct Stall(Mutex<State>);
-
-#[derive(Debug)]
-struct State {
+/// How long the client of one stream may still be waited for.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
     since: Option<Instant>,
     patience: Patience,
 }
 
-impl Stall {
-    pub(crate) fn new(patience: Patience) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { since: None, patience })))
-    }
+thread_local! {
+    /// Whether the task that is started next is that of a stream: hyper calls the service and starts the task in
+    /// one go. (It starts others for upgrades.)
+    static NEXT_IS_STREAM: Cell<bool> = const { Cell::new(false) };
+    /// That of the stream whose task this thread is polling: its body has no other way to it but shared memory, an
+    /// allocation and a lock for each request.
+    static POLLED: Cell<Option<Stall>> = const { Cell::new(None) };
+}
 
-    /// A piece of `bytes` was handed over: there may be no room for more.
-    pub(crate) fn handed_over(&self, bytes: usize) {
-        self.with(|state| {
-            state.patience.earned(bytes);
-            state.since = Some(Instant::now());
-        });
-    }
+/// The next task is that of a stream.
+pub(crate) fn stream() {
+    NEXT_IS_STREAM.set(true);
+}
 
-    /// The next one is asked for, or none will be.
-    pub(crate) fn over(&self) {
-        self.with(|state| {
-            if let Some(since) = state.since.take() {
-                state.patience.waited(since.elapsed());
-            }
-        });
-    }
+/// A piece of `bytes` was handed over: there may be no room for more.
+pub(crate) fn handed_over(bytes: usize) {
+    change(|stall| {
+        stall.patience.earned(bytes);
+        stall.since = Some(Instant::now());
+    });
+}
 
-    /// Until when the client may be waited for, if it is.
-    fn until(&self) -> Option<Instant> {
-        self.with(|state| {
-            let left = state.patience.left().min(crate::incoming::FOR_EVER);
-            state.since.map(|since| since + left)
-        })
-    }
+/// The next one is asked for, or none will be.
+pub(crate) fn over() {
+    change(|stall| {
+        if let Some(since) = stall.since.take() {
+            stall.patience.waited(since.elapsed());
+        }
+    });
+}
 
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+fn change(f: impl FnOnce(&mut Stall)) {
+    if let Some(mut stall) = POLLED.get() {
+        f(&mut stall);
+        POLLED.set(Some(stall));
     }
 }
 
 /// Runs the tasks of one connection, those of its streams with an eye on them.
 #[derive(Clone)]
-pub(crate) struct Tasks {
-    watch: Arc<Watch>,
-    /// What belongs to the stream whose task hyper starts next. hyper calls the service and starts the task in
-    /// one go, so it is that of the same thread; tasks of other threads start tasks too (for upgrades).
-    next: Arc<Next>,
-}
-
-type Next = Mutex<Option<(ThreadId, Arc<Stall>)>>;
+pub(crate) struct Tasks(Arc<Watch>);
 
 impl Tasks {
     pub(crate) fn new(watch: &Arc<Watch>) -> Self {
-        Self { watch: watch.clone(), next: Arc::default() }
-    }
-
-    pub(crate) fn stream(&self, stall: &Arc<Stall>) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((thread::current().id(), stall.clone()));
+        Self(watch.clone())
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
-        let next = self
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|(thread, _)| *thread == thread::current().id());
-        match next {
-            Some((_, stall)) => {
-                drop(tokio::spawn(Stream { task, stall, timer: None, watch: self.watch.clone() }));
-            }
+        let Self(watch) = self;
+        if NEXT_IS_STREAM.replace(false) {
+            let patience = Patience::new(watch.limits.write_idle, watch.limits.min_rate);
+            let stall = Stall { since: None, patience };
+            drop(tokio::spawn(Stream { task, stall, timer: None, watch: watch.clone() }));
+        } else {
             // One for a stream that was taken over: the connection is in use as long as that is.
-            None => {
-                let tunnel = self.watch.tunnel();
-                drop(tokio::spawn(async move {
-                    let _tunnel = tunnel;
-                    task.await;
-                }));
-            }
+            let tunnel = watch.tunnel();
+            drop(tokio::spawn(async move {
+                let _tunnel = tunnel;
+                task.await;
+            }));
         }
     }
 }
@@ -109,7 +93,7 @@ pin_project! {
     struct Stream<F> {
         #[pin]
         task: F,
-        stall: Arc<Stall>,
+        stall: Stall,
         timer: Option<Pin<Box<Sleep>>>,
         watch: Arc<Watch>,
     }
@@ -120,10 +104,16 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if this.task.poll(cx).is_ready() {
+        let outer = POLLED.replace(Some(*this.stall));
+        let polled = this.task.poll(cx);
+        if let Some(stall) = POLLED.replace(outer) {
+            *this.stall = stall;
+        }
+        if polled.is_ready() {
             return Poll::Ready(());
         }
-        let Some(until) = this.stall.until() else { return Poll::Pending };
+        let Some(since) = this.stall.since else { return Poll::Pending };
+        let until = since + this.stall.patience.left().min(FOR_EVER);
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if timer.deadline() != until {
             timer.as_mut().reset(until);

@@ -102,8 +102,9 @@ impl Watch {
 
     /// A request has come.
     pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
+        self.count(1);
+        // The connection's task alone does this.
+        self.requests.store(self.requests() + 1, Relaxed);
         self.head_since.store(0, Relaxed);
         // hyper has read what was left of the last one's body.
         self.linger.store(false, Relaxed);
@@ -111,15 +112,32 @@ impl Watch {
 
     /// The response of one is wholly in hyper's hands.
     pub(crate) fn end(&self) {
-        // Over HTTP/2 it happens in other tasks than the driver's.
-        let now = if self.kind == Kind::H1 { NOW } else { self.now() };
-        self.idle_since.store(now, Relaxed);
-        self.in_flight.fetch_sub(1, Relaxed);
+        match self.kind {
+            Kind::H1 => self.active(),
+            // In other tasks than the driver's; as long as there are others, what they do is what counts.
+            Kind::H2 if self.in_flight.load(Relaxed) == 1 => self.idle_since.store(self.now(), Relaxed),
+            Kind::H2 => {}
+        }
+        self.count(-1);
+    }
+
+    /// Over HTTP/1, the connection's task alone does this: no need for what tasks that meet would need.
+    fn count(&self, more: i32) {
+        match self.kind {
+            Kind::H1 => {
+                let in_flight = self.in_flight.load(Relaxed).wrapping_add_signed(more);
+                self.in_flight.store(in_flight, Relaxed);
+            }
+            // Two's complement: adding -1 takes one away.
+            Kind::H2 => {
+                self.in_flight.fetch_add(more as u32, Relaxed);
+            }
+        }
     }
 
     /// A stream is no longer HTTP's, as long as this lives.
     pub(crate) fn tunnel(self: &Arc<Self>) -> Tunnel {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.count(1);
         Tunnel(self.clone())
     }
 
@@ -136,9 +154,9 @@ impl Watch {
         self.requests.load(Relaxed)
     }
 
-    /// Something was seen that serves a request.
-    pub(crate) fn active(&self, now: u64) {
-        self.idle_since.store(now, Relaxed);
+    /// The connection's task sees something that serves a request.
+    pub(crate) fn active(&self) {
+        self.idle_since.store(NOW, Relaxed);
     }
 
     /// The head of a request is on its way, or has come.
@@ -184,7 +202,7 @@ impl Watch {
     pub(crate) fn said_all(&self) {
         self.closing();
         if self.kind == Kind::H2 {
-            self.active(self.now());
+            self.active();
             self.linger.store(true, Relaxed);
         }
     }
@@ -255,6 +273,16 @@ impl Watch {
             }
         }
         let limits = &self.limits;
+        let quiet = [&self.blocked_since, &self.head_since, &self.closing_since];
+        if self.kind == Kind::H1
+            && quiet.iter().all(|since| since.load(Relaxed) == 0)
+            && self.is_idle()
+            && self.requests() > 0
+            && !self.is_upgraded()
+        {
+            // How it is nearly always.
+            return Some((after(self.idle_since.load(Relaxed), limits.keep_alive_idle), Due::Idle));
+        }
         let late = |since: &AtomicU64, time: u64, limit| match since.load(Relaxed) {
             0 => None,
             since => Some((since.saturating_add(time), Due::Late(limit))),
@@ -310,5 +338,5 @@ fn after(since: u64, limit: Duration) -> u64 {
 
 /// What does not fit is for ever.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
