@@ -265,7 +265,7 @@ enum Waiting {
 }
 
 impl Waiting {
-    /// What `from` has for `to`. Between sockets it is in a pipe, else in memory. `None` is the end.
+    /// What `from` has for `to`: what goes from TCP to a socket in a pipe, else in memory. `None` is the end.
     fn poll_read(
         cx: &mut Context<'_>,
         from: &mut Flow,
@@ -273,7 +273,8 @@ impl Waiting {
         buffers: &Buffers,
     ) -> Poll<Result<Option<Self>, FlowError>> {
         #[cfg(target_os = "linux")]
-        if let (Some(from), Some(_)) = (Socket::of(from), Socket::of(to))
+        // Out of a Unix socket the kernel copies page by page, which takes longer than reading.
+        if let (Some(from @ Socket::Tcp(_)), Some(_)) = (Socket::of(from), Socket::of(to))
             && let Some(mut pipe) = buffers.pipes.take().or_else(|| Pipe::new().ok())
         {
             let filled = pipe.poll_fill(cx, from);
@@ -450,7 +451,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn between_sockets_it_goes_through_pipes_which_are_left_empty() {
+    async fn from_tcp_to_a_socket_it_goes_through_pipes_which_are_left_empty() {
         use tokio::io::AsyncWriteExt;
         const MUCH: usize = 8 << 20;
         let ((mut user, mut near), (theirs, peer)) = (tcp().await, tokio::net::UnixStream::pair().unwrap());
@@ -476,7 +477,6 @@ mod tests {
         assert!(result.is_ok());
         assert_eq!(relayed, Relayed { sent: MUCH as u64, received: MUCH as u64 });
         assert!(buffers.pipes.take().is_some_and(|pipe| pipe.is_empty()));
-        assert!(buffers.buffers.take().is_none(), "nothing was copied");
     }
 
     #[cfg(target_os = "linux")]
