@@ -12,7 +12,7 @@ use tuyau_tokio::{TCP, derivations};
 
 use crate::load::runtime;
 use crate::servers::{Serving, Speaks};
-use crate::{Measured, ROUNDS, turn_of};
+use crate::{Measured, ROUNDS, order};
 
 const REQUESTS: usize = 1_000;
 
@@ -28,8 +28,7 @@ pub(crate) fn compare(row: &str, speaks: Speaks) {
     let here = Serving::here();
     let mut measured = Measured::new(2);
     for round in 0..=ROUNDS {
-        for turn in 0..2 {
-            let which = turn_of(round, turn, 2);
+        for which in order(round, 2) {
             let (before, began) = (here.cpu(), Instant::now());
             runtime.block_on(async {
                 for _ in 0..REQUESTS {

@@ -66,8 +66,7 @@ fn server(row: &str, speaks: Speaks, tls: Option<&Identity>, path: &'static str,
     let mut loads: Vec<Load> = servers.iter().map(|(_, server)| load(server)).collect();
     let mut measured = Measured::new(servers.len());
     for round in 0..=ROUNDS {
-        for turn in 0..servers.len() {
-            let which = turn_of(round, turn, servers.len());
+        for which in order(round, servers.len()) {
             let before = servers[which].1.cpu();
             let time = (loads[which].run)();
             // The first is for getting warm.
@@ -80,10 +79,12 @@ fn server(row: &str, speaks: Speaks, tls: Option<&Identity>, path: &'static str,
     measured.show(row, &names, requests);
 }
 
-/// Who is next in this round: none always comes after the same other.
-fn turn_of(round: usize, turn: usize, contenders: usize) -> usize {
-    let place = (round / 2 + turn) % contenders;
-    if round.is_multiple_of(2) { place } else { contenders - 1 - place }
+/// Who comes after whom in this round, another order in each: who comes first has other caches.
+fn order(round: usize, contenders: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..contenders).collect();
+    let scatter = |which: &usize| ((round + 1) * (which + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    order.sort_by_key(scatter);
+    order
 }
 
 /// Seconds, and nanoseconds of CPU time, of each round of each contender. Ours is the first.

@@ -55,9 +55,6 @@ where
     fn call(&self, request: Request<hyper::body::Incoming>) -> Handling<S> {
         let Self { service, shared, extensions } = self;
         let Shared { connection, watch, on_error: _ } = &**shared;
-        if watch.kind == Kind::H2 {
-            stall::stream();
-        }
         let under_way = UnderWay::new(shared);
         let connect = request.method() == Method::CONNECT;
         let state = match bad(&request) {
@@ -79,6 +76,10 @@ where
                 }
             }
         };
+        if watch.kind == Kind::H2 {
+            // The user's code, which may panic or start tasks too, has returned.
+            stall::stream();
+        }
         Handling { state, connect, under_way: Some(under_way) }
     }
 }

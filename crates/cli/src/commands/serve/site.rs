@@ -26,6 +26,9 @@ use crate::output::Output;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 256 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Site {
     files: Files,
@@ -41,7 +44,8 @@ impl Site {
         let dir = ServeDir::with_backend(files.root(), files.clone())
             .precompressed_gzip()
             .precompressed_br()
-            .precompressed_zstd();
+            .precompressed_zstd()
+            .with_buf_chunk_size(CHUNK);
         Self { files, dir, listing }
     }
 
