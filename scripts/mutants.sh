@@ -29,7 +29,7 @@ export PROPTEST_MAX_SHRINK_ITERS=0 INSTA_UPDATE=no
 ulimit -v 8000000
 
 # Unmutated, all must pass.
-cargo test --quiet --package tuyau-core --lib --test rules --test model --test footprint
+cargo test --quiet --package tuyau-core --lib --test rules --test hops --test model --test footprint
 
 # mutants <file> <seconds> <tests> [<arguments of the tests>...]
 mutants() {
@@ -51,5 +51,5 @@ for file; do
         */few.rs | */index.rs) mutants "$file" 6 "lib test=rules" --skip 100_000 ;;
         *) mutants "$file" 6 test=rules --skip 100_000 ;;
     esac
-    mutants "$file" 30 "lib test=rules test=model test=footprint"
+    mutants "$file" 30 "lib test=rules test=hops test=model test=footprint"
 done

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use support::{A, ENCRYPTED, World, ms, resolve, resolving, winner};
 use tuyau_core::{
     BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Context, Endpoint, Flow, Hop, Instant, Listener,
-    Many, Net, Policy, Protection, Protocol, SharedNet, Target, names,
+    Many, Net, Policy, Protection, Protocol, SharedNet, Target, decline, names,
 };
 
 struct Refusing;
@@ -57,6 +57,18 @@ fn what_was_dialled_on_the_way_shows_nearest_first() {
     assert!(why.contains("the hop before"), "{why}");
     let addresses: Vec<_> = report.candidates[0].hops[1..].iter().map(|hop| hop.address.as_str()).collect();
     assert_eq!(addresses, ["2", "1"]);
+}
+
+#[test]
+fn a_hop_shows_at_the_candidate_that_dialled_it_whatever_declined_before() {
+    let outer = Context::new().with(&A, World::default().at("outer")).offer(&A);
+    let ctx = Context::new()
+        .with(&THROUGH, outer)
+        .derive(&THROUGH, (), |()| async { Err(decline("not me")) })
+        .offer(&THROUGH);
+    let report = resolve(&ctx).unwrap().report();
+    let hops: Vec<_> = report.candidates.iter().map(|candidate| candidate.hops.len()).collect();
+    assert_eq!(hops, [0, 1], "{report:#}");
 }
 
 /// Encrypts to the peer, whatever it goes through.

@@ -156,7 +156,7 @@ fn r04_a_derivation_of_many_arguments_has_them_all_in_order() {
 #[test]
 fn r15_however_far_it_goes_at_once_it_runs_the_same_and_tells_the_same() {
     type Change = fn(Context, &World) -> Context;
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 13] = [
         ("one after the other", |ctx, _| ctx.derive(&Y, req(&X), |x| async move { Ok(x + 1) })),
         ("one declines", |ctx, _| ctx.derive(&Y, req(&X), |_| async { Err(decline("not me")) })),
         ("one is pending", |ctx, _| {
@@ -172,6 +172,25 @@ fn r15_however_far_it_goes_at_once_it_runs_the_same_and_tells_the_same() {
         ("one is shared", |ctx, _| ctx.derive_shared(&Y, req(&X), |_| true, |x| async move { Ok(x) })),
         ("one needs itself", |ctx, _| ctx.derive(&Y, (req(&X), req(&Y)), |(x, _)| async move { Ok(x) })),
         ("the first refuses", |ctx, world| ctx.with(&A, world.at("newest").refuses()).with(&X, 7)),
+        ("what may be missing is", |ctx, world| {
+            let at = world.at("without");
+            ctx.derive(&A, opt(&Z), move |z| {
+                let at = at.clone();
+                async move { if z.is_none() { Ok(at) } else { Err("where from?".into()) } }
+            })
+        }),
+        ("what must be had is missing", |ctx, world| {
+            let at = world.at("out of nothing");
+            ctx.derive(&A, (req(&Z), req(&Y)), move |_| std::future::ready(Ok(at.clone())))
+        }),
+        ("a guard lets it pass", |ctx, world| {
+            let at = world.at("passed");
+            ctx.derive(&A, is(&Y, 5), move |()| std::future::ready(Ok(at.clone())))
+        }),
+        ("a guard stops it", |ctx, world| {
+            let at = world.at("stopped");
+            ctx.derive(&A, (is(&Y, 6), req(&X)), move |_| std::future::ready(Ok(at.clone())))
+        }),
         ("they lie deep", |mut ctx, _| {
             let keys: Vec<&'static Key<u32>> = (0..50).map(|_| Key::leak("deep")).collect();
             for pair in keys.windows(2) {
