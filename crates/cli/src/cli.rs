@@ -82,6 +82,18 @@ pub(crate) struct Cli {
 }
 
 /// How to connect.
+#[cfg(feature = "web")]
+impl Connecting {
+    /// The same, to ask for a URL of this scheme.
+    pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
+        Self {
+            #[cfg(any(feature = "socks5", feature = "http"))]
+            scheme: Some(if scheme == tuyau::http::Scheme::Http { "http" } else { "https" }),
+            ..self.clone()
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connecting")]
 pub(crate) struct Connecting {
@@ -106,6 +118,10 @@ pub(crate) struct Connecting {
     #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
+    /// The scheme of the URL that is asked for, which has variables of its own.
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    #[arg(skip)]
+    pub(crate) scheme: Option<&'static str>,
     /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
     /// May be several, with commas between them
     #[cfg(feature = "dns")]

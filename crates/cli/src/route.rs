@@ -44,6 +44,8 @@ pub(crate) fn route_from(
         hops,
         #[cfg(any(feature = "socks5", feature = "http"))]
         proxy_from_env,
+        #[cfg(any(feature = "socks5", feature = "http"))]
+        scheme,
         #[cfg(feature = "tls")]
         tls,
         #[cfg(feature = "dns")]
@@ -57,7 +59,7 @@ pub(crate) fn route_from(
     let _ = listen;
     let uri = hops.into_iter().fold(uri, Uri::via);
     #[cfg(any(feature = "socks5", feature = "http"))]
-    let (uri, note) = if *proxy_from_env { through_environment(uri)? } else { (uri, None) };
+    let (uri, note) = if *proxy_from_env { through_environment(uri, *scheme)? } else { (uri, None) };
     #[cfg(not(any(feature = "socks5", feature = "http")))]
     let note = None;
     let mut ctx = base::context(&uri)?;
@@ -123,7 +125,7 @@ fn give(
 
 /// `uri`, through the proxy that the environment asks for.
 #[cfg(any(feature = "socks5", feature = "http"))]
-fn through_environment(uri: Uri) -> Result<(Uri, Option<String>), Failure> {
+fn through_environment(uri: Uri, scheme: Option<&str>) -> Result<(Uri, Option<String>), Failure> {
     if !uri.scheme().network {
         return Err(Failure::Usage(format!(
             "--proxy-from-env has no use with {uri}, which no proxy leads to"
@@ -131,7 +133,11 @@ fn through_environment(uri: Uri) -> Result<(Uri, Option<String>), Failure> {
     }
     // What is not Unicode is an error, not nothing.
     let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    match tuyau::Via::from_env(&uri, get) {
+    let hop = match scheme {
+        Some(scheme) => tuyau::Via::from_env_as(scheme, &uri, get),
+        None => tuyau::Via::from_env(&uri, get),
+    };
+    match hop {
         Ok(Some(hop)) => Ok((uri.via(hop), None)),
         Ok(None) => {
             let env = tuyau::proxy::ProxyEnv::read(get);

@@ -68,6 +68,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
             format!("{transport}://{}:{port}", host.host())
         }
     };
+    let to = |scheme: Scheme, connecting: &Connecting| route(&uri(scheme), &connecting.asking(scheme), None);
     let in_clear = || {
         let mut connecting = connecting.clone();
         let tls = &mut connecting.tls;
@@ -76,21 +77,21 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
     };
     let (clear, tls, ctx) = match (scheme, follow) {
         (Scheme::Http, false) => {
-            let Routed { uri, ctx, .. } = route(&uri(Scheme::Http), connecting, None)?;
+            let Routed { uri, ctx, .. } = to(Scheme::Http, connecting)?;
             (uri.clone(), uri, ctx)
         }
         (Scheme::Http, true) => {
-            let Routed { uri: tls, .. } = route(&uri(Scheme::Https), connecting, None)?;
-            let Routed { uri, ctx, .. } = route(&uri(Scheme::Http), &in_clear(), None)?;
+            let Routed { uri: tls, .. } = to(Scheme::Https, connecting)?;
+            let Routed { uri, ctx, .. } = to(Scheme::Http, &in_clear())?;
             (uri, tls, ctx)
         }
         (Scheme::Https, false) => {
-            let Routed { uri, ctx, .. } = route(&uri(Scheme::Https), connecting, None)?;
+            let Routed { uri, ctx, .. } = to(Scheme::Https, connecting)?;
             (uri.clone(), uri, ctx)
         }
         (Scheme::Https, true) => {
-            let Routed { uri: tls, ctx, .. } = route(&uri(Scheme::Https), connecting, None)?;
-            let Routed { uri, .. } = route(&uri(Scheme::Http), &in_clear(), None)?;
+            let Routed { uri: tls, ctx, .. } = to(Scheme::Https, connecting)?;
+            let Routed { uri, .. } = to(Scheme::Http, &in_clear())?;
             (uri, tls, ctx)
         }
     };

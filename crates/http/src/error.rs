@@ -126,6 +126,8 @@ pub struct BodyError {
 pub enum BodyErrorKind {
     /// The peer sent nothing, or too little, for too long.
     TimedOut,
+    /// The time that was allowed for the whole exchange was over, though it went on.
+    OutOfTime,
     /// The connection broke or was closed, or the peer reset the stream.
     Broken,
     /// It is not encoded as its `Content-Encoding` says.
@@ -151,6 +153,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             BodyErrorKind::TimedOut => "the body stalled for too long",
+            BodyErrorKind::OutOfTime => "the time for the whole exchange was over",
             BodyErrorKind::Broken => "the body ended before its end",
             BodyErrorKind::Encoding => "the body is not encoded as its head says",
         })

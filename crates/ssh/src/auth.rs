@@ -11,15 +11,13 @@ use russh::{MethodKind, MethodSet};
 use tokio::net::UnixStream;
 use tuyau_core::{ConnectError, ConnectErrorKind};
 
-use crate::config::{Question, SshHop};
+use crate::config::{Asker, Question, SshHop};
 use crate::handler::{Client, Shared};
-use crate::keys::{FileSigner, LoadedKey};
+use crate::keys::{FileSigner, LoadedKey, NoSignature};
 use crate::known_hosts::describe;
 
 type Agent = AgentClient<UnixStream>;
 
-/// How often a password is asked for.
-const PASSWORDS: usize = 3;
 /// How many rounds of questions a server may ask.
 const ROUNDS: usize = 16;
 
@@ -58,6 +56,10 @@ pub(crate) struct Authentication<'a> {
     server: &'a str,
     tried: Vec<String>,
     accepted: MethodSet,
+    /// A password or an answer was given, and refused.
+    answers_refused: bool,
+    /// A key is encrypted, and nobody said its passphrase.
+    stayed_locked: bool,
 }
 
 /// A step's outcome: whether we are in.
@@ -71,7 +73,17 @@ impl<'a> Authentication<'a> {
         shared: &'a Shared,
         server: &'a str,
     ) -> Self {
-        Self { hop, keys, handle, shared, server, tried: Vec::new(), accepted: MethodSet::empty() }
+        Self {
+            hop,
+            keys,
+            handle,
+            shared,
+            server,
+            tried: Vec::new(),
+            accepted: MethodSet::empty(),
+            answers_refused: false,
+            stayed_locked: false,
+        }
     }
 
     pub(crate) async fn run(mut self) -> Result<(), ConnectError> {
@@ -91,6 +103,12 @@ impl<'a> Authentication<'a> {
         let keys = accepted.contains(&"publickey");
         let asks = accepted.contains(&"password") || accepted.contains(&"keyboard-interactive");
         let hint = match (keys, asks) {
+            _ if self.answers_refused => {
+                "are the user and the password right, and does the server let this user in by password?"
+            }
+            _ if self.stayed_locked => {
+                "load the key into an agent (ssh-add), or have its passphrase asked for"
+            }
             (true, _) if self.tried.is_empty() || (self.keys.is_empty() && self.hop.agent.is_none()) => {
                 "name a key whose public part is in the server's authorized_keys, or an agent that has one"
             }
@@ -263,6 +281,7 @@ impl<'a> Authentication<'a> {
                 (what, self.handle.authenticate_publickey_with(user, public, hash, &mut signer).await)
             }
         };
+        self.stayed_locked |= matches!(result, Err(NoSignature::NoAnswer | NoSignature::NobodyToAsk));
         self.judge(result, Some(&what)).await
     }
 
@@ -280,7 +299,7 @@ impl<'a> Authentication<'a> {
     }
 
     async fn keyboard_interactive(&mut self) -> Step {
-        for _ in 0..PASSWORDS {
+        for _ in 0..self.hop.asker.as_ref().map_or(0, Asker::times) {
             if !self.accepts(MethodKind::KeyboardInteractive) {
                 return Ok(false);
             }
@@ -321,6 +340,7 @@ impl<'a> Authentication<'a> {
                 }
                 Err(error) => Err(error.to_string()),
             };
+            self.answers_refused |= asked;
             let more = matches!(result, Ok(AuthResult::Failure { partial_success: false, .. })) && asked;
             if self.judge(result, Some("keyboard-interactive")).await? {
                 return Ok(true);
@@ -333,7 +353,7 @@ impl<'a> Authentication<'a> {
     }
 
     async fn password(&mut self) -> Step {
-        for _ in 0..PASSWORDS {
+        for _ in 0..self.hop.asker.as_ref().map_or(0, Asker::times) {
             if !self.accepts(MethodKind::Password) {
                 return Ok(false);
             }
@@ -344,6 +364,7 @@ impl<'a> Authentication<'a> {
             };
             let user = self.hop.user.to_string();
             let result = self.handle.authenticate_password(user, password.0.as_str()).await;
+            self.answers_refused = true;
             if self.judge(result, Some("password")).await? {
                 return Ok(true);
             }

@@ -271,20 +271,40 @@ impl fmt::Debug for Secret {
 /// Who is asked for secrets. The program's part: it must not block the thread (ask on one that may
 /// be blocked, and await it). `None`: there is no answer.
 #[derive(Clone)]
-pub struct Asker(Arc<dyn Fn(Question) -> BoxFuture<'static, Option<Secret>> + Send + Sync>);
+pub struct Asker {
+    ask: Arc<dyn Fn(Question) -> BoxFuture<'static, Option<Secret>> + Send + Sync>,
+    /// How often a password is asked for.
+    times: usize,
+}
 
 impl Asker {
-    /// Asks by calling `ask`.
+    /// Asks by calling `ask`, for a password up to three times.
     pub fn new<F, Fut>(ask: F) -> Self
     where
         F: Fn(Question) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Option<Secret>> + Send + 'static,
     {
-        Self(Arc::new(move |question| Box::pin(ask(question))))
+        Self { ask: Arc::new(move |question| Box::pin(ask(question))), times: 3 }
+    }
+
+    /// Answers with this password whatever is asked without echo: a server may ask for it by either of two
+    /// names (RFC 4252 section 8, RFC 4256). Each is tried once, for what was refused is refused again, and may
+    /// lock the user out.
+    pub fn password(password: Secret) -> Self {
+        let ask = move |question| {
+            let asked =
+                matches!(question, Question::Password { .. } | Question::Challenge { echo: false, .. });
+            std::future::ready(asked.then(|| password.clone()))
+        };
+        Self { times: 1, ..Self::new(ask) }
+    }
+
+    pub(crate) const fn times(&self) -> usize {
+        self.times
     }
 
     pub(crate) async fn ask(&self, question: Question) -> Option<Secret> {
-        (self.0)(question).await
+        (self.ask)(question).await
     }
 }
 

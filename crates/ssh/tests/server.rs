@@ -84,9 +84,15 @@ async fn passwords_are_asked_for_and_shown_nowhere() {
     };
     assert_eq!((&**at, prompt.as_str()), (format!("me@127.0.0.1:{port}").as_str(), "Password: "));
 
-    let ssh = Ssh::new(hop(&server()).ask(says("swordfish")), to_port(port));
+    let wrong = Asker::password(Secret::new("swordfish"));
+    let ssh = Ssh::new(hop(&server()).ask(wrong), to_port(port));
     let error = ssh.connect(&target, &cx()).await.expect_err("let in");
     let text = told(&error);
+    assert_eq!(text.matches("refused").count(), 2, "what was refused is not said again: {text}");
+    assert_eq!(
+        error.hint(),
+        Some("are the user and the password right, and does the server let this user in by password?")
+    );
     assert_eq!(error.kind(), ConnectErrorKind::Authentication);
     assert!(text.contains("tried keyboard-interactive: refused"), "{text}");
     assert!(text.contains("password: refused; the server accepts"), "{text}");

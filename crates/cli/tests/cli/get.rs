@@ -231,6 +231,21 @@ fn what_breaks_off_is_never_taken_for_all() {
 }
 
 #[test]
+fn what_takes_too_long_in_all_did_not_stall() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let serving = thread::spawn(move || {
+        let (mut flow, _) = listener.accept().expect("it comes");
+        flow.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").expect("it reads");
+        // Until it hangs up.
+        let _ = flow.read_to_end(&mut Vec::new());
+    });
+    let ended = run(tuyau(["get", &url, "-m", "0.2"]), b"").code(3);
+    assert!(ended.stderr.contains("the time for the whole exchange was over"), "{}", ended.stderr);
+    serving.join().expect("no panic");
+}
+
+#[test]
 fn what_has_no_use_is_an_error() {
     for (args, says) in [
         (&["get", "ftp://a/"][..], "its scheme is to be http"),

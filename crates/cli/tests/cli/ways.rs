@@ -259,6 +259,16 @@ fn the_proxy_of_the_environment() {
     let mut excepted = tuyau(["plan", &uri, "--proxy-from-env"]);
     excepted.env("ALL_PROXY", &dead).env("NO_PROXY", "127.0.0.0/8");
     assert!(run(excepted, b"").code(0).text().contains("note: no proxy: NO_PROXY excepts 127.0.0.1"));
+    // HTTP has variables of its own.
+    let port = uri.rsplit(':').next().expect("a port");
+    for (scheme, variable) in [("http", "http_proxy"), ("https", "HTTPS_PROXY")] {
+        let mut get = tuyau(["get", &format!("{scheme}://127.0.0.1:{port}/"), "--proxy-from-env"]);
+        get.env(variable, &dead);
+        assert_says(&run(get, b"").code(1), "can't be reached");
+    }
+    let mut proxy = tuyau(["proxy", "--listen", "tcp://127.0.0.1:0", "--proxy-from-env"]);
+    proxy.env("ALL_PROXY", &all);
+    assert_says(&run(proxy, b"").code(2), "--proxy-from-env has no use without --to");
     let mut ignored = tuyau(["connect", "-v", &uri]);
     ignored.env("ALL_PROXY", &dead);
     run(ignored, b"x").code(0);

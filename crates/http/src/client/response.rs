@@ -218,8 +218,9 @@ impl Body for ResponseBody {
             return poll;
         }
         this.poll_late(cx).map(|()| {
+            let over = this.until.is_some_and(|until| until <= Instant::now());
             (this.idle, this.until, this.waiting) = (None, None, false);
-            Some(Err(BodyError::new(BodyErrorKind::TimedOut)))
+            Some(Err(BodyError::new(if over { BodyErrorKind::OutOfTime } else { BodyErrorKind::TimedOut })))
         })
     }
 

@@ -19,16 +19,27 @@ impl Via {
     /// `ALL_PROXY`, `HTTPS_PROXY`, … but for what `NO_PROXY` excepts. `None` if there is none, or if `uri` has
     /// no host.
     ///
-    /// A destination over TLS goes by what is set for `https`, if nothing is set for its own scheme: like
-    /// `tcp_proxy`. Nothing is read unless this is called, and reports say which variable set the hop.
+    /// A destination over TLS goes by what is set for `https`, others by what is set for their own scheme, like
+    /// `tcp_proxy`, before `ALL_PROXY`. Nothing is read unless this is called, and reports say which variable set the hop.
     ///
     /// # Errors
     /// If a variable that matters makes no sense, or asks for what this build lacks. It must not be taken for
     /// "directly".
     pub fn from_env(uri: &Uri, get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, EnvError> {
-        let Some(host) = uri.host() else { return Ok(None) };
         let scheme = uri.layers().next().map_or(uri.scheme().name, |layer| layer.name);
-        let scheme = if scheme == "tls" { "https" } else { scheme };
+        Self::from_env_as(if scheme == "tls" { "https" } else { scheme }, uri, get)
+    }
+
+    /// The same for a protocol that has variables of its own, whatever carries it: `http_proxy` for `http`.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_as(
+        scheme: &str,
+        uri: &Uri,
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, EnvError> {
+        let Some(host) = uri.host() else { return Ok(None) };
         let env = ProxyEnv::read_for(&[scheme], get);
         let proxy =
             env.proxy_for(scheme, &host, uri.port().unwrap_or_default()).map_err(EnvError::Variable)?;

@@ -47,8 +47,8 @@ pub(crate) mod wired {
     use tuyau_core::names::{HOST, NET, POLICY, PORT};
     use tuyau_core::{AnyEndpoint, ConnectCx, Context, Hop, Key, SharedNet};
     use tuyau_ssh::{
-        Asker, HostKeys, Identity, Keepalive, OpenSsh, Question, SSH_COMMAND, SSH_EXEC, Secret, Ssh,
-        SshCommand, SshHop, Step,
+        Asker, HostKeys, Identity, Keepalive, OpenSsh, SSH_COMMAND, SSH_EXEC, Secret, Ssh, SshCommand,
+        SshHop, Step,
     };
     use tuyau_tokio::TCP;
 
@@ -196,14 +196,7 @@ pub(crate) mod wired {
             hop = hop.keepalive(Keepalive { interval, count: 3 });
         }
         if let Some(password) = uri.user.as_ref().and_then(|(user, _)| user.password.clone()) {
-            let password = Secret::new(password);
-            hop = hop.ask(Asker::new(move |question| {
-                // What a server asks without echo is the password, by the other of its two names.
-                let asked =
-                    matches!(question, Question::Password { .. } | Question::Challenge { echo: false, .. });
-                let answer = asked.then(|| password.clone());
-                async move { answer }
-            }));
+            hop = hop.ask(Asker::password(Secret::new(password)));
         }
         hop
     }

@@ -29,8 +29,8 @@ pub(crate) fn secrets(text: &str) -> Vec<Range<usize>> {
 /// not known here.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "passphrase", "secret", "token"].iter().any(|word| name.contains(word))
-        || name == "pass"
+    // Misspelt ones as well: an unknown option is shown in the error.
+    ["pass", "pwd", "secret", "token", "credential"].iter().any(|word| name.contains(word))
 }
 
 /// The bytes of the password in `text`, or of what may have been meant as one: a mistake in a URI

@@ -585,6 +585,7 @@ fn secrets_among_options_are_not_shown() {
     let texts = [
         "tcp://h:1?password=s3cret",
         "tcp://h:1?ssh.passphrase=s3cret&x=y",
+        "tcp://h:1?passwort=s3cret&x=y",
         "tcp://h:1?a=b&auth-token=s3cret",
         "tcp://h:1?password=s3cret&password=s3cret",
         "tpc://h:1?password=s3cret",

@@ -26,6 +26,12 @@ pub(super) struct Beyond {
 
 /// Whatever clients ask for, by TCP.
 pub(super) fn anywhere(app: &App, connecting: &Connecting, idle: Duration) -> Result<Beyond, Failure> {
+    #[cfg(any(feature = "socks5", feature = "http"))]
+    if connecting.proxy_from_env {
+        return Err(Failure::Usage(
+            "--proxy-from-env has no use without --to: name the next proxy by --via".into(),
+        ));
+    }
     let Routed { uri, ctx, .. } = route("tcp://localhost", connecting, None)?;
     let first = uri.hops().first().and_then(|hop| hop.host().zip(hop.port()));
     let stacks = tuyau::http_stacks(uri.clone(), uri)?;
@@ -41,7 +47,8 @@ pub(super) fn onward(
     (http1, http2): (bool, bool),
     idle: Duration,
 ) -> Result<Beyond, Failure> {
-    let stack = stack_of(to)?;
+    let (stack, asked) = stack_of(to)?;
+    let connecting = &asked.map_or_else(|| connecting.clone(), |scheme| connecting.asking(scheme));
     let Routed { uri, ctx, .. } = route(&stack, connecting, None)?;
     let scheme = if has_tls(&uri) { Scheme::Https } else { Scheme::Http };
     let host = uri.host().unwrap_or_else(|| "localhost".into());
@@ -71,13 +78,13 @@ fn timed(app: &App, client: Client, connecting: &Connecting, idle: Duration) -> 
     }
 }
 
-/// The URL of a server as the stack that leads there; what is none already is one.
-fn stack_of(to: &str) -> Result<String, Failure> {
+/// The URL of a server as the stack that leads there, and its scheme; what is none already is one.
+fn stack_of(to: &str) -> Result<(String, Option<Scheme>), Failure> {
     let unusable = |why: &str| Failure::Usage(format!("--to {to} can't be used: {why}"));
-    let (transport, port) = match to.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ("tcp", 80),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ("tls", 443),
-        _ => return Ok(to.into()),
+    let (transport, scheme) = match to.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ("tcp", Scheme::Http),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ("tls", Scheme::Https),
+        _ => return Ok((to.into(), None)),
     };
     let url: HttpUri = to.parse().map_err(|_| unusable("it is no URL"))?;
     if url.path_and_query().is_some_and(|path| path != "/") {
@@ -89,7 +96,8 @@ fn stack_of(to: &str) -> Result<String, Failure> {
                 && !authority.as_str().contains('@')
                 && (authority.port_u16().is_some() || authority == authority.host()) =>
         {
-            Ok(format!("{transport}://{}:{}", authority.host(), authority.port_u16().unwrap_or(port)))
+            let port = authority.port_u16().unwrap_or(scheme.port());
+            Ok((format!("{transport}://{}:{port}", authority.host()), Some(scheme)))
         }
         _ => Err(unusable("it is to be a host, and perhaps a port")),
     }
@@ -119,7 +127,7 @@ mod tests {
 
     #[test]
     fn urls_are_stacks() {
-        let of = |to| stack_of(to).ok();
+        let of = |to| stack_of(to).ok().map(|(stack, _)| stack);
         assert_eq!(of("http://a").as_deref(), Some("tcp://a:80"));
         assert_eq!(of("HTTPS://[::1]/").as_deref(), Some("tls://[::1]:443"));
         assert_eq!(of("https://a:8443").as_deref(), Some("tls://a:8443"));
