@@ -236,6 +236,7 @@ fn what_takes_too_long_in_all_did_not_stall() {
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let serving = thread::spawn(move || {
         let (mut flow, _) = listener.accept().expect("it comes");
+        assert!(flow.read(&mut [0; 1024]).expect("it asks") > 0);
         flow.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").expect("it reads");
         // Until it hangs up.
         let _ = flow.read_to_end(&mut Vec::new());

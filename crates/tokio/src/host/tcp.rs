@@ -45,9 +45,27 @@ fn explain(address: SocketAddr, error: io::Error) -> ConnectError {
     }
 }
 
+/// How often a port is chosen that all addresses have free.
+const CHOICES: usize = 16;
+
 /// A listener on all of `addresses` that this machine has.
 pub(crate) fn listen(addresses: &[SocketAddr], cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
     let route = RouteOptions::read(cx)?;
+    let mut choices = if addresses.iter().all(|address| address.port() == 0) { CHOICES } else { 1 };
+    loop {
+        choices -= 1;
+        match bind_all(addresses, &route) {
+            Ok(listeners) => {
+                return Ok(Listener::new(TcpAcceptor::new(listeners, StreamOptions::read(cx)?)));
+            }
+            // The port that the first address got is somebody else's at another.
+            Err(Bind::Taken(_)) if choices > 0 => {}
+            Err(Bind::NotHere(error) | Bind::Taken(error) | Bind::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+fn bind_all(addresses: &[SocketAddr], route: &RouteOptions) -> Result<Vec<TcpListener>, Bind> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut missing = None;
     for address in addresses {
@@ -56,17 +74,17 @@ pub(crate) fn listen(addresses: &[SocketAddr], cx: &ConnectCx<'_>) -> Result<Lis
         if let (0, Some(Ok(first))) = (address.port(), listeners.first().map(TcpListener::local_addr)) {
             address.set_port(first.port());
         }
-        match bind(address, &route) {
+        match bind(address, route) {
             Ok(listener) => listeners.push(listener),
             Err(Bind::NotHere(error)) => missing = Some(error),
-            Err(Bind::Failed(error)) => return Err(error),
+            Err(error) => return Err(error),
         }
     }
     match (listeners.is_empty(), missing) {
-        (false, _) => Ok(Listener::new(TcpAcceptor::new(listeners, StreamOptions::read(cx)?))),
-        (true, Some(error)) => Err(error),
+        (false, _) => Ok(listeners),
+        (true, Some(error)) => Err(Bind::NotHere(error)),
         (true, None) => {
-            Err(ConnectError::new(ConnectErrorKind::NotFound, "there is no address to listen on"))
+            Err(ConnectError::new(ConnectErrorKind::NotFound, "there is no address to listen on").into())
         }
     }
 }
@@ -75,6 +93,8 @@ pub(crate) fn listen(addresses: &[SocketAddr], cx: &ConnectCx<'_>) -> Result<Lis
 enum Bind {
     /// This machine does not have it: another address of the same name may do.
     NotHere(ConnectError),
+    /// Somebody else listens there.
+    Taken(ConnectError),
     Failed(ConnectError),
 }
 
@@ -87,8 +107,13 @@ impl From<ConnectError> for Bind {
 fn bind(address: SocketAddr, route: &RouteOptions) -> Result<TcpListener, Bind> {
     let failed = |error: io::Error| {
         let not_here = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported);
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
         let error = connect_error(format_args!("listen on {address}"), error);
-        if not_here { Bind::NotHere(error) } else { Bind::Failed(error) }
+        match (not_here, taken) {
+            (true, _) => Bind::NotHere(error),
+            (_, true) => Bind::Taken(error),
+            _ => Bind::Failed(error),
+        }
     };
     let socket = new_socket(address)?;
     route.apply(&socket)?;
