@@ -263,7 +263,7 @@ pub(crate) enum Command {
         whether or not it works; through one (--via exec:) the same."
     )]
     Ping {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
         connecting: Connecting,
@@ -327,7 +327,7 @@ pub(crate) enum Command {
     },
     /// Say what connecting would try and what decides it, without doing anything
     Plan {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
         connecting: Connecting,
@@ -336,7 +336,7 @@ pub(crate) enum Command {
     },
     /// Connect, close, and say what was done: each candidate, step, outcome and time
     Explain {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
         connecting: Connecting,
