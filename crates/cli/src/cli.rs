@@ -85,6 +85,10 @@ pub(crate) struct Cli {
 #[cfg(feature = "web")]
 impl Connecting {
     /// The same, to ask for a URL of this scheme.
+    #[cfg_attr(
+        not(any(feature = "socks5", feature = "http")),
+        allow(unused, reason = "no proxy depends on it")
+    )]
     pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
         Self {
             #[cfg(any(feature = "socks5", feature = "http"))]
