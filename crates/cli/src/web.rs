@@ -4,11 +4,14 @@ use clap::Args;
 use http::Uri as HttpUri;
 use http::uri::Authority;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tuyau::UriErrorKind;
 use tuyau::http::{Client, Error, STACKS, Scheme, Stage, Versions};
+use unicode_width::UnicodeWidthStr;
 
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::{Chain, Failure};
+use crate::relay::tls_hint;
 use crate::route::{Routed, route};
 
 /// By what a URL is asked for.
@@ -131,6 +134,7 @@ impl Site {
         let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
             return Err(unusable(&url, "it has no host"));
         };
+        check_port(scheme, host)?;
         Ok(Self { host: host.clone(), url, scheme, socket })
     }
 }
@@ -145,6 +149,28 @@ fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
             let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
             format!("{transport}://{}:{port}", host.host())
         }
+    }
+}
+
+/// A port that is none is no other port.
+fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
+    let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+    let known = "tcp";
+    match tuyau::uri(&format!("{known}://{}", host_and_port.trim_end_matches(':'))) {
+        Err(error) if error.kind() == UriErrorKind::Port => {
+            let (span, shown) = (error.span(), format!("{scheme}://{host_and_port}"));
+            let (start, end) = (span.start - known.len(), span.end - known.len());
+            let column = |at: usize| shown[..at + scheme.len()].width();
+            let (skip, marks) = (column(start), column(end) - column(start));
+            Err(Failure::Usage(format!(
+                "{}\n  {shown}\n  {:skip$}{:^<marks$}\n  a port is a number from 1 to 65535",
+                error.message(),
+                "",
+                ""
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -187,7 +213,9 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
     if let Some(resolution) = error.resolution() {
         app.show(&resolution.report());
     }
-    let said = Chain(error).to_string();
+    // A resolution has said what to do.
+    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
+    let said = format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default());
     match error.stage() {
         Stage::Request => Failure::Usage(said),
         Stage::Send | Stage::Wait | Stage::Body => Failure::Broken(said),

@@ -13,6 +13,7 @@ use core::time::Duration;
 use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
+use crate::log::{after, step};
 use crate::report::{Hop, Outcome};
 use crate::resolve::{self, Inherited, Ran};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
@@ -185,6 +186,8 @@ pub struct ConnectCx<'a> {
     frame: MaybeOwned<'a>,
     /// The candidate that is being connected.
     attempt: u32,
+    /// When it has had its time, or one that it is a hop of.
+    expires: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -232,13 +235,24 @@ enum To {
     Dialled(Dial),
 }
 
+impl To {
+    fn name_and_address(&self) -> (String, String) {
+        match self {
+            Self::Named { name, address } => (name.clone(), address.clone()),
+            Self::Dialled(dial) => (dial.key().name().into(), dial.address()),
+        }
+    }
+
+    fn title(&self) -> String {
+        let (name, address) = self.name_and_address();
+        alloc::format!("hop {name} {address}")
+    }
+}
+
 impl TracedHop {
     /// For people, after a resolution between these times.
     pub(crate) fn hop(&self, began: Instant, ended: Instant) -> Hop {
-        let (name, address) = match &self.to {
-            To::Named { name, address } => (name.clone(), address.clone()),
-            To::Dialled(dial) => (dial.key().name().into(), dial.address()),
-        };
+        let (name, address) = self.to.name_and_address();
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };
         let started = self.started.map(|started| started.since(began));
@@ -266,8 +280,10 @@ impl<'a> Frame<'a> {
         }
     }
 
-    pub(crate) fn cx(&'a self, attempt: u32) -> ConnectCx<'a> {
-        ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
+    /// For an attempt that has its time until `expires`.
+    pub(crate) fn cx(&'a self, attempt: u32, expires: Option<Instant>) -> ConnectCx<'a> {
+        let expires = [expires, self.inherited.expires].into_iter().flatten().min();
+        ConnectCx { frame: MaybeOwned::Borrowed(self), attempt, expires }
     }
 
     pub(crate) fn last_trace(&mut self) -> Option<Box<Trace>> {
@@ -284,12 +300,13 @@ impl<'a> Frame<'a> {
 }
 
 impl ConnectCx<'static> {
-    /// For connecting and listening outside a resolution, with the values of `ctx`.
+    /// For connecting and listening outside a resolution, with the values of `ctx`. Its time begins now.
     pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
-        let inherited = Inherited::of(ctx)?;
+        let inherited = Inherited::of_attempt(ctx)?;
+        let expires = inherited.expires;
         let ctx = MaybeCloned::Owned(ctx.clone());
         let frame = Frame { ctx, inherited, trace: Lock::new(None) };
-        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
+        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0, expires })
     }
 }
 
@@ -303,7 +320,7 @@ impl ConnectCx<'_> {
 
     /// The same, to be given to what is connected below.
     pub(crate) fn reborrow(&self) -> ConnectCx<'_> {
-        self.frame().cx(self.attempt)
+        self.frame().cx(self.attempt, self.expires)
     }
 
     /// The context's value of `key`: for what configures a transport rather than names its peer
@@ -328,10 +345,11 @@ impl ConnectCx<'_> {
         self.frame().inherited.runtime.as_ref()
     }
 
-    /// When the resolution must be done, if it has a deadline. The resolver keeps it: the future
-    /// that connects is dropped then.
+    /// When this must be done, by the deadline of the resolution or by the time that an attempt may take, if
+    /// there are such. The resolver keeps it: it drops the future that connects, after having polled it once
+    /// more. So it may say what it was waiting for.
     pub fn deadline(&self) -> Option<Instant> {
-        self.frame().inherited.deadline
+        [self.frame().inherited.deadline, self.expires].into_iter().flatten().min()
     }
 
     /// Runs `connect` as a hop of its own: reports show it, with its outcome and time.
@@ -360,6 +378,7 @@ impl ConnectCx<'_> {
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
         let started = self.now();
+        step(|| alloc::format!("{}: begins", to.title()));
         let hop = TracedHop { attempt: self.attempt, to, outcome: None, took: None, started };
         let index = self.frame().trace(|trace| {
             trace.hops.push(hop);
@@ -367,14 +386,23 @@ impl ConnectCx<'_> {
         });
         let result = connect.await;
         let ended = self.now();
+        let took = ended.zip(started).map(|(ended, started)| ended.since(started));
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
             let mut text = String::new();
             let _ = write_chain(error, &mut text);
             text
         });
+        step(|| {
+            let to = self.frame().trace(|trace| trace.hops[index].to.clone());
+            let took = after(took);
+            match &outcome {
+                Ok(()) => alloc::format!("{}: done{took}", to.title()),
+                Err(why) => alloc::format!("{}: failed{took}: {why}", to.title()),
+            }
+        });
         self.frame().trace(|trace| {
             let hop = &mut trace.hops[index];
-            hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
+            hop.took = took;
             hop.outcome = Some(outcome);
         });
         result
@@ -400,7 +428,7 @@ impl ConnectCx<'_> {
         outer: &Context,
         own: Protection,
     ) -> Result<Resolved, ConnectError> {
-        let inherited = self.frame().inherited.for_hop(outer, own)?;
+        let inherited = self.frame().inherited.for_hop(outer, own, self.expires)?;
         let began = self.now();
         let since_then = |since: Option<Duration>| began.zip(since).map(|(began, since)| began + since);
         let result = resolve::resolve_inherited(outer, inherited).await;

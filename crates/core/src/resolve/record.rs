@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
+use core::time::Duration;
 
 use super::candidate::{Attempt, AttemptState, Root, Turn};
 use super::control_keys;
@@ -17,7 +18,7 @@ use crate::context::{Binding, Context, Entry, Offer};
 use crate::few::Few;
 use crate::index::Index;
 use crate::protocol::Value;
-use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
+use crate::report::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
 pub(super) struct Record {
@@ -200,13 +201,12 @@ impl Record {
 
     fn candidate(&self, id: u32, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
         let found = attempt.found;
+        let hops = self.trace.iter().flat_map(|trace| trace.hops.iter()).filter(|hop| hop.attempt == id);
+        let hops: Vec<Hop> = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
         let outcome = match &attempt.state {
             AttemptState::Connected => Outcome::Connected,
             AttemptState::Failed(error) => Outcome::Failed(cause(error)),
-            AttemptState::Expired(allowed) => Outcome::Failed(Cause {
-                what: format!("timed out after {allowed:?}"),
-                hint: Some("`attempt-timeout` in the context is how long one attempt may take".into()),
-            }),
+            AttemptState::Expired(allowed) => Outcome::Failed(expired(*allowed, &hops)),
             AttemptState::Refused(why) => Outcome::Refused(why.to_string()),
             AttemptState::UnderWay => Outcome::Cancelled,
             AttemptState::Parked => Outcome::NotTried,
@@ -220,8 +220,6 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.iter().flat_map(|trace| trace.hops.iter()).filter(|hop| hop.attempt == id);
-        let hops = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
         let base = self.blank(attempt.root, outcome);
@@ -400,7 +398,24 @@ pub(super) fn shown(key: KeyRef, value: &Value) -> Option<String> {
     shown.2.get().then_some(text)
 }
 
-fn describe(offer: &Offer, value: &Value) -> String {
+/// An attempt had its time, and what it was busy with.
+fn expired(allowed: Duration, hops: &[Hop]) -> Cause {
+    let at = match (hops.iter().rfind(|hop| hop.outcome.is_none()), hops.last()) {
+        (Some(hop), _) => format!(", at hop {}", hop.title(true)),
+        (None, Some(hop)) => format!(", after hop {}", hop.title(true)),
+        (None, None) => String::new(),
+    };
+    let hint = match hops {
+        [] => "nothing answered: is it up, and is the address right?",
+        _ => "it was reached, but went no further: is that the right port, and the right protocol?",
+    };
+    Cause {
+        what: format!("timed out after {allowed:?}{at}"),
+        hint: Some(format!("{hint} How long an attempt may take is `attempt-timeout`")),
+    }
+}
+
+pub(super) fn describe(offer: &Offer, value: &Value) -> String {
     struct Described<'a>(&'a Offer, &'a Value);
     impl fmt::Display for Described<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,6 +59,7 @@ pub struct Server<S> {
     listeners: Vec<Listener>,
     stop: BoxFuture<'static, ()>,
     drain: Duration,
+    abort: BoxFuture<'static, ()>,
     on_failure: OnFailure,
 }
 
@@ -88,6 +89,7 @@ impl<S> Server<S> {
             listeners: Vec::new(),
             stop: Box::pin(std::future::pending()),
             drain: Duration::from_secs(10),
+            abort: Box::pin(std::future::pending()),
             on_failure: Arc::new(|_| {}),
         }
     }
@@ -113,6 +115,12 @@ impl<S> Server<S> {
     /// How long requests may take to end after the stop; then their connections are closed. 10 s if not set.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// Once this is ready after the stop, the drain time is over. Never, if not set.
+    pub fn abort(mut self, abort: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.abort = Box::pin(abort);
         self
     }
 
@@ -159,7 +167,7 @@ impl<S> Server<S> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Self { service, http, listeners, stop, drain, on_failure } = self;
+        let Self { service, http, listeners, stop, drain, abort, on_failure } = self;
         let limits = http.settings().clone();
         let state = Arc::new(State {
             // Cloned under a lock, so that it need not be `Sync`.
@@ -186,6 +194,7 @@ impl<S> Server<S> {
                 closing.begin();
             })
             .drain(drain)
+            .abort(abort)
             .max_connections(limits.connections)
             .max_handshakes(limits.handshakes)
             .handshake_timeout(limits.handshake_time)
