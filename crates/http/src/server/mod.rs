@@ -6,6 +6,7 @@ mod refusal;
 mod serve;
 mod service;
 mod stall;
+mod turns;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
