@@ -1,7 +1,7 @@
 //! Streams of HTTP/2 whose client takes nothing: a window that stays shut.
 //!
 //! hyper takes the next piece of a body only when there is room for it in the client's window. Between the
-//! two, the client is waited for; each stream runs in a task of its own, which is where that is timed.
+//! two, the client is waited for; each stream that waits is in a task of its own, which is where that is timed.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
