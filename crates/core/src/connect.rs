@@ -251,8 +251,7 @@ pub(crate) struct TracedHop {
     /// Those before this, as an index, and after this one are steps of it.
     until: u32,
     to: To,
-    /// If it went well, what there is to tell of it.
-    outcome: Option<Result<Option<Box<str>>, String>>,
+    outcome: Option<Result<(), String>>,
     took: Option<Duration>,
     started: Option<Instant>,
 }
@@ -260,7 +259,7 @@ pub(crate) struct TracedHop {
 /// Where a hop went; written down only when somebody asks.
 #[derive(Clone)]
 enum To {
-    Named { name: String, address: String },
+    Named { name: Box<str>, address: Box<str>, detail: Option<Box<str>> },
     Dialled(Dial),
 }
 
@@ -301,16 +300,16 @@ impl Hop {
 
 impl TracedHop {
     fn hop(&self, began: Instant, ended: Instant) -> Hop {
-        let (name, address) = match &self.to {
-            To::Named { name, address } => (name.clone(), address.clone()),
-            To::Dialled(dial) => (dial.key().name().into(), dial.address()),
+        let (name, address, detail) = match &self.to {
+            To::Named { name, address, detail } => {
+                (name.to_string(), address.to_string(), detail.as_ref().map(|detail| detail.to_string()))
+            }
+            To::Dialled(dial) => (dial.key().name().into(), dial.address(), None),
         };
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };
         let started = self.started.map(|started| started.since(began));
-        let detail = self.outcome.iter().flatten().flatten().next().map(|detail| detail.to_string());
-        let outcome = self.outcome.clone().map(|outcome| outcome.map(drop));
-        Hop { name, address, outcome, detail, started, took }
+        Hop { name, address, outcome: self.outcome.clone(), detail, started, took }
     }
 }
 
@@ -422,8 +421,9 @@ impl ConnectCx<'_> {
         connect: impl Future<Output = Result<T, ConnectError>>,
         tell: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, ConnectError> {
-        let to = To::Named { name: name.into(), address: alloc::format!("{address}") };
-        self.traced(to, connect, |done| tell(done).map(String::into_boxed_str)).await
+        let address = alloc::format!("{address}").into();
+        let to = To::Named { name: name.into().into(), address, detail: None };
+        self.traced(to, connect, tell).await
     }
 
     /// Runs `connect`, to what is dialled, as a hop of its own.
@@ -439,7 +439,7 @@ impl ConnectCx<'_> {
         &self,
         to: To,
         connect: impl Future<Output = Result<T, ConnectError>>,
-        tell: impl FnOnce(&T) -> Option<Box<str>>,
+        tell: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, ConnectError> {
         let started = self.now();
         let until = u32::MAX;
@@ -450,7 +450,8 @@ impl ConnectCx<'_> {
         });
         let result = connect.await;
         let ended = self.now();
-        let outcome = result.as_ref().map(tell).map_err(|error| {
+        let told = result.as_ref().ok().and_then(tell);
+        let outcome = result.as_ref().map(|_| ()).map_err(|error| {
             let mut text = String::new();
             let _ = write_chain(error, &mut text);
             text
@@ -461,6 +462,9 @@ impl ConnectCx<'_> {
             hop.until = until;
             hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
             hop.outcome = Some(outcome);
+            if let (Some(told), To::Named { detail, .. }) = (told, &mut hop.to) {
+                *detail = Some(told.into());
+            }
         });
         result
     }
@@ -468,8 +472,8 @@ impl ConnectCx<'_> {
     /// Adds a hop that is over, or that was cut off, of a resolution that began then.
     fn add_hop(&self, hop: Hop, began: Option<Instant>) {
         let Hop { name, address, outcome, detail, started, took } = hop;
-        let outcome = outcome.map(|outcome| outcome.map(|()| detail.map(String::into_boxed_str)));
-        let (attempt, to) = (self.attempt, To::Named { name, address });
+        let detail = detail.map(Into::into);
+        let (attempt, to) = (self.attempt, To::Named { name: name.into(), address: address.into(), detail });
         let started = began.zip(started).map(|(began, started)| began + started);
         let hop = TracedHop { attempt, until: 0, to, outcome, took, started };
         self.frame().trace(|trace| trace.hops.push(hop));

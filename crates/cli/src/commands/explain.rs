@@ -31,7 +31,7 @@ pub(crate) async fn plan(
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// The hops, which a plan does not dial.
+/// The hops.
 fn through(uri: &Uri) -> Option<String> {
     let hops: Vec<_> = uri.hops().iter().map(Via::to_string).collect();
     (!hops.is_empty()).then(|| format!("through {}", hops.join(", then ")))
@@ -58,7 +58,8 @@ pub(crate) async fn explain(
     report.notes.extend(note);
     let report = told::report(report);
     if let Some(file) = html {
-        fs::write(file, page(&uri.to_string(), &report))
+        let asked = through(&uri).map_or(uri.to_string(), |hops| format!("{uri} {hops}"));
+        fs::write(file, page(&asked, &report))
             .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
     }
     print(app, &report, format)?;

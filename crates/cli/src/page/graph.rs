@@ -103,6 +103,7 @@ fn of_read(read: &Read, needs: Vec<usize>) -> Node {
         ReadOutcome::Value => "given".to_string(),
         ReadOutcome::Derived { of: 0 | 1, .. } => format!("derived{time}"),
         ReadOutcome::Derived { choice, of } => format!("derived{time}, {} of {of}", choice.saturating_add(1)),
+        ReadOutcome::Missing if read.binding.is_none() => "not bound".into(),
         ReadOutcome::Missing => "missing".into(),
         ReadOutcome::Declined(why) => format!("declined: {}", safe(why)),
         ReadOutcome::Failed(cause) => format!("failed{time}: {}", safe(&cause.what)),

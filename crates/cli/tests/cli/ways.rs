@@ -301,6 +301,8 @@ fn tls_in_tls_and_websocket() {
     let (_twice, uri) = listening(["listen", &format!("tls+tls://127.0.0.1:0?{both}"), "--echo"]);
     let uri = format!("tls+tls://localhost:{}?tls.1.cacert={ca}&tls.2.cacert={ca}", port(&uri));
     assert_eq!(run(tuyau(["connect", &uri]), b"twice").code(0).text(), "twice");
+    let ping = run(tuyau(["ping", "-n", "1", &uri]), b"").code(0);
+    assert!(ping.text().contains(", tls ") && ping.text().contains(", tls #2 "), "{}", ping.text());
 
     let (_web, uri) =
         listening(["listen", "wss://127.0.0.1:0/chat", "--echo", "--cert", &cert, "--key", &key]);

@@ -86,6 +86,7 @@ fn read_label(read: &Read) -> String {
         ReadOutcome::Derived { choice, of } => {
             write!(label, r"\nderived, {} of {}", Count(choice.saturating_add(1)), Count(*of))
         }
+        ReadOutcome::Missing if read.binding.is_none() => write!(label, r"\nnot bound"),
         ReadOutcome::Missing => write!(label, r"\nmissing"),
         ReadOutcome::Declined(why) => write!(label, r"\ndeclined: {}", Label(why)),
         ReadOutcome::Failed(cause) => write!(label, r"\nfailed: {}", Label(&cause.what)),

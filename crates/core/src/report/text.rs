@@ -18,6 +18,8 @@ const APART: usize = 8;
 const BLOCKS: usize = 20;
 /// How many lines of one sort there are in a block if not all are asked for.
 const LINES: usize = 8;
+/// How many steps: the last tells most.
+const STEPS: usize = 32;
 /// Where the text of a block begins.
 const INDENT: usize = 7;
 
@@ -186,7 +188,7 @@ impl<'a> Page<'a, '_, '_> {
 
     /// The steps of the way, numbered.
     fn hops(&mut self, candidate: &Candidate, said: &str) -> fmt::Result {
-        let shown = if self.all { candidate.hops.len() } else { LINES };
+        let shown = if self.all { candidate.hops.len() } else { STEPS };
         for (index, hop) in candidate.hops.iter().take(shown).enumerate() {
             let how = match &hop.outcome {
                 Some(Ok(())) => "ok".into(),
