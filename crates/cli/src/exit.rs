@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
+use crate::output::wrapped;
 use crate::signals::{self, Signal};
+use crate::told;
 
 /// Why a command did not end well: what to say, and what to exit with.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl From<tuyau::Error> for Failure {
         match error {
             tuyau::Error::Uri(_) => Self::Usage(error.to_string()),
             tuyau::Error::Connect(error) if signals::has_come() => {
-                Self::Failed(error.report().without_places().to_string().trim_end().into())
+                Self::Failed(wrapped(&told::report(error.report()), &io::stderr()))
             }
             _ => Self::Failed(error.to_string()),
         }
@@ -94,6 +96,7 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = self.0.to_string();
+        let mut said = last.clone();
         f.write_str(&last)?;
         let mut cause = self.0.source();
         // What could not be resolved says all of its causes.
@@ -102,8 +105,9 @@ impl fmt::Display for Chain<'_> {
             said_all = error.is::<tuyau::core::Error>();
             let text = error.to_string();
             // `connection reset by peer: Connection reset by peer (os error 104)` says nothing more.
-            if !text.to_lowercase().starts_with(&last.to_lowercase()) && !last.contains(&text) {
+            if !text.to_lowercase().starts_with(&last.to_lowercase()) && !said.contains(&text) {
                 write!(f, ": {text}")?;
+                said.push_str(&text);
             }
             last = text;
             cause = error.source();
