@@ -120,3 +120,36 @@ impl fmt::Display for Chain<'_> {
 pub(crate) fn in_a_line(error: &(dyn std::error::Error + 'static)) -> String {
     Chain(error).to_string().split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Says(&'static str, Option<Box<Says>>);
+
+    impl fmt::Display for Says {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Says {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|it| it as _)
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = |text| Box::new(Says("listen on [::1]:1", Some(Box::new(Says(text, None)))));
+        let said = Says("can't listen: listen on [::1]:1: in use\n  choose another", Some(cause("in use")));
+        assert_eq!(in_a_line(&said), "can't listen: listen on [::1]:1: in use; choose another");
+        let unsaid = Says("can't listen", Some(cause("in use")));
+        assert_eq!(in_a_line(&unsaid), "can't listen: listen on [::1]:1: in use");
+        let same = Says("connection reset", Some(Box::new(Says("Connection reset by peer", None))));
+        assert_eq!(in_a_line(&same), "connection reset");
+    }
+}

@@ -230,6 +230,14 @@ fn without_places_no_source_line_is_told() {
     for report in [fallback(), report([tcp("[::1]:1", refused())], &addresses())] {
         assert!(report.to_string().contains("src/main.rs:"));
         let plain = report.without_places();
+        #[cfg(feature = "serde")]
+        {
+            let json = serde_json::to_value(&plain).expect("JSON");
+            assert!(
+                json["candidates"][0]["binding"].is_null() && json["reads"][0]["binding"].is_null(),
+                "{json}"
+            );
+        }
         let shown =
             [plain.to_string(), format!("{plain:#}"), plain.summary().to_string(), plain.dot().to_string()];
         for shown in shown {
