@@ -3,6 +3,7 @@
 use tuyau::{Report, Resolved};
 
 /// What came of it, with what TLS agreed on, if there is any, as a note.
+#[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "nothing is agreed on"))]
 pub(crate) fn report(resolved: &Resolved) -> Report {
     let mut report = resolved.report();
     #[cfg(feature = "tls")]

@@ -86,6 +86,10 @@ pub(crate) struct Cli {
 #[cfg(feature = "web")]
 impl Connecting {
     /// The same, to ask for a URL of this scheme.
+    #[cfg_attr(
+        not(any(feature = "socks5", feature = "http")),
+        allow(unused, reason = "no proxy depends on it")
+    )]
     pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
         Self {
             #[cfg(any(feature = "socks5", feature = "http"))]
@@ -281,7 +285,7 @@ pub(crate) enum Command {
         whether or not it works; through one (--via exec:) the same."
     )]
     Ping {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         /// Stop after so many; by default, on Ctrl-C
         #[arg(short = 'n', visible_short_alias = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -346,7 +350,7 @@ pub(crate) enum Command {
     },
     /// Say what connecting would try and what decides it, without doing anything
     Plan {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
         format: Format,
@@ -355,7 +359,7 @@ pub(crate) enum Command {
     },
     /// Connect, close, and say what was done: each candidate, step, outcome and time
     Explain {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
         format: Format,

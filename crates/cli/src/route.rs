@@ -29,6 +29,15 @@ pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) 
     route_from(None, uri, options, default_port)
 }
 
+/// The same, where `uri` may be a URL of HTTP as well: the way is the one to its server.
+pub(crate) fn route_to(uri: &str, options: &Connecting) -> Result<Routed, Failure> {
+    #[cfg(feature = "web")]
+    if let Some(routed) = crate::web::route_to_site(uri, options) {
+        return routed;
+    }
+    route(uri, options, None)
+}
+
 /// The same, from what is listened on, which may take some of the options.
 pub(crate) fn route_from(
     listen: Option<&mut Uri>,

@@ -43,17 +43,7 @@ pub(crate) struct Asked {
 /// What `way` makes of `url`. `follow`: whether a redirect may lead to the other scheme.
 pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Asked, Failure> {
     let Way { unix_socket, over, http1, http2, connecting } = way;
-    let (url, socket) = socket_of(url)?;
-    let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
-    let scheme = match parsed.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
-        _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
-    };
-    let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
-        return Err(unusable(&url, "it has no host"));
-    };
-    check_port(scheme, host)?;
+    let Site { url, scheme, host, socket } = Site::of(url)?;
     let over = match (unix_socket, over, socket) {
         (Some(path), ..) => {
             Some(format!("unix:{}", utf8_percent_encode(path, NON_ALPHANUMERIC)).replace("%2F", "/"))
@@ -64,15 +54,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         }
         (None, None, socket) => socket,
     };
-    let uri = |scheme: Scheme| match (&over, scheme) {
-        (Some(over), Scheme::Http) => over.clone(),
-        (Some(over), Scheme::Https) => format!("tls+{over}"),
-        (None, scheme) => {
-            let port = host.port_u16().unwrap_or(scheme.port());
-            let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
-            format!("{transport}://{}:{port}", host.host())
-        }
-    };
+    let uri = |scheme| transport(over.as_deref(), scheme, &host);
     let to = |scheme: Scheme, connecting: &Connecting| route(&uri(scheme), &connecting.asking(scheme), None);
     let in_clear = || {
         let mut connecting = connecting.clone();
@@ -133,6 +115,62 @@ fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
             )))
         }
         _ => Ok(()),
+    }
+}
+
+/// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
+pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
+    let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
+    if !["http", "https", "http+unix", "https+unix"].contains(&scheme.as_str()) {
+        return None;
+    }
+    let to = |Site { scheme, host, socket, .. }: Site| {
+        let mut uri = transport(socket.as_deref(), scheme, &host);
+        if scheme == Scheme::Https && options.tls.alpn.is_none() {
+            uri.push_str("?alpn=h2,http/1.1");
+        }
+        route(&uri, &options.asking(scheme), None)
+    };
+    Some(Site::of(uri).and_then(to))
+}
+
+/// Where a URL of HTTP leads.
+struct Site {
+    /// Without a socket in it.
+    url: String,
+    scheme: Scheme,
+    host: Authority,
+    /// The URI of the socket that the URL named.
+    socket: Option<String>,
+}
+
+impl Site {
+    fn of(url: &str) -> Result<Self, Failure> {
+        let (url, socket) = socket_of(url)?;
+        let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
+        let scheme = match parsed.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
+        };
+        let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
+            return Err(unusable(&url, "it has no host"));
+        };
+        check_port(scheme, host)?;
+        Ok(Self { host: host.clone(), url, scheme, socket })
+    }
+}
+
+/// The URI of what carries HTTP of this scheme to `host`, or to wherever `over` leads.
+fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
+    match (over, scheme) {
+        (Some(over), Scheme::Http) => over.into(),
+        (Some(over), Scheme::Https) => format!("tls+{over}"),
+        (None, scheme) => {
+            let port = host.port_u16().unwrap_or(scheme.port());
+            let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
+            format!("{transport}://{}:{port}", host.host())
+        }
     }
 }
 
