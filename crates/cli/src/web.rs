@@ -96,28 +96,6 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
     Ok(Asked { url, client: shown(app, client) })
 }
 
-/// A port that is none is no other port.
-fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
-    let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let scheme = if scheme == Scheme::Http { "http" } else { "https" };
-    let known = "tcp";
-    match tuyau::uri(&format!("{known}://{}", host_and_port.trim_end_matches(':'))) {
-        Err(error) if error.kind() == UriErrorKind::Port => {
-            let (span, shown) = (error.span(), format!("{scheme}://{host_and_port}"));
-            let (start, end) = (span.start - known.len(), span.end - known.len());
-            let column = |at: usize| shown[..at + scheme.len()].width();
-            let (skip, marks) = (column(start), column(end) - column(start));
-            Err(Failure::Usage(format!(
-                "{}\n  {shown}\n  {:skip$}{:^<marks$}\n  a port is a number from 1 to 65535",
-                error.message(),
-                "",
-                ""
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
 pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
     let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
@@ -171,6 +149,28 @@ fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
             let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
             format!("{transport}://{}:{port}", host.host())
         }
+    }
+}
+
+/// A port that is none is no other port.
+fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
+    let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+    let known = "tcp";
+    match tuyau::uri(&format!("{known}://{}", host_and_port.trim_end_matches(':'))) {
+        Err(error) if error.kind() == UriErrorKind::Port => {
+            let (span, shown) = (error.span(), format!("{scheme}://{host_and_port}"));
+            let (start, end) = (span.start - known.len(), span.end - known.len());
+            let column = |at: usize| shown[..at + scheme.len()].width();
+            let (skip, marks) = (column(start), column(end) - column(start));
+            Err(Failure::Usage(format!(
+                "{}\n  {shown}\n  {:skip$}{:^<marks$}\n  a port is a number from 1 to 65535",
+                error.message(),
+                "",
+                ""
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

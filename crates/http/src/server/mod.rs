@@ -6,6 +6,7 @@ mod refusal;
 mod serve;
 mod service;
 mod stall;
+mod turns;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
@@ -35,7 +36,8 @@ use serve::Closing;
 /// Serves HTTP on any number of listeners.
 ///
 /// The service is any `tower::Service` of requests that can be cloned: an axum `Router` as it is. It must be ready
-/// soon: a request waits for that.
+/// soon: a request waits for that. Requests of one HTTP/2 connection are handled side by side, each in a task of its own;
+/// on a runtime of one thread, where they take turns anyway, it gets that when it first waits.
 ///
 /// ```no_run
 /// # async fn example(tcp: tuyau_core::Listener, unix: tuyau_core::Listener, stop: impl Future<Output = ()> + Send + 'static) {
