@@ -1,13 +1,15 @@
 //! What every command is given, and which command runs.
 
+use std::io;
+
 use tuyau::Report;
 
 use crate::cli::{Cli, Command, Demo};
 use crate::commands::{bridge, connect, demo, explain, generate, listen, ping, schemes, tour};
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{Output, wrapped};
 use crate::signals::{self, Signals};
-use crate::told::told;
+use crate::told;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -21,8 +23,7 @@ impl App {
     pub(crate) fn show(&self, report: &Report) {
         tracing::debug!(took = ?report.took, "{}", report.summary());
         if self.verbose {
-            let report = report.clone().without_places();
-            self.out.tell(told(report.to_string()).trim_end());
+            self.out.tell(wrapped(&told::report(report.clone()), &io::stderr()));
         }
     }
 

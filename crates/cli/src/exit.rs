@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
+use crate::output::wrapped;
 use crate::signals::{self, Signal};
+use crate::told;
 
 /// Why a command did not end well: what to say, and what to exit with.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl From<tuyau::Error> for Failure {
         match error {
             tuyau::Error::Uri(_) => Self::Usage(error.to_string()),
             tuyau::Error::Connect(error) if signals::has_come() => {
-                Self::Failed(error.report().without_places().to_string().trim_end().into())
+                Self::Failed(wrapped(&told::report(error.report()), &io::stderr()))
             }
             _ => Self::Failed(error.to_string()),
         }
@@ -94,6 +96,7 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = self.0.to_string();
+        let mut said = last.clone();
         f.write_str(&last)?;
         let mut cause = self.0.source();
         // What could not be resolved says all of its causes.
@@ -102,8 +105,9 @@ impl fmt::Display for Chain<'_> {
             said_all = error.is::<tuyau::core::Error>();
             let text = error.to_string();
             // `connection reset by peer: Connection reset by peer (os error 104)` says nothing more.
-            if !text.to_lowercase().starts_with(&last.to_lowercase()) && !last.contains(&text) {
+            if !text.to_lowercase().starts_with(&last.to_lowercase()) && !said.contains(&text) {
                 write!(f, ": {text}")?;
+                said.push_str(&text);
             }
             last = text;
             cause = error.source();
@@ -115,4 +119,37 @@ impl fmt::Display for Chain<'_> {
 /// An error in one line.
 pub(crate) fn in_a_line(error: &(dyn std::error::Error + 'static)) -> String {
     Chain(error).to_string().split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Says(&'static str, Option<Box<Says>>);
+
+    impl fmt::Display for Says {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Says {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|it| it as _)
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = |text| Box::new(Says("listen on [::1]:1", Some(Box::new(Says(text, None)))));
+        let said = Says("can't listen: listen on [::1]:1: in use\n  choose another", Some(cause("in use")));
+        assert_eq!(in_a_line(&said), "can't listen: listen on [::1]:1: in use; choose another");
+        let unsaid = Says("can't listen", Some(cause("in use")));
+        assert_eq!(in_a_line(&unsaid), "can't listen: listen on [::1]:1: in use");
+        let same = Says("connection reset", Some(Box::new(Says("Connection reset by peer", None))));
+        assert_eq!(in_a_line(&same), "connection reset");
+    }
 }

@@ -8,7 +8,6 @@ compile_error!("this program needs Unix; the libraries under it do not");
 
 #[cfg(feature = "web")]
 mod access;
-mod agreed;
 mod app;
 mod base;
 mod cli;

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Stderr, Stdout, Write};
+use std::os::fd::AsFd;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use tuyau::Report;
 
 use crate::cli::Color;
 use crate::exit::Failure;
@@ -79,6 +81,20 @@ impl Output {
     /// Whether something may be drawn that moves.
     pub(crate) fn is_live(self) -> bool {
         io::stdout().is_terminal() && io::stderr().is_terminal()
+    }
+}
+
+/// `report` as text for `stream`: a terminal has it wrapped at its width.
+pub(crate) fn wrapped(report: &Report, stream: &(impl IsTerminal + AsFd)) -> String {
+    let width = columns(stream);
+    format!("{report:width$}").trim_end().to_owned()
+}
+
+/// How wide `stream` is; 0 if it is no terminal.
+pub(crate) fn columns(stream: &(impl IsTerminal + AsFd)) -> usize {
+    match stream.is_terminal() {
+        true => rustix::termios::tcgetwinsize(stream).map_or(0, |size| size.ws_col.into()),
+        false => 0,
     }
 }
 

@@ -1,5 +1,10 @@
 //! What users are told in place of what the libraries say, which know of no flags and no signals.
 
+use std::mem::take;
+
+use tuyau::Report;
+use tuyau::report::{Outcome, ReadOutcome};
+
 use crate::signals;
 
 /// Hints of the libraries, each short enough to be in one line, and what they mean here.
@@ -32,6 +37,24 @@ const HINTS: [(&str, &str); 14] = [
     ("give the proxy's user name and password", "give them in its URI: SCHEME://USER:PASSWORD@HOST"),
 ];
 
+/// `report` as users are told it, without the lines of this program's own source.
+pub(crate) fn report(report: Report) -> Report {
+    let mut report = report.without_places();
+    let candidates = report.candidates.iter_mut().filter_map(|it| match &mut it.outcome {
+        Outcome::Absent(cause) | Outcome::Failed(cause) | Outcome::Refused(cause) => Some(cause),
+        _ => None,
+    });
+    let reads = report.reads.iter_mut().filter_map(|it| match &mut it.outcome {
+        ReadOutcome::Failed(cause) => Some(cause),
+        _ => None,
+    });
+    let hints = candidates.chain(reads).filter_map(|cause| cause.hint.as_mut());
+    for text in hints.chain(&mut report.notes) {
+        *text = told(take(text));
+    }
+    report
+}
+
 /// `text` as users are told it.
 pub(crate) fn told(mut text: String) -> String {
     for (theirs, ours) in HINTS {
@@ -41,4 +64,33 @@ pub(crate) fn told(mut text: String) -> String {
     }
     // It was no deadline that anybody set.
     if signals::has_come() { text.replace("the deadline passed", "interrupted") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// All sources of the libraries below `dir`.
+    fn sources(dir: &Path, text: &mut String) {
+        for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                sources(&entry, text);
+            } else if entry.extension().is_some_and(|it| it == "rs") {
+                text.push_str(&fs::read_to_string(&entry).expect("a source"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_libraries_do_say_what_is_said_otherwise_here() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("beside the others");
+        let mut text = String::new();
+        for library in ["core", "proxy", "ssh", "tls", "tuyau"] {
+            sources(&crates.join(library).join("src"), &mut text);
+        }
+        for (theirs, _) in super::HINTS {
+            assert!(text.contains(theirs), "nobody says `{theirs}` any more");
+        }
+    }
 }

@@ -11,8 +11,10 @@ use unicode_width::UnicodeWidthStr;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::{Chain, Failure};
+use crate::output::wrapped;
 use crate::relay::tls_hint;
 use crate::route::{Routed, route};
+use crate::told;
 
 /// By what a URL is asked for.
 #[derive(Args, Clone, Debug)]
@@ -179,7 +181,7 @@ pub(crate) fn shown(app: &App, client: Client) -> Client {
     let out = app.out;
     match app.verbose {
         true => client.on_connect(move |report| {
-            out.tell(report.clone().without_places().to_string().trim_end());
+            out.tell(wrapped(&told::report(report.clone()), &std::io::stderr()));
         }),
         false => client,
     }

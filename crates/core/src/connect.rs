@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 use core::mem;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
 use crate::log::{after, step};
-use crate::report::{Hop, Outcome};
+use crate::report::{Hop, Outcome, listed};
 use crate::resolve::{self, Inherited, Ran};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
@@ -101,6 +102,34 @@ impl ConnectError {
         self.more.as_ref()?.hint.as_deref()
     }
 
+    /// That none of the addresses of `host` could be connected: `failed` are those that were tried, in order. Says
+    /// each cause once, with the addresses that it hit; kind and hint are those of the last.
+    pub fn of_addresses(host: &str, failed: Vec<(SocketAddr, Self)>) -> Self {
+        let Some((_, last)) = failed.last() else {
+            return Self::new(ConnectErrorKind::NotFound, alloc::format!("`{host}` has no address"))
+                .with_hint("check the name");
+        };
+        let (kind, hint) = (last.kind, last.more.as_ref().and_then(|more| more.hint.clone()));
+        let mut causes: Vec<(String, Vec<String>)> = Vec::new();
+        for (address, error) in &failed {
+            let (address, mut why) = (address.to_string(), String::new());
+            // What failed is said already: all of it but why.
+            let _ = write_chain(error.source().unwrap_or(error), &mut why);
+            let why = why.replace(&address, "it");
+            match causes.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, addresses)) => addresses.push(address),
+                None => causes.push((why, [address].into())),
+            }
+        }
+        let causes: Vec<_> =
+            causes.iter().map(|(why, addresses)| alloc::format!("{}: {why}", listed(addresses))).collect();
+        let what = alloc::format!("no address of `{host}` could be connected ({})", causes.join("; "));
+        match hint {
+            Some(hint) => Self::new(kind, what).with_hint(hint),
+            None => Self::new(kind, what),
+        }
+    }
+
     /// Whether the peer was found not to be, or not to accept, who it should: no other candidate
     /// may be tried in its place.
     pub(crate) const fn is_final(&self) -> bool {
@@ -151,8 +180,8 @@ impl From<crate::FlowError> for ConnectError {
 
 /// `error` and its causes, outermost first, each once: `connect: connection refused`.
 pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write) -> fmt::Result {
-    let mut last = in_a_line(error);
-    f.write_str(&last)?;
+    let mut said = in_a_line(error);
+    f.write_str(&said)?;
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<resolve::Error>() {
@@ -161,9 +190,9 @@ pub(crate) fn write_chain(error: &(dyn Error + 'static), f: &mut dyn fmt::Write)
         }
         let text = in_a_line(error);
         // Some errors say their cause themselves.
-        if !last.contains(&text) {
+        if !said.contains(&text) {
             write!(f, ": {text}")?;
-            last = text;
+            said.push_str(&text);
         }
         cause = error.source();
     }
@@ -221,7 +250,9 @@ pub(crate) struct Trace {
 
 #[derive(Clone)]
 pub(crate) struct TracedHop {
-    pub(crate) attempt: u32,
+    attempt: u32,
+    /// Those before this, as an index, and after this one are steps of it.
+    until: u32,
     to: To,
     outcome: Option<Result<(), String>>,
     took: Option<Duration>,
@@ -231,32 +262,66 @@ pub(crate) struct TracedHop {
 /// Where a hop went; written down only when somebody asks.
 #[derive(Clone)]
 enum To {
-    Named { name: String, address: String },
+    Named { name: Box<str>, address: Box<str>, detail: Option<Box<str>> },
     Dialled(Dial),
 }
 
 impl To {
-    fn name_and_address(&self) -> (String, String) {
+    fn title(&self) -> String {
         match self {
-            Self::Named { name, address } => (name.clone(), address.clone()),
-            Self::Dialled(dial) => (dial.key().name().into(), dial.address()),
+            Self::Named { name, address, .. } => alloc::format!("hop {name} {address}"),
+            Self::Dialled(dial) => alloc::format!("hop {} {}", dial.key().name(), dial.address()),
         }
     }
+}
 
-    fn title(&self) -> String {
-        let (name, address) = self.name_and_address();
-        alloc::format!("hop {name} {address}")
+impl Trace {
+    /// For people, the steps of an attempt of a resolution between these times, in the order of the way. What
+    /// dialled others is no step of its own, unless it failed after them.
+    pub(crate) fn way(&self, attempt: u32, began: Instant, ended: Instant) -> Vec<Hop> {
+        let mut way: Vec<Hop> = Vec::new();
+        // What is still open, with how long the way was before it.
+        let mut open: Vec<(&TracedHop, usize)> = Vec::new();
+        let close = |(hop, before): (&TracedHop, usize), way: &mut Vec<Hop>| {
+            let hop = hop.hop(began, ended);
+            if hop.is_apart_from(&way[before..]) {
+                way.push(hop);
+            }
+        };
+        for (index, hop) in self.hops.iter().enumerate().filter(|(_, hop)| hop.attempt == attempt) {
+            while let Some(over) = open.pop_if(|(hop, _)| hop.until as usize <= index) {
+                close(over, &mut way);
+            }
+            open.push((hop, way.len()));
+        }
+        while let Some(over) = open.pop() {
+            close(over, &mut way);
+        }
+        way
+    }
+}
+
+impl Hop {
+    /// Whether it is a step besides those that were made for it: one that was made for nothing else, or that failed
+    /// though they did not.
+    fn is_apart_from(&self, steps: &[Self]) -> bool {
+        let went_well = |hop: &Self| matches!(hop.outcome, Some(Ok(())));
+        steps.last().is_none_or(|last| went_well(last) && !went_well(self))
     }
 }
 
 impl TracedHop {
-    /// For people, after a resolution between these times.
-    pub(crate) fn hop(&self, began: Instant, ended: Instant) -> Hop {
-        let (name, address) = self.to.name_and_address();
+    fn hop(&self, began: Instant, ended: Instant) -> Hop {
+        let (name, address, detail) = match &self.to {
+            To::Named { name, address, detail } => {
+                (name.to_string(), address.to_string(), detail.as_ref().map(|detail| detail.to_string()))
+            }
+            To::Dialled(dial) => (dial.key().name().into(), dial.address(), None),
+        };
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };
         let started = self.started.map(|started| started.since(began));
-        Hop { name, address, outcome: self.outcome.clone(), started, took }
+        Hop { name, address, outcome: self.outcome.clone(), detail, started, took }
     }
 }
 
@@ -352,15 +417,29 @@ impl ConnectCx<'_> {
         [self.frame().inherited.deadline, self.expires].into_iter().flatten().min()
     }
 
-    /// Runs `connect` as a hop of its own: reports show it, with its outcome and time.
+    /// Runs `connect` as a hop of its own: reports show it, with its outcome and time. Whatever a transport does
+    /// after it has [opened](Dial::open) or [resolved](Self::resolve) what is before it, a handshake say, is to be one:
+    /// what it dialled shows in its place, nearest first.
     pub async fn hop<T>(
         &self,
         name: impl Into<String>,
         address: impl fmt::Display,
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        let to = To::Named { name: name.into(), address: alloc::format!("{address}") };
-        self.traced(to, connect).await
+        self.hop_telling(name, address, connect, |_| None).await
+    }
+
+    /// Like [`hop`](Self::hop), if there is more to `tell` of it once it went well: what a handshake agreed on.
+    pub async fn hop_telling<T>(
+        &self,
+        name: impl Into<String>,
+        address: impl fmt::Display,
+        connect: impl Future<Output = Result<T, ConnectError>>,
+        tell: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<T, ConnectError> {
+        let address = alloc::format!("{address}").into();
+        let to = To::Named { name: name.into().into(), address, detail: None };
+        self.traced(to, connect, tell).await
     }
 
     /// Runs `connect`, to what is dialled, as a hop of its own.
@@ -369,17 +448,19 @@ impl ConnectCx<'_> {
         dial: &Dial,
         connect: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        self.traced(To::Dialled(dial.clone()), connect).await
+        self.traced(To::Dialled(dial.clone()), connect, |_| None).await
     }
 
     async fn traced<T>(
         &self,
         to: To,
         connect: impl Future<Output = Result<T, ConnectError>>,
+        tell: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, ConnectError> {
         let started = self.now();
         step(|| alloc::format!("{}: begins", to.title()));
-        let hop = TracedHop { attempt: self.attempt, to, outcome: None, took: None, started };
+        let until = u32::MAX;
+        let hop = TracedHop { attempt: self.attempt, until, to, outcome: None, took: None, started };
         let index = self.frame().trace(|trace| {
             trace.hops.push(hop);
             trace.hops.len() - 1
@@ -387,6 +468,7 @@ impl ConnectCx<'_> {
         let result = connect.await;
         let ended = self.now();
         let took = ended.zip(started).map(|(ended, started)| ended.since(started));
+        let told = result.as_ref().ok().and_then(tell);
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
             let mut text = String::new();
             let _ = write_chain(error, &mut text);
@@ -401,17 +483,26 @@ impl ConnectCx<'_> {
             }
         });
         self.frame().trace(|trace| {
+            let until = trace.hops.len() as u32;
             let hop = &mut trace.hops[index];
+            hop.until = until;
             hop.took = took;
             hop.outcome = Some(outcome);
+            if let (Some(told), To::Named { detail, .. }) = (told, &mut hop.to) {
+                *detail = Some(told.into());
+            }
         });
         result
     }
 
-    /// Adds a hop that is over.
-    fn add_hop(&self, Hop { name, address, outcome, took, .. }: Hop, started: Option<Instant>) {
-        let (attempt, to) = (self.attempt, To::Named { name, address });
-        self.frame().trace(|trace| trace.hops.push(TracedHop { attempt, to, outcome, took, started }));
+    /// Adds a hop that is over, or that was cut off, of a resolution that began then.
+    fn add_hop(&self, hop: Hop, began: Option<Instant>) {
+        let Hop { name, address, outcome, detail, started, took } = hop;
+        let detail = detail.map(Into::into);
+        let (attempt, to) = (self.attempt, To::Named { name: name.into(), address: address.into(), detail });
+        let started = began.zip(started).map(|(began, started)| began + started);
+        let hop = TracedHop { attempt, until: 0, to, outcome, took, started };
+        self.frame().trace(|trace| trace.hops.push(hop));
     }
 
     /// Resolves `outer`, the context that a hop is dialled in, under this hop's deadline and
@@ -430,7 +521,6 @@ impl ConnectCx<'_> {
     ) -> Result<Resolved, ConnectError> {
         let inherited = self.frame().inherited.for_hop(outer, own, self.expires)?;
         let began = self.now();
-        let since_then = |since: Option<Duration>| began.zip(since).map(|(began, since)| began + since);
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {
             Ok(resolved) => resolved.report(),
@@ -445,12 +535,11 @@ impl ConnectCx<'_> {
                 Outcome::Cancelled => None,
                 _ => continue, // it was not dialled
             };
-            let (name, took) = (candidate.key.into(), candidate.took);
-            let hop = Hop { name, address, outcome, started: None, took };
-            self.add_hop(hop, since_then(candidate.started));
-            for hop in candidate.hops {
-                let started = since_then(hop.started);
-                self.add_hop(hop, started);
+            let (name, started, took) = (candidate.key.into(), candidate.started, candidate.took);
+            let hop = Hop { name, address, outcome, detail: None, started, took };
+            let apart = hop.is_apart_from(&candidate.hops);
+            for hop in candidate.hops.into_iter().chain(apart.then_some(hop)) {
+                self.add_hop(hop, began);
             }
         }
         result.map_err(|error| {

@@ -24,6 +24,9 @@ pub struct Key<T: ?Sized> {
     value: PhantomData<fn() -> T>,
 }
 
+/// What stands for a secret.
+pub(crate) const HIDDEN: &str = "<hidden>";
+
 /// What all keys have, whatever their type.
 pub(crate) struct KeyInfo {
     name: &'static str,
@@ -123,7 +126,7 @@ impl KeyRef {
     /// Writes `value` if this key shows its values, and says whether it did.
     pub(crate) fn show(self, value: &dyn Any, f: &mut fmt::Formatter<'_>) -> Result<bool, fmt::Error> {
         match (self.0.sensitive, self.0.show) {
-            (true, _) => f.write_str("<hidden>").map(|()| true),
+            (true, _) => f.write_str(HIDDEN).map(|()| true),
             (false, Some(show)) => show(value, f).map(|()| true),
             (false, None) => Ok(false),
         }

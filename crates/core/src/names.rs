@@ -16,7 +16,7 @@ pub static SERVER_NAME: Key<Arc<str>> = Key::new("server-name").shown();
 /// fact [`NEGOTIATED_ALPN`].
 pub static ALPN: Key<Arc<[Vec<u8>]>> = Key::new("alpn");
 /// What transports dial through.
-pub static NET: Key<SharedNet> = Key::new("net");
+pub static NET: Key<SharedNet> = Key::new("net").shown();
 /// Time and tasks. Without one there is no staggered racing, and no deadline can be kept.
 pub static RUNTIME: Key<SharedRuntime> = Key::new("runtime").control();
 /// What [`Context::upgrade`](crate::Context::upgrade) wraps a flow in.

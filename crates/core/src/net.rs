@@ -82,7 +82,7 @@ impl fmt::Display for Target {
 /// net that can't do something says so with
 /// [`ConnectErrorKind::Unsupported`](crate::ConnectErrorKind::Unsupported), and never goes another way.
 pub trait Net: Send + Sync + 'static {
-    /// What it is, for reports: `host`, `socks5h://127.0.0.1:1080`.
+    /// What it is, for reports: `this machine`, `socks5h://127.0.0.1:1080`.
     fn describe(&self) -> String;
 
     /// Opens a flow to `target`. Dropping the future gives up and leaves nothing behind.
@@ -110,6 +110,12 @@ pub trait Net: Send + Sync + 'static {
 
 /// A [`Net`], shared.
 pub type SharedNet = Arc<dyn Net>;
+
+impl fmt::Display for dyn Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
 
 impl fmt::Debug for dyn Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

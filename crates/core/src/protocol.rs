@@ -7,6 +7,7 @@ use core::any::Any;
 use core::fmt;
 use core::ops::Deref;
 
+use crate::key::HIDDEN;
 use crate::{BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Flow, Key, KeyRef, Protection};
 
 /// A value of any type, as contexts hold them.
@@ -146,7 +147,7 @@ impl<P: Protocol> sealed::Erased for Endpoint<P> {
 
     fn describe(&self, endpoint: &dyn Any, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key.is_sensitive() {
-            return f.write_str("<hidden>");
+            return f.write_str(HIDDEN);
         }
         match endpoint.downcast_ref() {
             Some(endpoint) => self.protocol.describe(endpoint, f),

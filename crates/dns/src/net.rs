@@ -64,25 +64,28 @@ impl DnsNet {
 
     async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let mut addresses = cx.hop("lookup", host, addresses::lookup(self, host, cx.policy())).await?;
-        let mut last = None;
+        let (mut unknown, mut failed) = (None, Vec::new());
         while let Some(ip) = next(&mut addresses).await {
-            let target = match ip {
-                Ok(ip) => Target::Addr(SocketAddr::new(ip, port)),
+            let address = match ip {
+                Ok(ip) => SocketAddr::new(ip, port),
                 Err(Stop::Fail(error)) => {
                     let what = format!("some addresses of `{host}`");
-                    last.get_or_insert(ConnectError::new(ConnectErrorKind::Other, what).with_source(error));
+                    unknown
+                        .get_or_insert(ConnectError::new(ConnectErrorKind::Other, what).with_source(error));
                     continue;
                 }
                 Err(Stop::Decline(_)) => continue,
             };
-            match cx.hop("tcp", &target, self.net.connect(&target, cx)).await {
+            match cx.hop("tcp", address, self.net.connect(&address.into(), cx)).await {
                 Ok(flow) => return Ok(flow),
-                Err(error) => last = Some(error),
+                Err(error) => failed.push((address, error)),
             }
         }
-        Err(last.unwrap_or_else(|| {
-            ConnectError::new(ConnectErrorKind::NotFound, format!("lookup of `{host}` gave no address"))
-        }))
+        Err(match unknown {
+            Some(error) if failed.is_empty() => error,
+            Some(error) => ConnectError::of_addresses(host, failed).with_source(error),
+            None => ConnectError::of_addresses(host, failed),
+        })
     }
 }
 

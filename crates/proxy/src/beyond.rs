@@ -116,23 +116,18 @@ impl<D: Dialect> Beyond<D> {
     /// candidates, and race.)
     async fn open_looked_up(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let found = cx.hop("lookup", format!("{host} (looked up here)"), self.look_up(host, cx.policy()));
-        let mut failed: Vec<(IpAddr, ConnectError)> = Vec::new();
+        let mut failed = Vec::new();
         for ip in all(found.await?).await? {
-            match self.open_one(&SocketAddr::new(ip, port).into(), cx).await {
+            let address = SocketAddr::new(ip, port);
+            match self.open_one(&address.into(), cx).await {
                 Ok(flow) => return Ok(flow),
                 Err(error) if is_final(&error) => return Err(error),
-                Err(error) => failed.push((ip, error)),
+                Err(error) => failed.push((address, error)),
             }
         }
-        let before: Vec<_> = failed.iter().map(|(ip, error)| format!("{ip}: {error}")).collect();
-        match failed.pop() {
-            None => Err(ConnectError::new(ConnectErrorKind::NotFound, format!("`{host}` has no address"))
-                .with_hint("check the name")),
-            Some((_, only)) if failed.is_empty() => Err(only),
-            Some((_, last)) => {
-                let what = format!("no address of `{host}` could be connected ({})", before.join("; "));
-                Err(ConnectError::new(last.kind(), what).with_source(last))
-            }
+        match failed.len() {
+            1 => Err(failed.remove(0).1),
+            _ => Err(ConnectError::of_addresses(host, failed)),
         }
     }
 

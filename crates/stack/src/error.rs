@@ -135,11 +135,3 @@ pub(crate) fn unsupported(verb: &str, target: &Target) -> ConnectError {
     ConnectError::new(ConnectErrorKind::Unsupported, format!("a stack in user space can't {verb} `{target}`"))
         .with_hint("it takes names and IP addresses")
 }
-
-/// `10.0.0.1:80: connection refused`.
-pub(crate) fn in_short(address: SocketAddr, error: &ConnectError) -> String {
-    match error.source() {
-        Some(cause) => format!("{address}: {cause}"),
-        None => format!("{address}: {error}"),
-    }
-}

@@ -144,25 +144,15 @@ impl Stack {
 
     async fn connect_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let addresses = cx.hop("lookup", host, lookup::lookup(self, host, cx.policy())).await?;
-        let mut last = None;
-        let mut tried = Vec::new();
+        let mut failed = Vec::new();
         for ip in addresses {
             let address = SocketAddr::new(ip, port);
             match cx.hop("tcp", address, self.connect_address(address, cx)).await {
                 Ok(flow) => return Ok(flow),
-                Err(error) => {
-                    tried.push(error::in_short(address, &error));
-                    last = Some(error);
-                }
+                Err(error) => failed.push((address, error)),
             }
         }
-        let what = format!("no address of `{host}` could be connected ({})", tried.join("; "));
-        let kind = last.as_ref().map_or(ConnectErrorKind::NotFound, ConnectError::kind);
-        let error = ConnectError::new(kind, what);
-        Err(match last.as_ref().and_then(ConnectError::hint) {
-            Some(hint) => error.with_hint(hint.to_owned()),
-            None => error,
-        })
+        Err(ConnectError::of_addresses(host, failed))
     }
 
     fn listen_on(&self, address: SocketAddr) -> Result<Listener, ConnectError> {

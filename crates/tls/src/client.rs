@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls_pki_types::ServerName;
-use tuyau_core::names::{ALPN, HOST, SERVER_NAME};
+use tuyau_core::names::{ALPN, HOST, NEGOTIATED_ALPN, SERVER_NAME};
 use tuyau_core::{BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Flow, Layer, Role};
 
 use crate::backend;
-use crate::config::{Backend, Settings};
+use crate::config::{Backend, CIPHER, RESUMED, Settings, VERSION};
 use crate::error::About;
 use crate::handshake::{Wanted, handshake};
 use crate::material::{Reader, misuse};
@@ -130,16 +130,41 @@ impl TlsClient {
             has_identity: self.shared.settings.identity.is_some(),
         };
         let verifies = self.shared.verifies;
+        let offered = about.alpn.clone();
+        let hop = name.clone();
         let wanted = Wanted { role: Role::Client, server_name: Some(name), about: about.clone(), verifies };
-        match &self.shared.backend {
-            #[cfg(feature = "rustls")]
-            Configured::Rustls(client) => {
-                handshake(client.connection(server, about)?, flow, wanted, cx).await
+        let handshake = async {
+            match &self.shared.backend {
+                #[cfg(feature = "rustls")]
+                Configured::Rustls(client) => {
+                    handshake(client.connection(server, about)?, flow, wanted, cx).await
+                }
+                #[cfg(feature = "openssl")]
+                Configured::OpenSsl(client) => {
+                    handshake(client.connection(server, about)?, flow, wanted, cx).await
+                }
             }
-            #[cfg(feature = "openssl")]
-            Configured::OpenSsl(client) => {
-                handshake(client.connection(server, about)?, flow, wanted, cx).await
-            }
+        };
+        cx.hop_telling("tls", hop, handshake, |flow| agreed(flow, &offered)).await
+    }
+}
+
+/// `TLS 1.3, TLS_AES_256_GCM_SHA384; ALPN: h2`. That the server chose none of the protocols is no failure, as it is
+/// none for curl and `openssl s_client`; but it is said.
+fn agreed(flow: &Flow, offered: &[Vec<u8>]) -> Option<String> {
+    let mut agreed = flow.fact(&VERSION)?.to_string();
+    if let Some(cipher) = flow.fact(&CIPHER) {
+        agreed = format!("{agreed}, {cipher}");
+    }
+    if flow.fact(&RESUMED) == Some(true) {
+        agreed.push_str(", resumed");
+    }
+    match flow.fact(&NEGOTIATED_ALPN) {
+        Some(protocol) => Some(format!("{agreed}; ALPN: {}", String::from_utf8_lossy(&protocol))),
+        None if offered.is_empty() => Some(agreed),
+        None => {
+            let offered: Vec<_> = offered.iter().map(|it| String::from_utf8_lossy(it)).collect();
+            Some(format!("{agreed}; ALPN: none agreed on, of {}", offered.join(", ")))
         }
     }
 }

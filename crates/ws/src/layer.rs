@@ -46,7 +46,7 @@ impl Protocol for Ws {
     async fn connect(&self, endpoint: WsEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let WsEndpoint { below, settings } = endpoint;
         let flow = below.open(cx).await?;
-        WsLayer::new(settings).wrap(flow, Role::Client, cx).await
+        begin(flow, settings, cx).await
     }
 
     fn describe(&self, endpoint: &WsEndpoint, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +74,7 @@ impl Protocol for Wss {
             return Err(ConnectError::new(ConnectErrorKind::Misuse, what)
                 .with_hint("dial `wss` over TLS, or offer `ws`, which may be clear"));
         }
-        WsLayer::new(settings).wrap(flow, Role::Client, cx).await
+        begin(flow, settings, cx).await
     }
 
     fn describe(&self, endpoint: &WsEndpoint, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +85,11 @@ impl Protocol for Wss {
     fn group(&self, endpoint: &WsEndpoint) -> Option<u32> {
         endpoint.below.group()
     }
+}
+
+async fn begin(flow: Flow, settings: Settings, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+    let asked = format!("{}{}", settings.host.as_deref().unwrap_or_default(), settings.shown_path());
+    cx.hop("ws", asked, WsLayer::new(settings).wrap(flow, Role::Client, cx)).await
 }
 
 impl fmt::Debug for WsEndpoint {

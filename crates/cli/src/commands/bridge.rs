@@ -1,5 +1,7 @@
 //! `tuyau bridge`.
 
+use std::io;
+
 use tuyau::{Context, Flow, Uri};
 
 use super::listen::{listen, peer, until_signal};
@@ -7,10 +9,11 @@ use crate::app::App;
 use crate::base;
 use crate::cli::Connecting;
 use crate::exit::{Failure, in_a_line};
-use crate::output::{Output, Visible};
+use crate::output::{Output, Visible, wrapped};
 use crate::relay::{AtEnd, Buffers, relay, reset};
 use crate::route::{Routed, route_from, to_listen, way};
 use crate::signals::Signals;
+use crate::told;
 use crate::via::parse_all;
 
 /// What the two ends are.
@@ -78,17 +81,15 @@ impl There {
         match ctx.resolve().await {
             Ok(resolved) => {
                 if verbose {
-                    let report = resolved.report().without_places();
-                    out.tell(format_args!("{from}: {}", report.to_string().trim_end()));
+                    let report = told::report(resolved.report());
+                    out.tell(format_args!("{from}: {}", wrapped(&report, &io::stderr())));
                 }
                 Some(resolved.into_flow())
             }
             Err(error) => {
                 if verbose {
-                    out.tell(format_args!(
-                        "{from}: {}",
-                        error.report().without_places().to_string().trim_end()
-                    ));
+                    let report = told::report(error.report());
+                    out.tell(format_args!("{from}: {}", wrapped(&report, &io::stderr())));
                 }
                 out.error(format_args!("{from}: {}: {}", self.shown, in_a_line(&error)));
                 None

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use tuyau::names::{DEADLINE, POLICY};
 use tuyau::{Context, Flow};
 
-use crate::agreed;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
@@ -16,7 +15,7 @@ use crate::route::{Routed, route, typed, way};
 pub(crate) async fn run(app: &App, uri: &str, connecting: &Connecting) -> Result<(), Failure> {
     let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
     let resolved = uri.connect_in(&ctx).await.map_err(|error| app.failed_to_connect(error))?;
-    app.show(&agreed::report(&resolved));
+    app.show(&resolved.report());
     relay_stdio(stdio(&ctx).await?, resolved.into_flow(), &Visible(&way(&uri)).to_string()).await
 }
 

@@ -1,19 +1,18 @@
 //! `tuyau plan` and `tuyau explain`.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use tuyau::report::{Candidate, Outcome};
 use tuyau::{Report, Uri, Via};
 
-use crate::agreed;
 use crate::app::App;
 use crate::cli::{Connecting, Format};
 use crate::exit::Failure;
-use crate::output::{BAD, DIM, GOOD, HEAD};
+use crate::output::{BAD, DIM, GOOD, HEAD, columns, wrapped};
 use crate::page::page;
 use crate::route::{Routed, route_to};
-use crate::told::told;
+use crate::told;
 
 pub(crate) async fn plan(
     app: &App,
@@ -26,12 +25,13 @@ pub(crate) async fn plan(
     let mut report = uri.apply(ctx)?.plan();
     report.notes.extend(through(&uri));
     report.notes.extend(note);
+    let report = told::report(report);
     print(app, &report, format)?;
     let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// The hops, which a plan does not dial.
+/// The hops.
 fn through(uri: &Uri) -> Option<String> {
     let hops: Vec<_> = uri.hops().iter().map(Via::to_string).collect();
     (!hops.is_empty()).then(|| format!("through {}", hops.join(", then ")))
@@ -47,7 +47,7 @@ pub(crate) async fn explain(
     let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     let mut report = match uri.connect_in(&ctx).await {
         Ok(mut resolved) => {
-            let report = agreed::report(&resolved);
+            let report = resolved.report();
             // A clean end, where there is one: a server should not see an error for this.
             let _ = resolved.shutdown().await;
             report
@@ -56,9 +56,10 @@ pub(crate) async fn explain(
         Err(error) => return Err(error.into()),
     };
     report.notes.extend(note);
-    report.notes = report.notes.into_iter().map(told).collect();
+    let report = told::report(report);
     if let Some(file) = html {
-        fs::write(file, page(&uri.to_string(), &report))
+        let asked = through(&uri).map_or(uri.to_string(), |hops| format!("{uri} {hops}"));
+        fs::write(file, page(&asked, &report))
             .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
     }
     print(app, &report, format)?;
@@ -73,8 +74,11 @@ fn print(app: &App, report: &Report, format: Format) -> Result<(), Failure> {
             app.out.line(json)
         }
         Format { dot: true, .. } => app.out.line(report.dot().to_string().trim_end()),
-        _ if app.verbose => app.out.line(painted(&told(format!("{report:#}")))),
-        _ => app.out.line(painted(&told(report.clone().without_places().to_string()))),
+        _ if app.verbose => {
+            let width = columns(&io::stdout());
+            app.out.line(painted(&format!("{report:#width$}")))
+        }
+        _ => app.out.line(painted(&wrapped(report, &io::stdout()))),
     }
 }
 
@@ -83,8 +87,9 @@ fn painted(report: &str) -> String {
     let mut lines = Vec::new();
     for (number, line) in report.trim_end().lines().enumerate() {
         let text = line.trim_start();
+        // What stands further in is its steps.
         let candidate =
-            text.split_once(". ").is_some_and(|(it, _)| it.bytes().all(|byte| byte.is_ascii_digit()));
+            line.strip_prefix("  ").is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()));
         let ended = |how: &str| (number == 0 && text.starts_with(how)) || (candidate && text.contains(how));
         let style = if text.starts_with('>') || (number == 0 && text.starts_with("connected")) {
             GOOD

@@ -17,7 +17,7 @@ use tuyau::http::{Client, Error};
 use crate::app::App;
 use crate::exit::{Failure, in_a_line};
 use crate::output::{Count, Took};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::table::Table;
 use crate::told::told;
 use crate::web::{Asked, Way, asked};
@@ -167,6 +167,8 @@ async fn ask(
                 *seen.statuses.entry(status).or_default() += 1;
                 seen.bytes += bytes;
             }
+            // It was cut off by the signal while it was being connected.
+            Err(_) if signals::has_come() => break,
             Err(cause) => {
                 *seen.failures.entry(cause).or_default() += 1;
                 // Who is refused at once must not keep asking as fast as that goes.

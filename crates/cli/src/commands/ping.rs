@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use tuyau::report::{Candidate, Hop, ReadOutcome, Report};
+use tuyau::report::{Candidate, ReadOutcome, Report};
 
-use crate::agreed;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
-use crate::output::{Took, Visible};
+use crate::output::{Took, Visible, wrapped};
 use crate::route::{Routed, route_to};
 use crate::signals::{self, Signals};
 use crate::stats::Summary;
-use crate::told::told;
+use crate::told::{self, told};
 
 pub(crate) async fn run(
     app: &App,
@@ -27,7 +26,7 @@ pub(crate) async fn run(
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());
     let mut tally = Tally::default();
-    let mut notes = Vec::new();
+    let mut details = Vec::new();
     let pinging = async {
         let mut ticks = tokio::time::interval(interval.max(Duration::from_nanos(1)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -39,17 +38,17 @@ pub(crate) async fn run(
             let seq = tally.tried;
             match uri.connect_in(&ctx).await {
                 Ok(mut resolved) => {
-                    let report = agreed::report(&resolved);
+                    let report = resolved.report();
                     let _ = resolved.shutdown().await;
                     drop(resolved);
                     app.show(&report);
                     // What was agreed on, once, as long as it stays so.
-                    if report.notes != notes {
-                        notes.clone_from(&report.notes);
-                        notes.iter().try_for_each(|note| app.out.line(Visible(note)))?;
+                    let agreed: Vec<_> = winner(&report).into_iter().flat_map(detailed).collect();
+                    if agreed != details {
+                        agreed.iter().try_for_each(|detail| app.out.line(Visible(detail)))?;
+                        details = agreed;
                     }
-                    let steps = steps(&report, named);
-                    let total = steps.iter().map(|(_, took)| *took).sum();
+                    let (steps, total) = steps(&report, named);
                     let to = winner(&report).and_then(|it| it.endpoint.as_deref()).unwrap_or("?");
                     let words: Vec<_> =
                         steps.iter().map(|(name, took)| format!("{name} {}", Took(*took))).collect();
@@ -65,7 +64,7 @@ pub(crate) async fn run(
                     let report = error.report();
                     if signals::has_come() {
                         tally.tried -= 1;
-                        app.out.tell(told(report.without_places().to_string()).trim_end());
+                        app.out.tell(wrapped(&told::report(report), &std::io::stderr()));
                         break;
                     }
                     app.show(&report);
@@ -124,10 +123,16 @@ fn winner(report: &Report) -> Option<&Candidate> {
     report.candidates.get(report.winner?)
 }
 
-/// What the winner took: the lookup, other derivations that ran for it, each hop without those inside of it, and
-/// what is left, which is the connection itself, or the handshake of the outermost layer.
-fn steps(report: &Report, named: bool) -> Vec<(String, Duration)> {
-    let Some(winner) = winner(report) else { return Vec::new() };
+/// `tls db.test: TLS 1.3, …`, of each step that tells more.
+fn detailed(winner: &Candidate) -> Vec<String> {
+    let told = winner.hops.iter().filter_map(|hop| hop.detail.as_ref().map(|detail| (hop, detail)));
+    told.map(|(hop, detail)| format!("{} {}: {detail}", hop.name, hop.address)).collect()
+}
+
+/// What the winner took: the lookup, other derivations that ran for it and each hop, or the connection itself if
+/// there is none; and how long all of it took.
+fn steps(report: &Report, named: bool) -> (Vec<(String, Duration)>, Duration) {
+    let Some(winner) = winner(report) else { return Default::default() };
     let mut steps: Vec<(String, Duration)> = Vec::new();
     let mut derived = Duration::ZERO;
     let mut left = winner.needs.clone();
@@ -149,43 +154,15 @@ fn steps(report: &Report, named: bool) -> Vec<(String, Duration)> {
     let started = winner.started.unwrap_or_default();
     let ended = started + winner.took.unwrap_or_default();
     // A candidate that came second shares the derivations of the first: they were over when it began.
-    let mut rest = ended.saturating_sub(started.max(derived));
-    for (index, hop) in winner.hops.iter().enumerate() {
-        let Some((from, to)) = span(hop) else { continue };
-        let inside = |other: &Hop| span(other).is_some_and(|(start, end)| from <= start && end <= to);
-        let around = |other: &Hop| span(other).is_some_and(|(start, end)| start <= from && to <= end);
-        // Each hop is inside of those that came before it in the list, if at the same times.
-        if !winner.hops[..index].iter().any(around) {
-            rest = rest.saturating_sub(to - from);
-        }
-        let mut own = to - from;
-        let mut until = from;
-        for (start, end) in winner.hops[index + 1..].iter().filter(|it| inside(it)).filter_map(span) {
-            if start >= until {
-                own = own.saturating_sub(end - start);
-                until = end;
-            }
-        }
-        match steps.iter_mut().find(|(name, _)| *name == hop.name) {
-            Some((_, took)) => *took += own,
-            None => steps.push((hop.name.clone(), own)),
-        }
+    let connecting = ended.saturating_sub(started.max(derived));
+    if winner.hops.is_empty() {
+        steps.push(("connect".into(), connecting));
     }
-    let (name, worth_a_word) = match winner.key {
-        "tcp" => ("connect", winner.hops.is_empty()),
-        _ if winner.hops.is_empty() => ("connect", true),
-        layer => (layer, true),
-    };
-    if worth_a_word {
-        steps.push((name.into(), rest));
+    for hop in &winner.hops {
+        let (Some(Ok(())), Some(took)) = (&hop.outcome, hop.took) else { continue };
+        let name = |nth: usize| if nth == 1 { hop.name.clone() } else { format!("{} #{nth}", hop.name) };
+        let free = (1..).map(name).find(|name| steps.iter().all(|(known, _)| known != name));
+        steps.extend(free.map(|name| (name, took)));
     }
-    steps
-}
-
-/// From when to when, if it ended well.
-fn span(hop: &Hop) -> Option<(Duration, Duration)> {
-    match (&hop.outcome, hop.started, hop.took) {
-        (Some(Ok(())), Some(started), Some(took)) => Some((started, started + took)),
-        _ => None,
-    }
+    (steps, derived + connecting)
 }

@@ -103,21 +103,18 @@ fn of_read(read: &Read, needs: Vec<usize>) -> Node {
         ReadOutcome::Value => "given".to_string(),
         ReadOutcome::Derived { of: 0 | 1, .. } => format!("derived{time}"),
         ReadOutcome::Derived { choice, of } => format!("derived{time}, {} of {of}", choice.saturating_add(1)),
+        ReadOutcome::Missing if read.binding.is_none() => "not bound".into(),
         ReadOutcome::Missing => "missing".into(),
         ReadOutcome::Declined(why) => format!("declined: {}", safe(why)),
         ReadOutcome::Failed(cause) => format!("failed{time}: {}", safe(&cause.what)),
         ReadOutcome::Unfinished => format!("unfinished{time}"),
         _ => "would be derived".into(),
     };
-    let place = read.binding.as_ref().map(|place| format!("\nbound at {place}")).unwrap_or_default();
     let key = safe(read.key).to_string();
     Node {
         shape: "read",
         class: Class::of_read(&read.outcome),
-        tip: format!(
-            "{key}{}: {what}{place}",
-            value.as_ref().map(|it| format!(" = {it}")).unwrap_or_default()
-        ),
+        tip: format!("{key}{}: {what}", value.as_ref().map(|it| format!(" = {it}")).unwrap_or_default()),
         line: value.filter(|_| Class::of_read(&read.outcome) == Class::Plain).unwrap_or(what),
         title: key,
         needs,
@@ -131,7 +128,7 @@ fn of_candidate(candidate: &Candidate, needs: Vec<usize>) -> Node {
         shape: "candidate",
         class: Class::of_candidate(candidate),
         title: safe(candidate.key).to_string(),
-        tip: format!("{}: {became}\nbound at {}", super::name(candidate), candidate.binding),
+        tip: format!("{}: {became}", super::name(candidate)),
         line: endpoint.unwrap_or(became),
         needs,
     }
@@ -140,8 +137,9 @@ fn of_candidate(candidate: &Candidate, needs: Vec<usize>) -> Node {
 fn of_hop(hop: &Hop, needs: Vec<usize>) -> Node {
     let time = hop.took.map(|time| format!(" in {}", took(time))).unwrap_or_default();
     let (name, address) = (safe(&hop.name).to_string(), safe(&hop.address));
+    let detail = hop.detail.as_deref().map(|detail| format!(", {}", safe(detail))).unwrap_or_default();
     let became = match &hop.outcome {
-        Some(Ok(())) => format!("done{time}"),
+        Some(Ok(())) => format!("done{time}{detail}"),
         Some(Err(why)) => format!("failed{time}: {}", safe(why)),
         None => format!("under way at the end{time}"),
     };

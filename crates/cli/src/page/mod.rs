@@ -130,7 +130,7 @@ fn outcome(candidate: &Candidate) -> (String, Option<&str>) {
         Outcome::Connected => ("connected".into(), None),
         Outcome::Absent(cause) => (caused("was not tried", cause), cause.hint.as_deref()),
         Outcome::Failed(cause) => (caused("failed", cause), cause.hint.as_deref()),
-        Outcome::Refused(why) => (format!("forbidden: {}", safe(why)), None),
+        Outcome::Refused(cause) => (caused("forbidden", cause), cause.hint.as_deref()),
         Outcome::Cancelled => ("was under way when another connected, or the time was up".into(), None),
         Outcome::NotTried => ("its turn did not come".into(), None),
         _ => ("would be tried".into(), None),

@@ -40,8 +40,9 @@ fn row(candidate: &Candidate, scale: &Scale) -> Markup {
             @for hop in &candidate.hops {
                 @let class = Class::of_hop(hop.outcome.as_ref());
                 @let label = format!("{} {}", safe(&hop.name), safe(&hop.address));
+                @let detail = hop.detail.as_deref().map(|detail| format!(": {}", safe(detail)));
                 div class={ "row hop " (class) } {
-                    span.label title=(label) { (label) }
+                    span.label title={ (label) (detail.unwrap_or_default()) } { (label) }
                     (bar(scale, hop.started, hop.took, class))
                 }
             }

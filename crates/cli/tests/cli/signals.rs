@@ -104,7 +104,8 @@ fn whoever_gives_up_is_told_what_was_being_tried() {
         for part in [
             "error: could not connect: ",
             &format!("TLS handshake with {address}: the peer said nothing"),
-            &format!("hop tcp {address}: ok ("),
+            &format!("1. tcp {address}: ok ("),
+            "2. tls 127.0.0.1: failed (",
             "note: interrupted",
         ] {
             assert!(ended.stderr.contains(part), "no `{part}` in: {}", ended.stderr);
@@ -125,7 +126,7 @@ fn whoever_gives_up_is_told_what_was_being_tried() {
         assert!(!ended.stderr.contains("deadline"), "{}", ended.stderr);
     }
     let ended = interrupted_at(&silent, &["connect", "tcp://db.test:1", "--via", &proxy], signal, code);
-    let hop = format!("hop socks5h {address} to db.test:1, looked up there: under way");
+    let hop = format!("2. socks5h {address} to db.test:1, looked up there: under way");
     assert!(ended.stderr.contains(&hop), "no `{hop}` in {}", ended.stderr);
     let ended = interrupted_at(&silent, &["explain", "tcp://db.test:1", "--via", &proxy], signal, code);
     assert!(ended.text().contains(&hop) && ended.text().contains("interrupted"), "{}", ended.text());

@@ -187,6 +187,24 @@ fn on_a_terminal_no_color_is_honoured() {
 }
 
 #[test]
+fn lines_are_wrapped_at_the_width_of_a_terminal_and_nowhere_else() {
+    let longest = |text: &str| text.lines().map(|line| line.trim_end().chars().count()).max();
+    for command in ["explain --color never", "ping -n 1 -v"] {
+        let line = format!("stty cols 60; {} {command} tcp://localhost:1", env!("CARGO_BIN_EXE_tuyau"));
+        let wrapped = run(peer("script", ["-qec", &line, "/dev/null"]), b"");
+        let report = |text: &str| {
+            let lines = text.lines().skip_while(|line| !line.contains("could not connect"));
+            lines.take_while(|line| !line.starts_with("seq=")).collect::<Vec<_>>().join("\n")
+        };
+        let wrapped = report(wrapped.text());
+        assert!(longest(&wrapped) <= Some(60) && wrapped.contains("what to do: "), "{command}: {wrapped}");
+        let plain = run(tuyau(command.split(' ').chain(["tcp://localhost:1"])), b"");
+        let plain = format!("{}{}", plain.text(), plain.stderr);
+        assert!(plain.contains("is the server running, and on that address?\n"), "{command}: {plain}");
+    }
+}
+
+#[test]
 fn a_usage_error_exits_with_2_and_the_version_with_0() {
     run(tuyau(["connect"]), b"").code(2);
     run(tuyau([""; 0]), b"").code(2);

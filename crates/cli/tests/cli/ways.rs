@@ -158,10 +158,136 @@ fn layers_over_hops_over_hops() {
     let report: serde_json::Value =
         serde_json::from_slice(&run(home.tuyau(&args), b"").code(0).stdout).expect("JSON");
     let hops = report["candidates"][0]["hops"].as_array().expect("hops");
-    for name in ["socks5h", "ssh", "tcp"] {
-        let hop =
-            hops.iter().find(|hop| hop["name"] == name).unwrap_or_else(|| panic!("no {name}: {hops:#?}"));
+    let names: Vec<_> = hops.iter().filter_map(|hop| hop["name"].as_str()).collect();
+    assert_eq!(names, ["tcp", "socks5h", "ssh", "ssh authentication", "ssh channel", "tls"]);
+    for hop in hops {
         assert_eq!((&hop["outcome"], hop["took_ms"].is_f64()), (&"ok".into(), true), "{hop}");
+    }
+    assert!(hops[5]["detail"].as_str().is_some_and(|it| it.starts_with("TLS 1.3, ")), "{}", hops[5]);
+}
+
+/// The steps of the way as `explain` tells them, without their times.
+fn steps(explained: &str) -> Vec<String> {
+    let step = |line: &str| {
+        let (number, step) = line.trim().split_once(". ")?;
+        let is_step = line.starts_with("       ") && number.parse::<u32>().is_ok();
+        is_step.then(|| step.split(" (").next().unwrap_or(step).to_owned())
+    };
+    explained.lines().filter_map(step).collect()
+}
+
+#[test]
+fn explain_tells_the_steps_in_the_order_of_the_way() {
+    let (bastion, socks, http) = (sshd(), microsocks(None), tinyproxy(None));
+    let (home, place) = (Home::of(&bastion), Place::new());
+    let ca = Ca::new("CA");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "server");
+    let ca = ca.file(&place, "ca.pem");
+    let both = format!("tls.1.cert={cert}&tls.1.key={key}&tls.2.cert={cert}&tls.2.key={key}");
+    let (_clear, clear) = listening(["demo", "server", "tcp://127.0.0.1:0"]);
+    let (_tls, tls) = listening(["demo", "server", "tls://127.0.0.1:0", "--cert", &cert, "--key", &key]);
+    let (_twice, twice) = listening(["demo", "server", &format!("tls+tls://127.0.0.1:0?{both}")]);
+    let (_web, web) = listening(["demo", "server", "wss://127.0.0.1:0/chat", "--cert", &cert, "--key", &key]);
+    let tls_to = |port: u16| {
+        listening([
+            "bridge",
+            &format!("tls://127.0.0.1:0?cert={cert}&key={key}"),
+            &format!("tcp://127.0.0.1:{port}"),
+        ])
+    };
+    let ((_https, https), (_sockss, sockss)) = (tls_to(http.port()), tls_to(socks.port()));
+    let (clear, tls, twice, web) = (port(&clear), port(&tls), port(&twice), port(&web));
+    let (https, sockss) = (port(&https), port(&sockss));
+    let (socks, http, ssh) = (socks.port(), http.port(), bastion.port());
+    let user = format!("{}@127.0.0.1:{ssh}", bastion.user());
+    let (to_clear, to_tls) =
+        (format!("tcp://127.0.0.1:{clear}"), format!("tls://localhost:{tls}?cacert={ca}"));
+    let to_twice = format!("tls+tls://localhost:{twice}?tls.1.cacert={ca}&tls.2.cacert={ca}");
+    let to_web = format!("wss://localhost:{web}/chat?cacert={ca}");
+    let by_socks = format!("socks5h://127.0.0.1:{socks}");
+    let by_http = format!("http://127.0.0.1:{http}");
+    let by_https = format!("https://localhost:{https}?cacert={ca}");
+    let by_sockss = format!("socks5h+tls://localhost:{sockss}?cacert={ca}");
+    let by_exec = format!("exec:nc -N 127.0.0.1 {clear}");
+    let ways: [(&[&str], &[String]); 9] = [
+        (&[&to_clear], &[]),
+        (&[&to_tls, "-4"], &[format!("tcp 127.0.0.1:{tls}: ok"), "tls localhost: ok".into()]),
+        (
+            &[&to_clear, "--via", &by_socks, "--via", &by_http],
+            &[
+                format!("tcp 127.0.0.1:{socks}: ok"),
+                format!("socks5h 127.0.0.1:{socks} to 127.0.0.1:{http}: ok"),
+                format!("http 127.0.0.1:{http} to 127.0.0.1:{clear}: ok"),
+            ],
+        ),
+        (
+            &[&to_tls, "--via", &by_socks, "--via", "ssh://bastion"],
+            &[
+                format!("tcp 127.0.0.1:{socks}: ok"),
+                format!("socks5h 127.0.0.1:{socks} to 127.0.0.1:{ssh}: ok"),
+                format!("ssh {user}: ok"),
+                format!("ssh authentication {}: ok", bastion.user()),
+                format!("ssh channel localhost:{tls}: ok"),
+                "tls localhost: ok".into(),
+            ],
+        ),
+        (
+            &[&to_clear, "-4", "--via", &by_sockss, "-J", "bastion"],
+            &[
+                format!("tcp 127.0.0.1:{sockss}: ok"),
+                "tls localhost: ok".into(),
+                format!("socks5h localhost:{sockss} to 127.0.0.1:{ssh}: ok"),
+                format!("ssh {user}: ok"),
+                format!("ssh authentication {}: ok", bastion.user()),
+                format!("ssh channel 127.0.0.1:{clear}: ok"),
+            ],
+        ),
+        (
+            &[&to_tls, "-4", "--via", &by_https],
+            &[
+                format!("tcp 127.0.0.1:{https}: ok"),
+                "tls localhost: ok".into(),
+                format!("https localhost:{https} to localhost:{tls}, looked up there: ok"),
+                "tls localhost: ok".into(),
+            ],
+        ),
+        (
+            &[&to_twice, "-4"],
+            &[format!("tcp 127.0.0.1:{twice}: ok"), "tls localhost: ok".into(), "tls localhost: ok".into()],
+        ),
+        (
+            &[&to_web, "-4"],
+            &[
+                format!("tcp 127.0.0.1:{web}: ok"),
+                "tls localhost: ok".into(),
+                format!("ws localhost:{web}/chat: ok"),
+            ],
+        ),
+        (&[&to_clear, "--via", &by_exec], &[format!("exec nc -N 127.0.0.1 {clear}: ok")]),
+    ];
+    for (args, expected) in ways {
+        let explained = run(home.tuyau(&[&["explain"], args].concat()), b"").code(0);
+        assert_eq!(steps(explained.text()), expected, "{args:?}: {}", explained.text());
+        // The same steps in the other renderings.
+        let names: Vec<_> = expected.iter().map(|step| step.trim_end_matches(": ok")).collect();
+        let json = run(home.tuyau(&[&["explain", "--json"], args].concat()), b"").code(0);
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        let hops = json["candidates"][0]["hops"].as_array().expect("hops");
+        let hops: Vec<_> = hops
+            .iter()
+            .map(|hop| format!("{} {}", hop["name"].as_str().unwrap(), hop["address"].as_str().unwrap()))
+            .collect();
+        assert_eq!(hops, names);
+        let page = place.path("page.html");
+        let dot = run(home.tuyau(&[&["explain", "--dot", "--html", &page], args].concat()), b"").code(0);
+        let page = std::fs::read_to_string(page).expect("a page");
+        let (mut dot, mut page) = (dot.text(), page.as_str());
+        for (index, name) in names.iter().enumerate() {
+            let label = format!("c0h{index} [label=\"{name}\\nok (");
+            dot = dot.split_once(&label).unwrap_or_else(|| panic!("no {label} in {dot}")).1;
+            let label = format!(">{name}</span>");
+            page = page.split_once(&label).unwrap_or_else(|| panic!("no {label} in {page}")).1;
+        }
     }
 }
 
@@ -175,6 +301,8 @@ fn tls_in_tls_and_websocket() {
     let (_twice, uri) = listening(["listen", &format!("tls+tls://127.0.0.1:0?{both}"), "--echo"]);
     let uri = format!("tls+tls://localhost:{}?tls.1.cacert={ca}&tls.2.cacert={ca}", port(&uri));
     assert_eq!(run(tuyau(["connect", &uri]), b"twice").code(0).text(), "twice");
+    let ping = run(tuyau(["ping", "-n", "1", &uri]), b"").code(0);
+    assert!(ping.text().contains(", tls ") && ping.text().contains(", tls #2 "), "{}", ping.text());
 
     let (_web, uri) =
         listening(["listen", "wss://127.0.0.1:0/chat", "--echo", "--cert", &cert, "--key", &key]);
@@ -387,10 +515,12 @@ fn each_step_to_and_at_a_bastion_is_told_and_timed() {
         assert!(line.contains(step), "{step}: {line}");
     }
     let ended = run(home.tuyau(&["explain", &uri, "-J", "bastion"]), b"").code(0);
-    let channel = format!("hop ssh channel {}: ok (", uri.trim_start_matches("tcp://"));
+    let channel = format!("4. ssh channel {}: ok (", uri.trim_start_matches("tcp://"));
     assert!(ended.text().contains(&channel), "{}", ended.text());
     let plan = run(home.tuyau(&["plan", &uri, "--via", "socks5h://h:1", "-J", "bastion"]), b"").code(0);
     assert!(plan.text().contains("note: through socks5h://h:1, then ssh://bastion"), "{}", plan.text());
+    assert!(plan.text().contains("from net = ssh://"), "{}", plan.text());
+    assert!(!plan.text().contains("crates/"), "{}", plan.text());
 }
 
 #[test]

@@ -12,7 +12,7 @@ const LABEL: usize = 120;
 
 impl Report {
     /// The report as a directed graph in Graphviz' DOT language: reads `r0`, `r1`, …, candidates
-    /// `c0`, …, and their hops `c0h0`, …, numbered as in the report's vectors. The winner is green and
+    /// `c0`, …, and their hops `c0h0`, …, nearest to us first, numbered as in the report's vectors. The winner is green and
     /// bold, what failed red, what was cancelled or never tried grey and dashed.
     pub fn dot(&self) -> impl fmt::Display {
         Dot(self)
@@ -43,7 +43,12 @@ impl fmt::Display for Dot<'_> {
             writeln!(f, "  c{index} [label=\"{label}\", {style}{wins}];")?;
             edges(&candidate.needs, report, format_args!("c{index}"), f)?;
             for (step, hop) in candidate.hops.iter().enumerate() {
-                writeln!(f, "  c{index}h{step} [label=\"{}\", {}];", hop_label(hop), hop_style(hop))?;
+                writeln!(
+                    f,
+                    "  c{index}h{step} [label=\"{}\", {}];",
+                    hop_label(hop, candidate.is_given_up(step)),
+                    hop_style(hop)
+                )?;
                 match step.checked_sub(1) {
                     None => writeln!(f, "  c{index} -> c{index}h0;")?,
                     Some(before) => writeln!(f, "  c{index}h{before} -> c{index}h{step};")?,
@@ -81,6 +86,7 @@ fn read_label(read: &Read) -> String {
         ReadOutcome::Derived { choice, of } => {
             write!(label, r"\nderived, {} of {}", Count(choice.saturating_add(1)), Count(*of))
         }
+        ReadOutcome::Missing if read.binding.is_none() => write!(label, r"\nnot bound"),
         ReadOutcome::Missing => write!(label, r"\nmissing"),
         ReadOutcome::Declined(why) => write!(label, r"\ndeclined: {}", Label(why)),
         ReadOutcome::Failed(cause) => write!(label, r"\nfailed: {}", Label(&cause.what)),
@@ -88,7 +94,7 @@ fn read_label(read: &Read) -> String {
         ReadOutcome::WouldRun => write!(label, r"\nwould be derived"),
     };
     label.push_str(&in_parentheses(read.took));
-    if let Some(place) = &read.binding {
+    if let Some(place) = read.place() {
         let _ = write!(label, r"\n{}", Label(&format!("{place}")));
     }
     label
@@ -100,15 +106,21 @@ fn candidate_label(index: usize, candidate: &Candidate, report: &Report) -> Stri
     if let Some((what, _)) = candidate.outcome.cause() {
         let _ = write!(label, r"\n{}", Label(what));
     }
-    let _ = write!(label, r"\n{}", Label(&format!("{}", candidate.binding)));
+    if candidate.binding.is_known() {
+        let _ = write!(label, r"\n{}", Label(&format!("{}", candidate.binding)));
+    }
     label
 }
 
-fn hop_label(hop: &Hop) -> String {
+fn hop_label(hop: &Hop, given_up: bool) -> String {
     let (title, took) = (hop.title(false), in_parentheses(hop.took));
     match &hop.outcome {
-        Some(Ok(())) => format!(r"{}\nok{took}", Label(&title)),
+        Some(Ok(())) => match &hop.detail {
+            Some(detail) => format!(r"{}\nok{took}\n{}", Label(&title), Label(detail)),
+            None => format!(r"{}\nok{took}", Label(&title)),
+        },
         Some(Err(what)) => format!(r"{}\n{}{took}", Label(&title), Label(what)),
+        None if given_up => format!(r"{}\ngiven up{took}", Label(&title)),
         None => format!(r"{}\nunder way{took}", Label(&title)),
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::words::safe;
-use super::{Outcome, ReadOutcome};
+use super::{Outcome, Place, ReadOutcome};
 
 pub(super) fn text<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&safe(text))
@@ -24,6 +24,14 @@ pub(super) fn texts<S: Serializer>(texts: &[String], to: S) -> Result<S::Ok, S::
 /// Milliseconds, exact to the nanosecond for a hundred days.
 pub(super) fn millis<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_nanos() as f64 / 1e6).serialize(to)
+}
+
+pub(super) fn place<S: Serializer>(place: &Place, to: S) -> Result<S::Ok, S::Error> {
+    place.is_known().then_some(place).serialize(to)
+}
+
+pub(super) fn optional_place<S: Serializer>(place: &Option<Place>, to: S) -> Result<S::Ok, S::Error> {
+    place.as_ref().filter(|place| place.is_known()).serialize(to)
 }
 
 #[derive(Serialize)]

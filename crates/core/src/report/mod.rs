@@ -9,7 +9,9 @@
 //!
 //! All fields are always there, `null` where there is nothing; fields may be added, never renamed.
 //! Times are milliseconds, as floats: `took_ms`, `started_ms`. Outcomes are flat: `outcome` is a
-//! word, `cause` has `what` and `hint`.
+//! word, `cause` has `what` and `hint`. Candidates are in the order in which they were tried, the hops of each in the
+//! order of the way, nearest to us first: a proxy's before those of what is reached through it, a transport's before
+//! the handshakes over it. Those that failed, or were given up for another, are among them, as they were tried.
 //!
 //! ```json
 //! {
@@ -18,8 +20,10 @@
 //!     "key": "tcp", "priority": 20, "protection": "clear",
 //!     "binding": { "file": "src/main.rs", "line": 12 },
 //!     "endpoint": "[::1]:4343", "outcome": "connected", "cause": null, "needs": [0],
-//!     "hops": [{ "name": "tcp", "address": "[::1]:4343", "outcome": "ok", "cause": null,
-//!                "started_ms": 0.05, "took_ms": 0.213 }],
+//!     "hops": [{ "name": "tcp", "address": "127.0.0.1:1080", "outcome": "ok", "cause": null, "detail": null,
+//!                "started_ms": 0.05, "took_ms": 0.213 },
+//!              { "name": "socks5", "address": "127.0.0.1:1080 to [::1]:4343", "outcome": "ok", "cause": null,
+//!                "detail": null, "started_ms": 0.27, "took_ms": 0.08 }],
 //!     "started_ms": 0.0, "took_ms": 0.3
 //!   }],
 //!   "reads": [{
@@ -45,6 +49,7 @@ mod text;
 mod trail;
 mod words;
 
+pub(crate) use words::listed;
 pub use words::{safe, took};
 
 use alloc::string::String;
@@ -55,9 +60,9 @@ use crate::Protection;
 
 /// What a resolution did, or, from [`Context::plan`](crate::Context::plan), would do.
 ///
-/// `Display` is for people: one block per candidate, in the order tried. It says what went wrong and
-/// where each value came from, and sums up many candidates that ended alike; `{:#}` lists all
-/// candidates, hops and reads. [`summary`](Self::summary) is the few lines for an error message,
+/// `Display` is for people: one block per candidate, in the order tried. It says what went wrong, the steps of
+/// the way in the order in which bytes go it, and where each value came from, and sums up many candidates that ended
+/// alike; `{:#}` lists all candidates, hops and reads. A width (`{:100}`) wraps lines at so many columns. [`summary`](Self::summary) is the few lines for an error message,
 /// [`dot`](Self::dot) is for Graphviz; with the feature `serde` it serialises (see [`report`](self) for
 /// the JSON). Values of keys marked sensitive are in none of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,6 +113,7 @@ pub struct Candidate {
     /// The protection that it declares.
     pub protection: Protection,
     /// The binding that it comes from.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::place"))]
     pub binding: Place,
     /// The endpoint, if it was had.
     #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_text"))]
@@ -117,7 +123,8 @@ pub struct Candidate {
     pub outcome: Outcome,
     /// What it depends on directly: indices into [`Report::reads`].
     pub needs: Vec<usize>,
-    /// The steps on the way, in the order in which they were begun.
+    /// The steps on the way, in the order in which bytes go it: what is nearest to us first. None if it is the
+    /// endpoint alone that was connected.
     pub hops: Vec<Hop>,
     /// When its turn came, since the resolution began.
     #[cfg_attr(feature = "serde", serde(rename = "started_ms", serialize_with = "json::millis"))]
@@ -138,7 +145,7 @@ pub enum Outcome {
     /// It failed: a derivation, the connection, or a rule.
     Failed(Cause),
     /// The context forbids it: the policy, or no downgrade.
-    Refused(String),
+    Refused(Cause),
     /// It was under way when another won, or when the time was up.
     Cancelled,
     /// Its turn never came.
@@ -171,6 +178,7 @@ pub struct Read {
     #[cfg_attr(feature = "serde", serde(serialize_with = "json::text"))]
     pub key: &'static str,
     /// The binding, if there is one.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_place"))]
     pub binding: Option<Place>,
     /// What came of it.
     #[cfg_attr(feature = "serde", serde(flatten))]
@@ -217,7 +225,8 @@ pub enum ReadOutcome {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Place {
-    /// The file, as the compiler was given it; empty [without places](Report::without_places).
+    /// The file, as the compiler was given it; empty [without places](Report::without_places), and the place null in
+    /// JSON.
     pub file: &'static str,
     /// The line, from 1.
     pub line: u32,
@@ -226,12 +235,12 @@ pub struct Place {
 impl Place {
     const UNKNOWN: Self = Self { file: "", line: 0 };
 
-    pub(super) fn is_known(&self) -> bool {
+    fn is_known(&self) -> bool {
         !self.file.is_empty()
     }
 }
 
-/// One step on the way to a connection: an inner transport, a handshake, a proxy.
+/// One step on the way to a connection: a transport, a handshake, a proxy.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -245,6 +254,9 @@ pub struct Hop {
     /// How it ended; `None` if it was under way at the end.
     #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "json::hop_outcome"))]
     pub outcome: Option<Result<(), String>>,
+    /// What else there is to tell of it if it went well: what a handshake agreed on.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "json::optional_text"))]
+    pub detail: Option<String>,
     /// When it began, since the resolution began.
     #[cfg_attr(feature = "serde", serde(rename = "started_ms", serialize_with = "json::millis"))]
     pub started: Option<Duration>,

@@ -1,10 +1,12 @@
 //! The few lines of an error message.
 
+use alloc::format;
 use alloc::string::{String, ToString};
-use core::fmt::{self, Write};
+use alloc::vec::Vec;
+use core::fmt;
 
-use super::words::{Count, clipped, in_parentheses};
-use super::{Candidate, Cause, Outcome, Report};
+use super::words::{Count, Took, clipped, counted, in_parentheses, listed, safe};
+use super::{Candidate, Outcome, Report};
 
 /// How many lines of candidates there are at most.
 const LINES: usize = 5;
@@ -12,14 +14,13 @@ const LINES: usize = 5;
 const NOTES: usize = 3;
 
 impl Report {
-    /// A few lines for an error message: what came of it, then each candidate with its cause, and
-    /// what to do. What failed comes before what was not available. Not wrapped; no line end at the
+    /// A few lines for an error message: what came of it, then each cause with the candidates that it
+    /// hit, and what to do. What failed comes before what was not available. Not wrapped; no line end at the
     /// end.
     ///
     /// ```text
-    /// could not connect: 2 candidates failed
-    ///   tcp [::1]:1: connect: connection refused (0.2 ms)
-    ///   tcp 127.0.0.1:1: connect: connection refused (0.1 ms)
+    /// could not connect: 2 candidates failed (0.4 ms)
+    ///   tcp: connect to [::1]:1 and 127.0.0.1:1: connection refused (0.2 ms at most)
     ///     nobody listens there: is the server running?
     /// ```
     pub fn summary(&self) -> impl fmt::Display {
@@ -35,25 +36,12 @@ impl Report {
 
     /// Why there is no connection, in a line, for an error that this one caused: without times and hints.
     pub(crate) fn brief(&self) -> String {
-        let mut text = String::new();
         let groups = self.alike(0);
-        for group in groups.iter().take(LINES) {
-            let Some(candidate) = group.first().and_then(|&index| self.candidates.get(index)) else {
-                continue;
-            };
-            let separator = if text.is_empty() { "" } else { "; " };
-            let why = match &candidate.outcome {
-                Outcome::NotTried => continue,
-                Outcome::Failed(Cause { what, .. }) => clipped(what, false).to_string(),
-                _ => how(self, &Candidate { took: None, ..candidate.clone() }),
-            };
-            // Most errors say whom they are about.
-            let address = candidate.endpoint.as_deref().and_then(|it| it.split(' ').next()).unwrap_or("\0");
-            let _ = match why.contains(address) {
-                true => write!(text, "{separator}{why}"),
-                false => write!(text, "{separator}{}: {why}", candidate.name()),
-            };
-        }
+        let lines = groups.iter().take(LINES).filter_map(|group| {
+            let first = group.first().and_then(|&index| self.candidates.get(index))?;
+            (first.outcome != Outcome::NotTried).then(|| line(self, group, false))
+        });
+        let text = lines.collect::<Vec<_>>().join("; ");
         if text.is_empty() { self.nothing().join("; ") } else { text }
     }
 }
@@ -66,7 +54,7 @@ impl fmt::Display for Summary<'_> {
         match report.candidates.as_slice() {
             [] => nothing(report, f)?,
             [only] if !report.planned && report.winner.is_none() => {
-                write!(f, "could not connect: {}", line(report, only, 1))?;
+                write!(f, "could not connect: {}", line(report, &[0], true))?;
                 if let Some(hint) = hint(only) {
                     write!(f, "\n  {}", clipped(hint, false))?;
                 }
@@ -78,7 +66,7 @@ impl fmt::Display for Summary<'_> {
         }
         match report.notes.len().saturating_sub(NOTES) {
             0 => Ok(()),
-            more => write!(f, "\n  … {} more notes", Count(more)),
+            more => write!(f, "\n  … {}", counted(more, "more note")),
         }
     }
 }
@@ -93,7 +81,7 @@ fn nothing(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn candidates(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&report.headline())?;
-    let mut groups = report.alike(LINES - 1);
+    let mut groups = report.alike(0);
     if report.winner.is_some() {
         // The first line names the winner; what came before it is of interest, what never came is not.
         groups.retain(|group| {
@@ -102,7 +90,7 @@ fn candidates(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         });
     }
     if !report.planned {
-        let rank = |group: &alloc::vec::Vec<usize>| {
+        let rank = |group: &Vec<usize>| {
             group.first().and_then(|&it| report.candidates.get(it)).map(|it| it.outcome.rank())
         };
         groups.sort_by_key(rank);
@@ -115,12 +103,12 @@ fn candidates(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write_hint(pending, f)?;
         }
         pending = hint(first);
-        write!(f, "\n  {}", line(report, first, group.len()))?;
+        write!(f, "\n  {}", line(report, group, true))?;
     }
     write_hint(pending, f)?;
-    match groups.iter().skip(LINES).map(alloc::vec::Vec::len).sum() {
+    match groups.iter().skip(LINES).map(Vec::len).sum() {
         0 => Ok(()),
-        more => write!(f, "\n  … {} more candidate{}", Count(more), if more == 1 { "" } else { "s" }),
+        more => write!(f, "\n  … {}", counted(more, "more candidate")),
     }
 }
 
@@ -135,26 +123,56 @@ fn write_hint(hint: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// `tcp [::1]:1: connect: connection refused (0.2 ms)`, for the first of `count` that are alike.
-fn line(report: &Report, candidate: &Candidate, count: usize) -> String {
-    let alike = match count {
-        1 => String::new(),
-        _ => alloc::format!(" and {} more", Count(count - 1)),
+/// `tcp: connect to [::1]:1 and 127.0.0.1:1: connection refused (0.2 ms at most)`, for candidates that are alike. Most
+/// errors say whom they are about; the others are told with the candidates' names. Not `in_full`, no times.
+fn line(report: &Report, group: &[usize], in_full: bool) -> String {
+    let group: Vec<&Candidate> = group.iter().filter_map(|&index| report.candidates.get(index)).collect();
+    let [first, others @ ..] = group.as_slice() else { return String::new() };
+    let mut how = how(report, first, in_full);
+    let addresses = group.iter().filter_map(|it| it.address()).map(|it| clipped(it, false).to_string());
+    let addresses = listed(&addresses.collect::<Vec<_>>());
+    let address = first.address().filter(|address| mentions(&how, address));
+    let name = match (address, others) {
+        (Some(_), _) if in_full => safe(first.key).to_string(),
+        (Some(_), _) => String::new(),
+        (None, []) => first.name(),
+        (None, _) if addresses.is_empty() => format!("{} ({} of them)", safe(first.key), Count(group.len())),
+        (None, _) => format!("{} {addresses}", safe(first.key)),
     };
-    alloc::format!("{}{alike}: {}", candidate.name(), how(report, candidate))
+    if let (Some(address), [_, ..]) = (address, others) {
+        how = how.replace(address, &addresses);
+    }
+    if let (Outcome::Failed(_), true) = (&first.outcome, in_full) {
+        how.push_str(&match (others, group.iter().filter_map(|it| it.took).max()) {
+            ([_, ..], Some(longest)) => format!(" ({} at most)", Took(longest)),
+            (_, took) => in_parentheses(took),
+        });
+    }
+    if name.is_empty() { how } else { format!("{name}: {how}") }
 }
 
-fn how(report: &Report, candidate: &Candidate) -> String {
+/// Whether `address` stands in `text`, and not as part of a word.
+fn mentions(text: &str, address: &str) -> bool {
+    text.match_indices(address).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + address.len()..].chars().next();
+        !before.into_iter().chain(after).any(char::is_alphanumeric)
+    })
+}
+
+fn how(report: &Report, candidate: &Candidate, in_full: bool) -> String {
+    let ending = || match in_full {
+        true => candidate.ending(report),
+        false => Candidate { took: None, ..candidate.clone() }.ending(report),
+    };
     match &candidate.outcome {
-        Outcome::Failed(cause) => {
-            alloc::format!("{}{}", clipped(&cause.what, false), in_parentheses(candidate.took))
-        }
-        Outcome::Absent(cause) => alloc::format!("not available: {}", clipped(&cause.what, false)),
-        Outcome::Refused(why) => alloc::format!("forbidden: {}", clipped(why, false)),
+        Outcome::Failed(cause) => clipped(&cause.what, false).to_string(),
+        Outcome::Absent(cause) => format!("not available: {}", clipped(&cause.what, false)),
+        Outcome::Refused(cause) => format!("forbidden: {}", clipped(&cause.what, false)),
         Outcome::Cancelled => match candidate.under_way(report) {
-            Some(what) => alloc::format!("{}, {what}", candidate.ending(report)),
-            None => candidate.ending(report),
+            Some(what) => format!("{}, {what}", ending()),
+            None => ending(),
         },
-        _ => candidate.ending(report),
+        _ => ending(),
     }
 }

@@ -8,24 +8,25 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::trail::Paths;
-use super::words::{Count, Took, clipped, in_parentheses};
+use super::words::{Count, Took, clipped, counted, in_parentheses};
 use super::{Candidate, Outcome, Read, ReadOutcome, Report};
+use crate::key::HIDDEN;
 
-/// How wide a line may be, in characters, where words allow.
-const WIDTH: usize = 100;
 /// Up to how many candidates all have a block of their own.
 const APART: usize = 8;
 /// How many blocks there are if not all are asked for.
 const BLOCKS: usize = 20;
 /// How many lines of one sort there are in a block if not all are asked for.
 const LINES: usize = 8;
+/// How many steps: the last tells most.
+const STEPS: usize = 32;
 /// Where the text of a block begins.
 const INDENT: usize = 7;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = f.alternate();
-        let mut page = Page { report: self, all, f };
+        let width = f.width().filter(|width| *width > 0).unwrap_or(usize::MAX);
+        let mut page = Page { report: self, all: f.alternate(), width, f };
         page.line(0, &self.headline())?;
         page.candidates()?;
         page.reads()?;
@@ -37,6 +38,8 @@ struct Page<'a, 'f, 'b> {
     report: &'a Report,
     /// Whether nothing may be left out.
     all: bool,
+    /// How wide a line may be, in characters, where words allow.
+    width: usize,
     f: &'f mut fmt::Formatter<'b>,
 }
 
@@ -51,7 +54,7 @@ impl<'a> Page<'a, '_, '_> {
         write!(self.f, "{:indent$}", "")?;
         for (index, word) in text.split(' ').enumerate() {
             let length = word.chars().count();
-            if index > 0 && column + 1 + length > WIDTH {
+            if index > 0 && column + 1 + length > self.width {
                 column = hanging;
                 write!(self.f, "\n{:column$}", "")?;
             } else if index > 0 {
@@ -92,9 +95,7 @@ impl<'a> Page<'a, '_, '_> {
         }
         match left {
             0 => Ok(()),
-            left => {
-                self.line(2, &format!("… {} more candidate{}", Count(left), if left == 1 { "" } else { "s" }))
-            }
+            left => self.line(2, &format!("… {}", counted(left, "more candidate"))),
         }
     }
 
@@ -147,8 +148,12 @@ impl<'a> Page<'a, '_, '_> {
                 false => self.line(INDENT, &format!("reads {}", numbers(&candidate.needs))),
             };
         }
-        self.sources(candidate)?;
-        self.culprits(candidate, said, hint)
+        let paths = Paths::from(candidate, &self.report.reads);
+        self.sources(candidate, &paths)?;
+        match candidate.outcome {
+            Outcome::WouldDerive => self.runs(candidate, &paths),
+            _ => self.culprits(candidate, &paths, said, hint),
+        }
     }
 
     fn hint(&mut self, indent: usize, hint: Option<&str>) -> fmt::Result {
@@ -181,32 +186,45 @@ impl<'a> Page<'a, '_, '_> {
         terms.join(", ")
     }
 
+    /// The steps of the way, numbered.
     fn hops(&mut self, candidate: &Candidate, said: &str) -> fmt::Result {
-        let shown = if self.all { candidate.hops.len() } else { LINES };
-        for hop in candidate.hops.iter().take(shown) {
+        let shown = if self.all { candidate.hops.len() } else { STEPS };
+        for (index, hop) in candidate.hops.iter().take(shown).enumerate() {
             let how = match &hop.outcome {
                 Some(Ok(())) => "ok".into(),
                 Some(Err(why)) if !self.all && said.contains(why.as_str()) => "failed".into(),
                 Some(Err(why)) => format!("failed: {}", clipped(why, self.all)),
+                None if candidate.is_given_up(index) => "given up".into(),
                 None => "under way".into(),
             };
-            self.line(INDENT, &format!("hop {}: {how}{}", hop.title(self.all), in_parentheses(hop.took)))?;
+            let detail = hop.detail.iter().map(|detail| format!(", {}", clipped(detail, self.all)));
+            let (title, took) = (hop.title(self.all), in_parentheses(hop.took));
+            let detail: String = detail.collect();
+            self.wrapped(INDENT, INDENT + 3, &format!("{}. {title}: {how}{took}{detail}", index + 1))?;
         }
-        self.more(candidate.hops.len().saturating_sub(shown), "hops")
+        self.more(candidate.hops.len().saturating_sub(shown), "step")
     }
 
     fn more(&mut self, count: usize, what: &str) -> fmt::Result {
         match count {
             0 => Ok(()),
-            count => self.line(INDENT, &format!("… {} more {what}", Count(count))),
+            count => self.line(INDENT, &format!("… {}", counted(count, &format!("more {what}")))),
         }
     }
 
-    /// What its own arguments came from.
-    fn sources(&mut self, candidate: &Candidate) -> fmt::Result {
-        let reads = candidate.needs.iter().filter_map(|&index| self.report.reads.get(index));
-        let had = |read: &&Read| matches!(read.outcome, ReadOutcome::Value | ReadOutcome::Derived { .. });
-        let mut sources: Vec<_> = reads.filter(had).map(|read| read.source()).collect();
+    /// What it came from: whatever values can be shown, near or far, and where its own arguments were bound.
+    fn sources(&mut self, candidate: &Candidate, paths: &Paths) -> fmt::Result {
+        let tells = |index: usize, read: &Read| match read.outcome {
+            ReadOutcome::Value | ReadOutcome::Derived { .. } => {
+                read.value.as_ref().is_some_and(|value| value != HIDDEN)
+                    || (read.place().is_some() && candidate.needs.contains(&index))
+            }
+            _ => false,
+        };
+        let reads =
+            paths.nearest_first.iter().filter_map(|&index| Some((index, self.report.reads.get(index)?)));
+        let mut sources: Vec<_> =
+            reads.filter(|(index, read)| tells(*index, read)).map(|(_, read)| read.source()).collect();
         if sources.is_empty() {
             return Ok(());
         }
@@ -218,21 +236,45 @@ impl<'a> Page<'a, '_, '_> {
         self.line(INDENT, &format!("from {}", sources.join(", ")))
     }
 
+    /// What a plan would run, in that order.
+    fn runs(&mut self, candidate: &Candidate, paths: &Paths) -> fmt::Result {
+        let would_run = |&index: &usize| {
+            self.report.reads.get(index).is_some_and(|read| read.outcome == ReadOutcome::WouldRun)
+        };
+        let reads = &self.report.reads;
+        let mut runs: Vec<_> = paths.in_order(candidate, reads).into_iter().filter(would_run).collect();
+        let more = runs.len().saturating_sub(LINES);
+        // The last ones are what the candidate itself wants.
+        runs.drain(..more);
+        let mut names: Vec<_> = runs.iter().filter_map(|&index| reads.get(index)).map(Read::source).collect();
+        if more > 0 {
+            names.insert(0, format!("… {} more", Count(more)));
+        }
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.line(INDENT, &format!("derives {}", names.join(", then "))),
+        }
+    }
+
     /// The reads, near or far, that decided how the candidate ended, nearest first.
-    fn culprits(&mut self, candidate: &Candidate, said: &str, hint: Option<&str>) -> fmt::Result {
+    fn culprits(
+        &mut self,
+        candidate: &Candidate,
+        paths: &Paths,
+        said: &str,
+        hint: Option<&str>,
+    ) -> fmt::Result {
         let guilty = |read: &Read| match candidate.outcome {
             Outcome::Absent(_) => matches!(read.outcome, ReadOutcome::Missing | ReadOutcome::Declined(_)),
             Outcome::Failed(_) => matches!(read.outcome, ReadOutcome::Failed(_) | ReadOutcome::Unfinished),
             Outcome::Cancelled => read.outcome == ReadOutcome::Unfinished,
-            Outcome::WouldDerive => read.outcome == ReadOutcome::WouldRun,
-            Outcome::Connected | Outcome::Refused(_) | Outcome::NotTried | Outcome::WouldConnect => false,
+            _ => false,
         };
-        // Of a chain of failures the last says why; each decline and each run speaks for itself.
+        // Of a chain of failures the last says why; each decline speaks for itself.
         let passed_on = |read: &Read| {
             matches!(read.outcome, ReadOutcome::Failed(_) | ReadOutcome::Missing)
                 && read.needs.iter().filter_map(|&need| self.report.reads.get(need)).any(guilty)
         };
-        let paths = Paths::from(candidate, &self.report.reads);
         let found: Vec<_> = paths
             .nearest_first
             .iter()
@@ -250,7 +292,10 @@ impl<'a> Page<'a, '_, '_> {
                 self.hint(INDENT + 2, cause.hint.as_deref())?;
             }
         }
-        self.more(found.len().saturating_sub(LINES), "reads like these")
+        match found.len().saturating_sub(LINES) {
+            0 => Ok(()),
+            more => self.line(INDENT, &format!("… {} like these", counted(more, "more read"))),
+        }
     }
 
     /// All that was read, numbered.
@@ -279,7 +324,7 @@ impl<'a> Page<'a, '_, '_> {
         }
         match self.report.notes.len().saturating_sub(shown) {
             0 => Ok(()),
-            more => self.line(0, &format!("… {} more notes", Count(more))),
+            more => self.line(0, &format!("… {}", counted(more, "more note"))),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::words::{Count, clipped, in_parentheses, safe};
 use super::{Candidate, Place, Read, ReadOutcome};
 
 impl Read {
-    fn place(&self) -> Option<&Place> {
+    pub(super) fn place(&self) -> Option<&Place> {
         self.binding.as_ref().filter(|place| place.is_known())
     }
 
@@ -50,6 +50,8 @@ impl Read {
                     format!("missing: {key}, which {place} would have supplied")
                 }
                 Some(_) => format!("missing: {key}"),
+                // Most that is not bound is not missed.
+                None if all => format!("{key}: not bound"),
                 None => format!("missing: {key}, nothing is bound to it"),
             },
             ReadOutcome::Declined(why) => format!("declined: {key}{at}{took}{}", because(why)),
@@ -83,6 +85,27 @@ impl Paths {
             queue.extend(read.needs.iter().map(|&need| (need, index)));
         }
         paths
+    }
+
+    /// The same, each after what it needs: in the order in which they are had.
+    pub(super) fn in_order(&self, candidate: &Candidate, reads: &[Read]) -> Vec<usize> {
+        let mut order = Vec::new();
+        let mut met = vec![false; reads.len()];
+        // With which of its needs is next.
+        let mut open: Vec<(Option<usize>, &[usize])> = vec![(None, &candidate.needs)];
+        while let Some((at, needs)) = open.last_mut() {
+            let Some((&need, rest)) = needs.split_first() else {
+                order.extend(*at);
+                open.pop();
+                continue;
+            };
+            *needs = rest;
+            if let (Some(read), Some(met @ false)) = (reads.get(need), met.get_mut(need)) {
+                *met = true;
+                open.push((Some(need), &read.needs));
+            }
+        }
+        order
     }
 
     /// `, for tls-config (src/a.rs:5), for …`: who wanted it, up to what the candidate itself wants.

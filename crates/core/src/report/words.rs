@@ -8,7 +8,6 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::{Candidate, Cause, Hop, Outcome, Place, ReadOutcome, Report};
-use crate::policy::refusal_hint;
 
 /// How much of one text is shown where not all is asked for, in characters.
 pub(super) const CLIP: usize = 400;
@@ -101,8 +100,19 @@ impl fmt::Display for Count {
 }
 
 /// `1 candidate`, `1,000 candidates`.
-pub(super) fn candidates(count: usize) -> String {
-    format!("{} candidate{}", Count(count), if count == 1 { "" } else { "s" })
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{} {what}{}", Count(count), if count == 1 { "" } else { "s" })
+}
+
+/// `a`, `a and b`, `a, b and 998 more`.
+pub(crate) fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, second] => format!("{first} and {second}"),
+        [first, second, third] => format!("{first}, {second} and {third}"),
+        [first, second, more @ ..] => format!("{first}, {second} and {} more", Count(more.len())),
+    }
 }
 
 impl fmt::Display for Place {
@@ -115,10 +125,9 @@ impl Outcome {
     /// Why, in its own words, and what to do about it.
     pub(super) fn cause(&self) -> Option<(&str, Option<&str>)> {
         match self {
-            Self::Absent(Cause { what, hint }) | Self::Failed(Cause { what, hint }) => {
-                Some((what, hint.as_deref()))
-            }
-            Self::Refused(why) => Some((why, Some(refusal_hint(why)))),
+            Self::Absent(Cause { what, hint })
+            | Self::Failed(Cause { what, hint })
+            | Self::Refused(Cause { what, hint }) => Some((what, hint.as_deref())),
             Self::Connected | Self::Cancelled | Self::NotTried | Self::WouldConnect | Self::WouldDerive => {
                 None
             }
@@ -148,6 +157,11 @@ impl Candidate {
         name
     }
 
+    /// Where its endpoint is, without what else there is to say of it: `[::1]:4343` of `[::1]:4343 as localhost`.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.endpoint.as_deref()?.split(' ').next().filter(|address| !address.is_empty())
+    }
+
     /// How it ended, and when.
     pub(super) fn ending(&self, report: &Report) -> String {
         let after = |what: &str, preposition: &str| match self.took {
@@ -169,18 +183,27 @@ impl Candidate {
 
     /// What it was busy with when it was cut off.
     pub(super) fn under_way(&self, report: &Report) -> Option<String> {
+        let busy = |(step, hop): &(usize, &Hop)| hop.outcome.is_none() && !self.is_given_up(*step);
         let hop = self
             .hops
             .iter()
-            .rfind(|hop| hop.outcome.is_none())
-            .map(|hop| format!("at hop {}{}", hop.title(false), in_parentheses(hop.took)));
+            .enumerate()
+            .rfind(busy)
+            .map(|(_, hop)| format!("at {}{}", hop.title(false), in_parentheses(hop.took)));
         let reading = || {
             let reads = self.needs.iter().filter_map(|&index| report.reads.get(index));
             let mut unfinished = reads.filter(|read| read.outcome == ReadOutcome::Unfinished);
             unfinished.next().map(|read| format!("while deriving {}", safe(read.key)))
         };
-        let after = || Some(format!("after hop {}", self.hops.last()?.title(false)));
+        let after = || Some(format!("after {}", self.hops.last()?.title(false)));
         hop.or_else(reading).or_else(after)
+    }
+}
+
+impl Candidate {
+    /// Whether a step that did not end lost against another, by which the way went on.
+    pub(super) fn is_given_up(&self, step: usize) -> bool {
+        self.hops.iter().skip(step).any(|hop| hop.outcome == Some(Ok(())))
     }
 }
 
@@ -203,8 +226,10 @@ impl Report {
         match winner {
             _ if self.planned && count == 0 => "nothing would be tried".into(),
             _ if self.planned => match self.candidates.iter().filter(|it| it.outcome.rank() == 0).count() {
-                all if all == count => format!("would try {}; nothing was run", candidates(count)),
-                some => format!("would try {} of {}; nothing was run", Count(some), candidates(count)),
+                all if all == count => format!("would try {}; nothing was run", counted(count, "candidate")),
+                some => {
+                    format!("would try {} of {}; nothing was run", Count(some), counted(count, "candidate"))
+                }
             },
             Some((_, winner)) if count == 1 => format!("connected: {}{took}", winner.name()),
             Some((index, winner)) => {
@@ -223,7 +248,7 @@ impl Report {
             let count = self.candidates.iter().filter(|it| usize::from(it.outcome.rank()) == rank).count();
             let _ = match (count, tally.is_empty()) {
                 (0, _) => Ok(()),
-                (_, true) => write!(tally, "{} {kind}", candidates(count)),
+                (_, true) => write!(tally, "{} {kind}", counted(count, "candidate")),
                 (_, false) => write!(tally, ", {} {kind}", Count(count)),
             };
         }
@@ -254,15 +279,16 @@ impl Report {
         let mut known = BTreeMap::new();
         for (index, candidate) in self.candidates.iter().enumerate() {
             let untried = candidate.outcome == Outcome::NotTried;
+            // Of one that was cut off it matters where.
+            let apart = if candidate.outcome == Outcome::Cancelled { apart.max(4) } else { apart };
             if !untried && self.candidates.len() <= apart {
                 groups.push([index].into());
                 continue;
             }
-            let (what, endpoint) = (candidate.outcome.cause(), candidate.endpoint.as_deref());
             // An error often names the address, which differs where all else is alike.
-            let what = what.map(|(what, _)| match endpoint {
-                Some(endpoint) if !endpoint.is_empty() => what.replace(endpoint, ""),
-                _ => what.into(),
+            let what = candidate.outcome.cause().map(|(what, _)| match candidate.address() {
+                Some(address) => what.replace(address, ""),
+                None => what.into(),
             });
             let place = (candidate.key, candidate.binding.file, candidate.binding.line);
             let alike = (candidate.outcome.rank(), (!untried).then_some(place), what);

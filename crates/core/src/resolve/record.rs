@@ -17,6 +17,7 @@ use crate::connect::Trace;
 use crate::context::{Binding, Context, Entry, Offer};
 use crate::few::Few;
 use crate::index::Index;
+use crate::policy::refusal_hint;
 use crate::protocol::Value;
 use crate::report::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
@@ -164,12 +165,13 @@ impl Record {
                 candidates.push(self.blank(number as u32, Outcome::NotTried));
             }
         }
+        let notes = self.notes(&candidates, &rows.reads);
         let mut report = Report {
             planned: self.planned,
             winner: self.winner.map(|id| id as usize),
             candidates,
             reads: rows.reads,
-            notes: self.notes(),
+            notes,
             took: self.clock.then(|| self.ended.since(self.began)),
         };
         if let Some(why) = self.setup_cause() {
@@ -201,13 +203,14 @@ impl Record {
 
     fn candidate(&self, id: u32, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
         let found = attempt.found;
-        let hops = self.trace.iter().flat_map(|trace| trace.hops.iter()).filter(|hop| hop.attempt == id);
-        let hops: Vec<Hop> = hops.map(|hop| hop.hop(self.began, self.ended)).collect();
+        let hops = self.trace.as_ref().map(|trace| trace.way(id, self.began, self.ended)).unwrap_or_default();
         let outcome = match &attempt.state {
             AttemptState::Connected => Outcome::Connected,
             AttemptState::Failed(error) => Outcome::Failed(cause(error)),
             AttemptState::Expired(allowed) => Outcome::Failed(expired(*allowed, &hops)),
-            AttemptState::Refused(why) => Outcome::Refused(why.to_string()),
+            AttemptState::Refused(why) => {
+                Outcome::Refused(Cause { what: why.to_string(), hint: Some(refusal_hint(why).into()) })
+            }
             AttemptState::UnderWay => Outcome::Cancelled,
             AttemptState::Parked => Outcome::NotTried,
             AttemptState::NoEndpoint => match found {
@@ -233,15 +236,17 @@ impl Record {
         }
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, candidates: &[Candidate], reads: &[Read]) -> Vec<String> {
         let mut notes = Vec::new();
         let ctx = &self.known().ctx;
         if self.deadline_passed {
             notes.push("the deadline passed; what was under way was dropped".to_string());
         }
-        if let Some(id) = self.decided {
+        if let Some(id) = self.decided
+            && had_more_to_try(candidates, reads)
+        {
             let key = self.offer(self.attempts[id as usize].root).key();
-            notes.push(format!("a failed verification or authentication (of `{key}`) ends the resolution"));
+            notes.push(format!("verification or authentication failed (`{key}`), so nothing else was tried"));
         }
         for &root in &self.over_limit {
             notes.push(format!("`{}` has more choices than the 64 that are tried", self.offer(root).key()));
@@ -273,6 +278,20 @@ impl Record {
             }
         }
     }
+}
+
+/// Whether there were candidates whose turn never came, or was cut short.
+fn had_more_to_try(candidates: &[Candidate], reads: &[Read]) -> bool {
+    let left = |it: &Candidate| matches!(it.outcome, Outcome::NotTried | Outcome::Cancelled);
+    // A value that was not even looked at is of a candidate that is not even known.
+    let unread = |read: &Read| match read.outcome {
+        ReadOutcome::Derived { of: of @ 2.., .. } => {
+            let same = |other: &&Read| (other.key, &other.binding) == (read.key, &read.binding);
+            reads.iter().filter(same).count() < of
+        }
+        _ => false,
+    };
+    candidates.iter().any(left) || reads.iter().any(unread)
 }
 
 /// The rows of a report, each made once.
@@ -336,13 +355,15 @@ impl Rows<'_> {
         left.push((row, outcome));
         let value = self.known.value(Found::Derived(outcome, choice));
         let made = &self.known.outcomes[outcome as usize];
+        let read = self.known.read_outcome(outcome, choice);
+        let ran = read != ReadOutcome::WouldRun;
         self.reads.push(Read {
             key: key.name(),
             binding: Some(place(self.known.ctx.entry(made.entry))),
-            outcome: self.known.read_outcome(outcome, choice),
+            outcome: read,
             value: value.and_then(|value| shown(key, value)),
             needs: Vec::new(),
-            took: self.known.took(outcome),
+            took: self.known.took(outcome).filter(|_| ran),
         });
         row
     }

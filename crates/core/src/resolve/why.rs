@@ -87,7 +87,7 @@ impl Known {
         }
         let entry = self.ctx.entry(self.outcomes[outcome as usize].entry);
         let cause = self.why_absent(Some(outcome));
-        let _ = write!(what, ": the derivation of `{}` at {} declined: {}", entry.key, entry.at, cause.what);
+        let _ = write!(what, ": `{}` declined: {}", entry.key, cause.what);
         Cause { what, hint: cause.hint }
     }
 
@@ -102,28 +102,22 @@ impl Known {
     pub(super) fn why(&self, outcome: u32) -> Cause {
         let bottom = self.bottom(outcome);
         let made = &self.outcomes[bottom as usize];
-        let entry = self.ctx.entry(made.entry);
-        let mut why = match &made.state {
-            State::Failed(error) => cause(&**error),
-            State::Many(many) => {
-                let failed = many.values.iter().find_map(|value| match value {
-                    Err(Stop::Fail(error)) => Some(cause(&**error)),
-                    _ => None,
-                });
-                failed.unwrap_or_else(|| Cause::new("failed"))
+        let key = self.ctx.entry(made.entry).key;
+        match (self.error(bottom), &made.state) {
+            // Whoever makes a `ConnectError` says what failed.
+            (Some(error), _) if error.is::<ConnectError>() => cause(error),
+            (Some(error), _) => cause(error).of(key),
+            (None, State::Cycle(path)) => {
+                let cycle = Cause {
+                    what: format!("cycle: {}", Path(path)),
+                    hint: Some(
+                        "bind one of these keys to a value, or take it out of the others' arguments".into(),
+                    ),
+                };
+                if bottom == outcome { cycle } else { cycle.of(key) }
             }
-            State::Cycle(path) => Cause {
-                what: format!("cycle: {}", Path(path)),
-                hint: Some(
-                    "bind one of these keys to a value, or take it out of the others' arguments".into(),
-                ),
-            },
-            _ => Cause::new("failed"),
-        };
-        if bottom != outcome || !matches!(made.state, State::Cycle(_)) {
-            why.what = format!("`{}`: {}", entry.key, why.what);
+            (None, _) => Cause::new("failed").of(key),
         }
-        why
     }
 
     /// The outcome that made `outcome` fail.
@@ -139,7 +133,12 @@ impl Known {
     /// The error that made the root fail, if it was one.
     pub(super) fn cause(&self, found: Found) -> Option<&(dyn Error + 'static)> {
         let Found::Failed(outcome, _) = found else { return None };
-        match &self.outcomes[self.bottom(outcome) as usize].state {
+        self.error(self.bottom(outcome))
+    }
+
+    /// The error that this derivation failed with, if it was one.
+    fn error(&self, outcome: u32) -> Option<&(dyn Error + 'static)> {
+        match &self.outcomes[outcome as usize].state {
             State::Failed(error) => Some(&**error as _),
             State::Many(many) => many.values.iter().find_map(|value| match value {
                 Err(Stop::Fail(error)) => Some(&**error as _),
@@ -174,6 +173,11 @@ impl Known {
 impl Cause {
     pub(super) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), hint: None }
+    }
+
+    /// The same, of a derivation of `key`.
+    fn of(self, key: KeyRef) -> Self {
+        Self { what: format!("`{key}`: {}", self.what), hint: self.hint }
     }
 }
 

@@ -326,3 +326,48 @@ fn r09_no_value_of_a_sensitive_key_is_ever_shown() {
     }
     assert!(shown.contains("<hidden>"));
 }
+
+#[test]
+fn r09_a_cause_is_told_once_with_the_addresses_that_it_hit() {
+    let failed = |errors: &[(&str, &str)]| {
+        let errors = errors.iter().map(|(address, cause)| {
+            let error = ConnectError::new(ConnectErrorKind::Refused, format!("connect to {address}"));
+            let error = match cause.strip_prefix("says ") {
+                Some(what) => error.with_what(format!("{what} {address}")),
+                None => error.with_source(*cause),
+            };
+            (address.parse().expect("an address"), error.with_hint(format!("look at {address}")))
+        });
+        ConnectError::of_addresses("db.test", errors.collect())
+    };
+    let error = failed(&[("[::1]:1", "refused"), ("127.0.0.1:1", "refused"), ("192.0.2.1:1", "no route")]);
+    let expected = "no address of `db.test` could be connected ([::1]:1 and 127.0.0.1:1: refused; 192.0.2.1:1: no route)";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!((error.kind(), error.hint()), (ConnectErrorKind::Refused, Some("look at 192.0.2.1:1")));
+    let error = failed(&[("[::1]:1", "says I can't reach"), ("127.0.0.1:1", "says I can't reach")]);
+    let expected = "no address of `db.test` could be connected ([::1]:1 and 127.0.0.1:1: I can't reach it)";
+    assert_eq!(error.to_string(), expected);
+    let error = failed(&[]);
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ConnectErrorKind::NotFound, "`db.test` has no address")
+    );
+}
+
+#[test]
+fn r09_candidates_that_fail_alike_are_told_in_a_line_and_others_in_their_own() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2, 3, 4]) })
+        .derive(&A, req(&IP), move |ip| {
+            let at = to.at(format!("host{ip}:1")).refuses();
+            async move { Ok(at) }
+        })
+        .with(&B, world.at("other:1").refuses())
+        .offer(&A)
+        .offer(&B);
+    let said = resolve(&ctx).unwrap_err().to_string();
+    let lines: Vec<_> = said.lines().skip(1).map(str::trim).collect();
+    assert_eq!(lines, ["b: other:1 said no", "a: host1:1, host2:1 and 2 more said no"], "{said}");
+}

@@ -2,7 +2,7 @@
 
 use tuyau_core::{ConnectError, ConnectErrorKind, Context, Policy, decline, names, opt, req};
 
-use crate::support::{A, B, ENCRYPTED, TLS, World, X, ms, resolve, resolving, winner};
+use crate::support::{A, B, ENCRYPTED, IP, TLS, World, X, ms, resolve, resolving, winner};
 
 /// A protected candidate that fails, and clear ones.
 fn downgrade(world: &World) -> Context {
@@ -114,7 +114,27 @@ fn r10_a_failed_verification_or_authentication_ends_the_resolution() {
             .offer(&TLS);
         let error = resolve(&ctx.with(&names::ALLOW_DOWNGRADE, true)).unwrap_err();
         assert_eq!((error.kind(), world.dialled()), (kind, vec!["impostor".to_string()]));
-        assert!(format!("{error:#}").contains("ends the resolution"), "{error:#}");
+        assert!(format!("{error}").contains("so nothing else was tried"), "{error}");
+    }
+}
+
+#[test]
+fn r10_that_nothing_else_was_tried_is_told_where_there_was_something_else() {
+    let kind = ConnectErrorKind::Verification;
+    let tells = |ctx: &Context| resolve(ctx).unwrap_err().to_string().contains("so nothing else was tried");
+    let world = World::default();
+    let alone = Context::new().with(&TLS, world.at("impostor").fails(kind)).offer(&TLS);
+    assert!(!tells(&alone));
+    for (choices, more) in [(1, false), (2, true)] {
+        let to = world.clone();
+        let ctx = Context::new()
+            .derive_many(&IP, (), move |()| async move { Ok((0..choices).collect::<Vec<_>>()) })
+            .derive(&TLS, req(&IP), move |ip| {
+                let at = to.at(format!("impostor {ip}")).fails(kind);
+                async move { Ok(at) }
+            })
+            .offer(&TLS);
+        assert_eq!(tells(&ctx), more, "{choices}");
     }
 }
 

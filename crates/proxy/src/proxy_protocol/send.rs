@@ -110,7 +110,11 @@ impl Protocol for ProxyProtocol {
 
     async fn connect(&self, endpoint: ProxyEndpoint, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let flow = endpoint.below.open(cx).await?;
-        endpoint.send.wrap(flow, Role::Client, cx).await
+        let header = match endpoint.send.version {
+            Version::V1 => "header of version 1",
+            Version::V2 => "header of version 2",
+        };
+        cx.hop("proxy-protocol", header, endpoint.send.wrap(flow, Role::Client, cx)).await
     }
 
     fn describe(&self, endpoint: &ProxyEndpoint, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -77,7 +77,7 @@ impl Host {
                 Err(error) => failures.push((address, error)),
             }
         }
-        Err(no_address_connected(host, failures))
+        Err(ConnectError::of_addresses(host, failures))
     }
 
     async fn listen_name(&self, host: &str, port: u16, cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
@@ -94,7 +94,7 @@ impl Default for Host {
 
 impl Net for Host {
     fn describe(&self) -> String {
-        "host".into()
+        "this machine".into()
     }
 
     fn connect<'a>(
@@ -142,24 +142,4 @@ async fn connect_address(address: SocketAddr, cx: &ConnectCx<'_>) -> Result<Flow
 fn unsupported(verb: &str, target: &Target) -> ConnectError {
     ConnectError::new(ConnectErrorKind::Unsupported, format!("the host's stack can't {verb} `{target}`"))
         .with_hint("it takes names, IP addresses, and paths of Unix sockets where the system has them")
-}
-
-/// One error for all addresses of a name: of the last one's kind, and it tells them all.
-fn no_address_connected(host: &str, failures: Vec<(SocketAddr, ConnectError)>) -> ConnectError {
-    use std::error::Error;
-    let kind = failures.last().map_or(ConnectErrorKind::NotFound, |(_, error)| error.kind());
-    let hint = failures.last().and_then(|(_, error)| error.hint()).map(str::to_owned);
-    let tried: Vec<String> = failures
-        .iter()
-        .map(|(address, error)| match error.source() {
-            Some(cause) => format!("{address}: {cause}"),
-            None => format!("{address}: {error}"),
-        })
-        .collect();
-    let error =
-        ConnectError::new(kind, format!("no address of `{host}` could be connected ({})", tried.join("; ")));
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
 }

@@ -10,16 +10,16 @@ pub(crate) static NESTED: Endpoint<NestedStack> = Endpoint::new("stack", &Nested
 
 pub(crate) struct NestedStack;
 
-/// A context that offers one endpoint, and what that is.
+/// A context that offers one endpoint, and where it leads to.
 #[derive(Clone)]
 pub(crate) struct Nested {
     pub(crate) ctx: Context,
-    pub(crate) what: Arc<str>,
+    pub(crate) to: Arc<str>,
 }
 
 impl fmt::Debug for Nested {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.to)
     }
 }
 

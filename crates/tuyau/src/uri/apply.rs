@@ -70,9 +70,8 @@ impl Uri {
         for (index, layer) in self.stack.layers.iter().enumerate().rev() {
             let Wiring::Layer(wiring) = layer.scheme.wiring else { continue };
             if inside.contains(&layer.scheme.name) {
-                let what =
-                    inside.iter().rev().chain([&self.base().name]).copied().collect::<Vec<_>>().join("+");
-                let below = Nested { ctx: stack.offer(endpoint).only(endpoint), what: what.into() };
+                let to = self.destination().into();
+                let below = Nested { ctx: stack.offer(endpoint).only(endpoint), to };
                 (stack, endpoint) = (ctx.clone().with(&NESTED, below), &NESTED);
                 inside.clear();
             }
@@ -83,6 +82,17 @@ impl Uri {
             stack = options.bind_part(stack, 0)?;
         }
         Ok((stack, endpoint))
+    }
+
+    /// Where it leads to, whatever the stack: `localhost:8080`.
+    fn destination(&self) -> String {
+        let Address::Host { host, port } = &self.address else { return self.base().name.into() };
+        let host = host.to_plain();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        match port.or(self.default_port()) {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        }
     }
 
     #[track_caller]

@@ -12,6 +12,7 @@ use tuyau::Report;
 use crate::app::App;
 use crate::exit::Failure;
 use crate::route::typed;
+use crate::told;
 use measure::{Row, measure};
 use servers::Servers;
 use show::Show;
@@ -84,14 +85,9 @@ async fn deliberate() -> Result<Deliberate, Failure> {
     }
     let uri = typed(&format!("tcp://localhost:{port}"))?;
     let (ok, report) = match uri.connect_in(&tuyau::context()).await {
-        Ok(resolved) => (false, resolved.report()),
-        Err(tuyau::Error::Connect(error)) => (true, error.report()),
+        Ok(resolved) => (false, told::report(resolved.report())),
+        Err(tuyau::Error::Connect(error)) => (true, told::report(error.report())),
         Err(error) => return Err(error.into()),
     };
-    Ok(Deliberate {
-        uri: uri.to_string(),
-        ok,
-        explanation: report.clone().without_places().to_string(),
-        report,
-    })
+    Ok(Deliberate { uri: uri.to_string(), ok, explanation: report.to_string(), report })
 }

@@ -9,7 +9,7 @@ use super::Tour;
 use super::measure::Row;
 use crate::app::App;
 use crate::exit::Failure;
-use crate::output::{BAD, DIM, GOOD, HEAD, Output, Took, Visible};
+use crate::output::{BAD, DIM, GOOD, HEAD, Output, Took, Visible, wrapped};
 use crate::table::{fitted, width};
 
 /// The columns: fixed, so that each row can be shown as soon as it is known, and together not more than 118
@@ -108,7 +108,7 @@ impl Show {
         out.line(format_args!(
             "\n{HEAD}And a failure, on purpose{HEAD:#}: nobody listens there. tuyau explain {}\n\n{}",
             failure.uri,
-            failure.explanation.trim_end()
+            wrapped(&failure.report, &std::io::stdout())
         ))?;
         let worked = tour.rows.iter().filter(|row| row.ok == Some(true)).count();
         let absent = tour.rows.iter().filter(|row| row.ok.is_none()).count();

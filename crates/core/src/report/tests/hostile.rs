@@ -16,7 +16,7 @@ fn everywhere() -> Report {
         hops: [hop(BANNER, BANNER, Some(Err(BANNER)), 9)].into(),
         ..tcp(BANNER, failed(BANNER, BANNER))
     };
-    let refused = tcp(BANNER, Outcome::Refused(BANNER.into()));
+    let refused = tcp(BANNER, forbidden(BANNER));
     let read = Read { value: Some(BANNER.into()), ..value("banner", "", 3) };
     Report { notes: [BANNER.into()].into(), ..report([candidate, refused], &[read]) }
 }
@@ -81,6 +81,6 @@ fn indices_that_point_nowhere_and_loops_are_survived() {
     ];
     let report = Report { winner: Some(5), ..report([lost], &reads) };
     let text = format!("{report}{report:#}{}{}", report.summary(), report.dot());
-    assert!(text.contains("would derive: b at src/main.rs:2, for a (src/main.rs:1)"), "{text}");
+    assert!(text.contains("derives b (src/main.rs:2), then a (src/main.rs:1)"), "{text}");
     assert!(!text.contains("r99"), "{text}");
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::Protection;
+use crate::policy::refusal_hint;
 use crate::report::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
 
 pub(super) const HINT: &str = "nobody listens there: is the server running, and on this port?";
@@ -24,6 +25,10 @@ pub(super) fn cause(what: &str) -> Cause {
 
 pub(super) fn failed(what: &str, hint: &str) -> Outcome {
     Outcome::Failed(Cause { what: what.into(), hint: Some(hint.into()) })
+}
+
+pub(super) fn forbidden(what: &str) -> Outcome {
+    Outcome::Refused(Cause { what: what.into(), hint: Some(refusal_hint(what).into()) })
 }
 
 pub(super) fn refused() -> Outcome {
@@ -62,6 +67,7 @@ pub(super) fn hop(name: &str, address: &str, outcome: Option<Result<(), &str>>, 
         name: name.into(),
         address: address.into(),
         outcome: outcome.map(|it| it.map_err(String::from)),
+        detail: None,
         started: us(50),
         took: us(took),
     }
@@ -94,7 +100,7 @@ pub(super) fn report(candidates: impl IntoIterator<Item = Candidate>, reads: &[R
 
 /// Checks all text renderings against their snapshot, and that they keep their promises.
 pub(super) fn check(name: &str, report: &Report) {
-    let (short, long) = (format!("{report}"), format!("{report:#}"));
+    let (short, long) = (format!("{report:100}"), format!("{report:#100}"));
     let (summary, dot) = (report.summary().to_string(), report.dot().to_string());
     for text in [&short, &long, &summary, &dot] {
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");

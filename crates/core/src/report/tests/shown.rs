@@ -2,7 +2,7 @@
 
 use super::make::*;
 use crate::Protection;
-use crate::report::{Candidate, Cause, Outcome, Read, ReadOutcome, Report};
+use crate::report::{Candidate, Cause, Hop, Outcome, Read, ReadOutcome, Report};
 use alloc::format;
 use alloc::string::ToString;
 
@@ -99,11 +99,10 @@ fn a_cycle_is_a_path() {
 
 #[test]
 fn what_the_context_forbids() {
-    let policy = Outcome::Refused("the policy wants encryption, and this transport is clear".into());
+    let policy = forbidden("the policy wants encryption, and this transport is clear");
     check("policy", &report([Candidate { took: None, ..tcp("192.0.2.1:80", policy) }], &[]));
-    let downgrade = Outcome::Refused(
-        "it is clear, and a candidate that is encrypted and authenticated was tried before it".into(),
-    );
+    let downgrade =
+        forbidden("it is clear, and a candidate that is encrypted and authenticated was tried before it");
     let bad = failed("handshake: certificate expired on 2024-05-01", "have the server's certificate renewed");
     let clear = Candidate { took: None, ..tcp("192.0.2.1:80", downgrade) };
     check("downgrade", &report([tls("192.0.2.1:443", bad), clear], &[]));
@@ -113,9 +112,14 @@ fn what_the_context_forbids() {
 fn losers_of_a_race_say_how_far_they_came() {
     let hops = |end: Option<Result<(), &str>>| {
         [
+            hop("tcp", "[2001:db8::7]:22", None, 250_000),
+            hop("tcp", "192.0.2.7:22", Some(Ok(())), 8_000),
             hop("ssh", "ops@bastion:22", Some(Ok(())), 48_100),
-            hop("tcp", "db.internal:5432", Some(Ok(())), 3_210),
-            hop("tls", "db.internal", end, 1_020_000),
+            hop("ssh channel", "db.internal:5432", Some(Ok(())), 3_210),
+            Hop {
+                detail: end.is_some().then(|| "TLS 1.3, TLS_AES_256_GCM_SHA384; ALPN: h2".into()),
+                ..hop("tls", "db.internal", end, 1_020_000)
+            },
         ]
     };
     let slow = Candidate {
@@ -196,7 +200,7 @@ fn json_is_flat_and_in_milliseconds() {
     ];
     let outcomes = [
         Outcome::Absent(cause("`host` is missing")),
-        Outcome::Refused("the policy allows other protocols only".into()),
+        forbidden("the policy allows other protocols only"),
         Outcome::Cancelled,
         Outcome::WouldConnect,
         Outcome::WouldDerive,
@@ -209,11 +213,34 @@ fn json_is_flat_and_in_milliseconds() {
 }
 
 #[test]
+fn lines_are_wrapped_where_a_width_is_asked_for() {
+    let report = fallback();
+    let longest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+    assert!(longest(&format!("{report}")) > Some(60), "{report}");
+    for text in [format!("{report:60}"), format!("{report:#60}")] {
+        assert!(longest(&text) <= Some(60), "{text}");
+        let words = |text: &str| text.split_whitespace().collect::<alloc::vec::Vec<_>>().join(" ");
+        assert!(words(&text) == words(&format!("{report}")) || words(&text) == words(&format!("{report:#}")));
+    }
+    assert_eq!(format!("{report:0}"), format!("{report}"));
+}
+
+#[test]
 fn without_places_no_source_line_is_told() {
     for report in [fallback(), report([tcp("[::1]:1", refused())], &addresses())] {
         assert!(report.to_string().contains("src/main.rs:"));
         let plain = report.without_places();
-        for shown in [plain.to_string(), format!("{plain:#}"), plain.summary().to_string()] {
+        #[cfg(feature = "serde")]
+        {
+            let json = serde_json::to_value(&plain).expect("JSON");
+            assert!(
+                json["candidates"][0]["binding"].is_null() && json["reads"][0]["binding"].is_null(),
+                "{json}"
+            );
+        }
+        let shown =
+            [plain.to_string(), format!("{plain:#}"), plain.summary().to_string(), plain.dot().to_string()];
+        for shown in shown {
             assert!(!shown.contains("src/") && !shown.contains(":0") && !shown.contains(" at \n"), "{shown}");
         }
     }
