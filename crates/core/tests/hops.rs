@@ -347,3 +347,61 @@ fn a_report_says_when_each_step_on_the_way_began() {
     let hops: Vec<_> = report.candidates[0].hops.iter().map(|hop| (hop.started, hop.took)).collect();
     assert_eq!(hops, [(Some(ms(0)), Some(ms(30))), (Some(ms(30)), Some(ms(20)))]);
 }
+
+/// Says when it must be done, in place of being dropped then.
+struct Watchful;
+
+impl Protocol for Watchful {
+    type Endpoint = ();
+    type Flow = Flow;
+
+    async fn connect(&self, (): (), cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        let (Some(runtime), Some(deadline)) = (cx.runtime(), cx.deadline()) else {
+            unreachable!("both are there")
+        };
+        runtime.sleep_until(deadline).await;
+        let what = format!("nothing came until {:?}", deadline.since_origin());
+        Err(ConnectError::new(ConnectErrorKind::TimedOut, what))
+    }
+}
+
+static WATCHFUL: Endpoint<Watchful> = Endpoint::new("watchful", &Watchful);
+
+/// Never comes past its second hop.
+struct Stuck;
+
+impl Protocol for Stuck {
+    type Endpoint = ();
+    type Flow = Flow;
+
+    async fn connect(&self, (): (), cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        cx.hop("gate", "here", std::future::ready(Ok(()))).await?;
+        cx.hop("gate", "there", std::future::pending()).await
+    }
+}
+
+static STUCK: Endpoint<Stuck> = Endpoint::new("stuck", &Stuck);
+
+#[test]
+fn an_attempt_that_had_its_time_says_at_which_hop_it_was() {
+    let world = World::default();
+    let ctx = world.timed().with(&STUCK, ()).offer(&STUCK).with(&names::ATTEMPT_TIMEOUT, ms(150));
+    let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+    assert_eq!((world.clock.millis(), error.kind()), (150, ConnectErrorKind::TimedOut));
+    let told = error.to_string();
+    assert!(told.contains("timed out after 150ms, at hop gate there"), "{told}");
+}
+
+#[test]
+fn whoever_connects_knows_when_its_attempt_and_those_around_it_have_had_their_time() {
+    let world = World::default();
+    let inner = Context::new().with(&WATCHFUL, ()).offer(&WATCHFUL);
+    for (attempt, deadline, until) in [(150, 400, 150), (400, 150, 150)] {
+        let outer = world.timed().with(&THROUGH, inner.clone()).offer(&THROUGH);
+        let ctx = outer.with(&names::ATTEMPT_TIMEOUT, ms(attempt)).with(&names::DEADLINE, ms(deadline));
+        let began = world.clock.millis();
+        let error = resolving(&ctx).finish(&world.clock).unwrap_err();
+        assert_eq!(world.clock.millis() - began, until);
+        assert!(error.to_string().contains("nothing came until"), "{error}");
+    }
+}

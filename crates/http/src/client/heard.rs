@@ -1,13 +1,14 @@
 //! What a server says first, and what its connection breaks with: for whoever is told that it speaks no HTTP.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::Version;
-use tuyau_core::{Flow, FlowError, RawFlow, ReadBuf, Target};
+use tuyau_core::{Flow, FlowError, FlowErrorKind, Protection, RawFlow, ReadBuf, Target, forward};
+
+use crate::connection::Connection;
 
 /// How many bytes are kept of what is said first.
 const WORDS: usize = 80;
@@ -34,14 +35,18 @@ impl Heard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `error`, or what explains it better, of the connection to `peer`.
-    pub(super) fn explain(&self, error: hyper::Error, asked: Version, peer: Option<&Target>) -> Lost {
-        let peer = peer.map_or_else(|| "the server".into(), Target::to_string);
+    /// `error`, or what explains it better, of the `connection`.
+    pub(super) fn explain(&self, error: hyper::Error, asked: Version, connection: &Connection) -> Lost {
+        let peer = connection.peer().map_or_else(|| "the server".into(), Target::to_string);
         let state = self.state();
-        let why = match (&state.broke, strange(&state.words, asked)) {
+        let broke = state.broke.as_ref();
+        let why = match (broke, strange(&state.words, asked)) {
             (_, Some(what)) => Why::Strange(what),
+            _ if state.words.is_empty() && !error.is_user() && broke.is_none_or(|it| is_end(it)) => {
+                Why::Silent { in_clear: connection.security() == Protection::Clear }
+            }
             (Some(broke), None) => Why::Broke(Broke(broke.clone())),
-            (None, None) => Why::Hyper { silent: state.words.is_empty(), error },
+            (None, None) => Why::Hyper(error),
         };
         Lost { peer, why }
     }
@@ -84,7 +89,11 @@ pub(super) struct Lost {
 enum Why {
     Strange(String),
     Broke(Broke),
-    Hyper { silent: bool, error: hyper::Error },
+    /// It hung up without a word.
+    Silent {
+        in_clear: bool,
+    },
+    Hyper(hyper::Error),
 }
 
 impl fmt::Display for Lost {
@@ -92,10 +101,13 @@ impl fmt::Display for Lost {
         let Self { peer, why } = self;
         match why {
             Why::Strange(what) => write!(f, "{peer} speaks {what}"),
-            Why::Hyper { silent: true, error } if is_end(error) => {
+            Why::Silent { in_clear: true } => {
                 write!(f, "{peer} hung up without an answer: it may speak TLS (https://), or no HTTP")
             }
-            Why::Broke(_) | Why::Hyper { .. } => write!(f, "the connection to {peer} broke"),
+            Why::Silent { in_clear: false } => {
+                write!(f, "{peer} hung up without an answer: it may speak no HTTP")
+            }
+            Why::Broke(_) | Why::Hyper(_) => write!(f, "the connection to {peer} broke"),
         }
     }
 }
@@ -103,16 +115,18 @@ impl fmt::Display for Lost {
 impl Error for Lost {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.why {
-            Why::Strange(_) => None,
-            Why::Hyper { silent: true, error } if is_end(error) => None,
+            Why::Strange(_) | Why::Silent { .. } => None,
             Why::Broke(broke) => Some(&*broke.0),
-            Why::Hyper { error, .. } => Some(error),
+            Why::Hyper(error) => Some(error),
         }
     }
 }
 
-fn is_end(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed()
+/// Whether the peer hung up, and no layer has more to say of it.
+fn is_end(error: &FlowError) -> bool {
+    use FlowErrorKind::{Aborted, BrokenPipe, Reset, UnexpectedEof};
+    matches!(error.kind(), Aborted | BrokenPipe | Reset | UnexpectedEof)
+        && error.source().is_none_or(|source| source.is::<std::io::Error>())
 }
 
 /// An error of the flow, which engines turn into text.
@@ -179,25 +193,7 @@ impl RawFlow for Listening {
         self.flow.poll_shutdown(cx)
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.flow)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.flow)
-    }
-
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.into_flow(), Vec::new()))
-    }
+    forward!(flow: itself lower unwrap);
 }
 
 impl fmt::Debug for Listening {

@@ -209,7 +209,7 @@ impl Sender {
 
     /// Why it is of no use.
     pub(super) fn explain(&self, error: hyper::Error) -> Lost {
-        self.link.heard.explain(error, self.version(), self.link.connection.peer())
+        self.link.heard.explain(error, self.version(), &self.link.connection)
     }
 
     /// Whether any number of requests may share it.
