@@ -36,13 +36,6 @@ impl App {
         }
         error.into()
     }
-
-    fn refuse_verbose(&self, command: &str) -> Result<(), Failure> {
-        match self.verbose {
-            true => Err(Failure::Usage(format!("-v has no use with `{command}`, which has no more to tell"))),
-            false => Ok(()),
-        }
-    }
 }
 
 /// Runs the command, to its end or to a signal's.
@@ -86,12 +79,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "web")]
         Command::Load(args) => crate::commands::load::run(app, &args, &mut signals).await,
         Command::Schemes => schemes::run(app),
-        Command::Completions { shell } => {
-            app.refuse_verbose("completions")?;
+        Command::Completions { no_more, shell } => {
+            no_more.check(&cli.global, "completions")?;
             generate::completions(app, shell)
         }
-        Command::Man { dir } => {
-            app.refuse_verbose("man")?;
+        Command::Man { no_more, dir } => {
+            no_more.check(&cli.global, "man")?;
             generate::man(app, dir.as_deref())
         }
     }

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use tuyau::Network;
 
+use crate::exit::Failure;
 use crate::overrides::Pinned;
 use crate::via::Hops;
 
@@ -85,6 +86,10 @@ pub(crate) struct Cli {
 #[cfg(feature = "web")]
 impl Connecting {
     /// The same, to ask for a URL of this scheme.
+    #[cfg_attr(
+        not(any(feature = "socks5", feature = "http")),
+        allow(unused, reason = "no proxy depends on it")
+    )]
     pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
         Self {
             #[cfg(any(feature = "socks5", feature = "http"))]
@@ -103,8 +108,8 @@ pub(crate) struct Connecting {
     /// Connect by IPv6 only
     #[arg(short = '6', long = "ipv6")]
     pub(crate) ipv6: bool,
-    /// How long connecting may take in all: lookups, hops, connections and handshakes. Unlimited by
-    /// default
+    /// How long connecting may take in all: lookups, hops, connections and handshakes. By default, 120
+    /// for each address that is tried
     #[arg(long, visible_alias = "deadline", value_name = "SECS", value_parser = seconds)]
     pub(crate) connect_timeout: Option<Duration>,
     /// Connect to ADDR when HOST:PORT is asked for, without a lookup; HOST may be `*`. ADDR may be
@@ -214,7 +219,8 @@ pub(crate) enum Require {
 /// What goes with every command.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Show on standard error how each connection came about; in `plan` and `explain`: everything
+    /// Show on standard error how each connection came about; in `plan` and `explain`: everything; in
+    /// `schemes`: the options, too
     #[arg(short, long, global = true, help_heading = "Output")]
     pub(crate) verbose: bool,
     /// Log what matches FILTER to standard error: `debug`, `tuyau=trace`, …
@@ -230,6 +236,22 @@ pub(crate) struct Global {
         help_heading = "Output"
     )]
     pub(crate) color: Color,
+}
+
+/// In place of the global -v, which has no use: not listed, and refused.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct NoMore {
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+}
+
+impl NoMore {
+    pub(crate) fn check(self, global: &Global, command: &str) -> Result<(), Failure> {
+        match self.verbose || global.verbose {
+            true => Err(Failure::Usage(format!("-v has no use with `{command}`, which has no more to tell"))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// When to use colours.
@@ -263,16 +285,17 @@ pub(crate) enum Command {
         whether or not it works; through one (--via exec:) the same."
     )]
     Ping {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
-        #[command(flatten)]
-        connecting: Connecting,
         /// Stop after so many; by default, on Ctrl-C
-        #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(short = 'n', visible_short_alias = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         /// Seconds from one to the next
         #[arg(short, value_name = "SECS", default_value = "1", value_parser = seconds_or_none)]
         interval: Duration,
+        // What is declared after it would be under its headings in the help.
+        #[command(flatten)]
+        connecting: Connecting,
     },
     /// Connect standard input and output
     #[command(long_about = "Connect standard input and output.\n\n\
@@ -327,24 +350,24 @@ pub(crate) enum Command {
     },
     /// Say what connecting would try and what decides it, without doing anything
     Plan {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
         #[command(flatten)]
-        connecting: Connecting,
-        #[command(flatten)]
         format: Format,
+        #[command(flatten)]
+        connecting: Connecting,
     },
     /// Connect, close, and say what was done: each candidate, step, outcome and time
     Explain {
-        /// Where to
+        /// Where to. Of an http or https URL: to its server
         uri: String,
-        #[command(flatten)]
-        connecting: Connecting,
         #[command(flatten)]
         format: Format,
         /// Also write it as a page for a browser: who was tried when, and what came of what
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
+        #[command(flatten)]
+        connecting: Connecting,
     },
     /// Get what is at a URL, like curl
     #[cfg(feature = "web")]
@@ -379,12 +402,16 @@ pub(crate) enum Command {
     /// Print shell completions
     #[command(hide = true)]
     Completions {
+        #[command(flatten)]
+        no_more: NoMore,
         /// For which shell
         shell: Shell,
     },
     /// Print the manual page, or write those of all commands
     #[command(hide = true)]
     Man {
+        #[command(flatten)]
+        no_more: NoMore,
         /// Where to write them
         dir: Option<PathBuf>,
     },
@@ -406,11 +433,11 @@ pub(crate) enum Demo {
     Client {
         /// Where to; port 4343 if it is left out
         uri: String,
-        #[command(flatten)]
-        connecting: Connecting,
         /// Send so many pings and sum up their round-trip times
         #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
+        #[command(flatten)]
+        connecting: Connecting,
     },
 }
 

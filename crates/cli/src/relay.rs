@@ -74,10 +74,10 @@ impl Break {
 }
 
 /// What to do about what a TLS peer says only once it is connected: that it wants a certificate, above all.
-fn tls_hint(error: &FlowError) -> Option<&'static str> {
+pub(crate) fn tls_hint(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     #[cfg(feature = "tls")]
     {
-        let mut cause = std::error::Error::source(error);
+        let mut cause = error.source();
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<tuyau::tls::TlsError>() {
                 return error.hint();

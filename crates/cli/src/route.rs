@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use tuyau::Via;
-use tuyau::names::{DEADLINE, POLICY};
+use tuyau::names::{ATTEMPT_TIMEOUT, DEADLINE, POLICY};
 use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
 
 use crate::base;
@@ -29,6 +29,15 @@ pub(crate) fn route(uri: &str, options: &Connecting, default_port: Option<u16>) 
     route_from(None, uri, options, default_port)
 }
 
+/// The same, where `uri` may be a URL of HTTP as well: the way is the one to its server.
+pub(crate) fn route_to(uri: &str, options: &Connecting) -> Result<Routed, Failure> {
+    #[cfg(feature = "web")]
+    if let Some(routed) = crate::web::route_to_site(uri, options) {
+        return routed;
+    }
+    route(uri, options, None)
+}
+
 /// The same, from what is listened on, which may take some of the options.
 pub(crate) fn route_from(
     listen: Option<&mut Uri>,
@@ -52,7 +61,7 @@ pub(crate) fn route_from(
         dns,
         policy,
     } = options;
-    let (uri, hops) = (typed(uri)?, hops.0.clone());
+    let (uri, hops) = (typed(uri)?, hops.parse()?);
     #[cfg(feature = "tls")]
     let (uri, hops) = give(tls, listen, hops, uri)?;
     #[cfg(not(feature = "tls"))]
@@ -68,7 +77,7 @@ pub(crate) fn route_from(
         ctx = with_dns(ctx, dns)?;
     }
     if let Some(timeout) = connect_timeout {
-        ctx = ctx.with(&DEADLINE, *timeout);
+        ctx = ctx.with(&DEADLINE, *timeout).with(&ATTEMPT_TIMEOUT, *timeout);
     }
     if let Some(policy) = self::policy(policy)? {
         ctx = ctx.with(&POLICY, policy);
@@ -163,11 +172,18 @@ fn with_dns(ctx: Context, servers: &[std::net::SocketAddr]) -> Result<Context, F
 }
 
 fn unused(option: &str, uri: &Uri) -> Failure {
-    let way = match uri.hops() {
-        [] => String::new(),
-        hops => format!(" via {}", hops.iter().map(|hop| hop.to_string()).collect::<Vec<_>>().join(",")),
-    };
-    Failure::Usage(format!("{option} has no use with {uri}{way}: no IP address is chosen here on the way"))
+    Failure::Usage(format!("{option} has no use with {}: no IP address is chosen here on the way", way(uri)))
+}
+
+/// `tcp://db:5432 via ssh://bastion`: where to, and through what.
+pub(crate) fn way(uri: &Uri) -> String {
+    match uri.hops() {
+        [] => uri.to_string(),
+        hops => {
+            let hops: Vec<_> = hops.iter().map(ToString::to_string).collect();
+            format!("{uri} via {}", hops.join(","))
+        }
+    }
 }
 
 /// The hosts whose addresses are chosen on this machine, with their ports as far as they are known: those

@@ -8,7 +8,7 @@ use tuyau::report::{Outcome, ReadOutcome};
 use crate::signals;
 
 /// Hints of the libraries, each short enough to be in one line, and what they mean here.
-const HINTS: [(&str, &str); 13] = [
+const HINTS: [(&str, &str); 14] = [
     ("give its certificate as root", "give its certificate: --cacert FILE"),
     ("give that very certificate as root", "give that very certificate: --cacert FILE"),
     ("or give the server name to expect", "or say which of them to expect: --sni NAME"),
@@ -33,6 +33,7 @@ const HINTS: [(&str, &str); 13] = [
         "give them in its URI, if it takes them: SCHEME://USER:PASSWORD@HOST",
     ),
     ("name a key whose public part", "name a key (?identity=FILE) whose public part"),
+    ("and speak it", "and speak it, as `tuyau get` does"),
     ("give the proxy's user name and password", "give them in its URI: SCHEME://USER:PASSWORD@HOST"),
 ];
 

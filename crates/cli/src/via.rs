@@ -1,15 +1,35 @@
 //! `--via`, `-x` and `-J`: what is gone through, in the order in which it was typed.
 
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tuyau::{Allow, UriError, Via};
+
+use crate::exit::Failure;
 
 /// The spellings, each with the scheme of what has none: as curl and ssh have them.
 const FLAGS: [(&str, &str); 3] = [("via", ""), ("proxy", "http://"), ("jump", "ssh://")];
 
-/// The hops, nearest first.
+/// What was typed of the hops, nearest first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Hops(pub(crate) Vec<Via>);
+pub(crate) struct Hops(Vec<Typed>);
+
+/// One value, and the flag that it was given to.
+#[derive(Clone, Debug)]
+struct Typed {
+    flag: &'static str,
+    scheme: &'static str,
+    value: String,
+}
+
+impl Hops {
+    /// The hops. (Not while arguments are parsed: what is wrong with a URI is not told as what is wrong with them.)
+    pub(crate) fn parse(&self) -> Result<Vec<Via>, Failure> {
+        let hops = self.0.iter().flat_map(|typed| split(&typed.value).map(move |hop| (typed, hop)));
+        let parsed = hops.map(|(typed, hop)| {
+            parse(hop, typed.scheme).map_err(|error| Failure::Usage(format!("--{}: {error}", typed.flag)))
+        });
+        parsed.collect()
+    }
+}
 
 impl Args for Hops {
     fn augment_args(command: Command) -> Command {
@@ -18,7 +38,8 @@ impl Args for Hops {
         let heading = Some("Connecting");
         command
             .arg(arg("via", "Go through URI, a proxy or bastion: see `tuyau schemes`. May be given several times, or be \
-                several with commas between them: the nearest first. What follows an exec: belongs to it")
+                several with commas between them: the nearest first. What follows an exec: belongs to it, and in \
+                options (?…) only a comma before another hop's scheme parts them")
                 .help_heading(heading))
             .arg(arg("proxy", "The same, as curl has it: an HTTP proxy, if there is no scheme")
                 .short('x')
@@ -35,23 +56,14 @@ impl Args for Hops {
 
 impl FromArgMatches for Hops {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut given: Vec<(usize, &str, &str)> = Vec::new();
-        for (flag, default) in FLAGS {
-            let values = matches.get_many::<String>(flag).into_iter().flatten();
-            given.extend(
-                matches
-                    .indices_of(flag)
-                    .into_iter()
-                    .flatten()
-                    .zip(values)
-                    .map(|(at, it)| (at, it.as_str(), default)),
-            );
+        let mut given = Vec::new();
+        for (flag, scheme) in FLAGS {
+            let values = matches.get_many::<String>(flag).into_iter().flatten().cloned();
+            let typed = values.map(|value| Typed { flag, scheme, value });
+            given.extend(matches.indices_of(flag).into_iter().flatten().zip(typed));
         }
-        given.sort_by_key(|(at, ..)| *at);
-        let hops =
-            given.into_iter().flat_map(|(_, value, default)| split(value).map(move |hop| (hop, default)));
-        let hops = hops.map(|(hop, default)| parse(hop, default)).collect::<Result<_, _>>();
-        hops.map(Self).map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+        given.sort_by_key(|(at, _)| *at);
+        Ok(Self(given.into_iter().map(|(_, typed)| typed).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -65,7 +77,7 @@ pub(crate) fn parse_all(values: &[String]) -> Result<Vec<Via>, UriError> {
     values.iter().flat_map(|value| split(value)).map(|hop| parse(hop, "")).collect()
 }
 
-/// The hops of one value. A command may have commas of its own, and so may a password.
+/// The hops of one value. A command may have commas of its own, and so may a password and options.
 fn split(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -73,7 +85,10 @@ fn split(value: &str) -> impl Iterator<Item = &str> {
         if text.starts_with("exec:") {
             return Some(text);
         }
-        let ends = |&(at, _): &(usize, &str)| !in_password(&text[..at], &text[at + 1..]);
+        let ends = |&(at, _): &(usize, &str)| {
+            let (before, after) = (&text[..at], &text[at + 1..]);
+            !in_password(before, after) && (!before.contains('?') || has_scheme(after))
+        };
         match text.match_indices(',').find(ends) {
             Some((at, _)) => {
                 rest = Some(&text[at + 1..]);
@@ -95,13 +110,15 @@ fn in_password(before: &str, after: &str) -> bool {
 
 /// What the user typed, to whom everything is allowed.
 fn parse(hop: &str, default: &str) -> Result<Via, UriError> {
-    let bare = !hop.contains("://")
-        && !tuyau::hops().iter().any(|known| {
-            hop.strip_prefix(known.name).is_some_and(|rest| rest.starts_with([':', '+']))
-                && !rest_is_port(hop)
-        });
+    let bare = !hop.contains("://") && (!has_scheme(hop) || rest_is_port(hop));
     let text = if bare && !hop.is_empty() { format!("{default}{hop}") } else { hop.into() };
     Ok(tuyau::via(&text)?.allow(Allow::ALL))
+}
+
+/// Whether `hop` begins with the name of one.
+fn has_scheme(hop: &str) -> bool {
+    let mut names = tuyau::hops().iter().map(|known| known.name);
+    names.any(|name| hop.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '+'])))
 }
 
 /// Whether it is `host:port`: a host may be called as a scheme is.
@@ -117,8 +134,9 @@ mod tests {
     fn hops(args: &[&str]) -> Result<Vec<String>, String> {
         let command = Hops::augment_args(Command::new("x").no_binary_name(true));
         let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
-        let hops = Hops::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-        Ok(hops.0.iter().map(Via::to_string).collect())
+        let typed = Hops::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        let hops = typed.parse().map_err(|failure| failure.message().unwrap_or_default().to_owned())?;
+        Ok(hops.iter().map(Via::to_string).collect())
     }
 
     #[test]
@@ -141,6 +159,21 @@ mod tests {
         }
         let error = hops(&["--via", "socks5h://bob:correct,horse@h:port"]).unwrap_err();
         assert!(!error.contains("correct") && !error.contains("horse"), "{error}");
+    }
+
+    #[test]
+    fn options_keep_their_commas() {
+        for (value, hops) in [
+            ("tap:tap0?addr=10.0.0.2/24,fd09::2/64", &["tap:tap0?addr=10.0.0.2/24,fd09::2/64"][..]),
+            (
+                "tap:?addr=10.0.0.2/24,fd09::2/64,ssh://a@b,c",
+                &["tap:?addr=10.0.0.2/24,fd09::2/64", "ssh://a@b", "c"],
+            ),
+            ("ssh://a?identity=x,y,exec:nc %h,%p", &["ssh://a?identity=x,y", "exec:nc %h,%p"]),
+            ("a,b?identity=x,y", &["a", "b?identity=x,y"]),
+        ] {
+            assert_eq!(split(value).collect::<Vec<_>>(), hops, "{value}");
+        }
     }
 
     #[test]

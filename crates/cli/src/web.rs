@@ -2,13 +2,17 @@
 
 use clap::Args;
 use http::Uri as HttpUri;
+use http::uri::Authority;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tuyau::UriErrorKind;
 use tuyau::http::{Client, Error, STACKS, Scheme, Stage, Versions};
+use unicode_width::UnicodeWidthStr;
 
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::{Chain, Failure};
 use crate::output::wrapped;
+use crate::relay::tls_hint;
 use crate::route::{Routed, route};
 use crate::told;
 
@@ -41,16 +45,7 @@ pub(crate) struct Asked {
 /// What `way` makes of `url`. `follow`: whether a redirect may lead to the other scheme.
 pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Asked, Failure> {
     let Way { unix_socket, over, http1, http2, connecting } = way;
-    let (url, socket) = socket_of(url)?;
-    let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
-    let scheme = match parsed.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
-        _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
-    };
-    let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
-        return Err(unusable(&url, "it has no host"));
-    };
+    let Site { url, scheme, host, socket } = Site::of(url)?;
     let over = match (unix_socket, over, socket) {
         (Some(path), ..) => {
             Some(format!("unix:{}", utf8_percent_encode(path, NON_ALPHANUMERIC)).replace("%2F", "/"))
@@ -61,15 +56,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         }
         (None, None, socket) => socket,
     };
-    let uri = |scheme: Scheme| match (&over, scheme) {
-        (Some(over), Scheme::Http) => over.clone(),
-        (Some(over), Scheme::Https) => format!("tls+{over}"),
-        (None, scheme) => {
-            let port = host.port_u16().unwrap_or(scheme.port());
-            let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
-            format!("{transport}://{}:{port}", host.host())
-        }
-    };
+    let uri = |scheme| transport(over.as_deref(), scheme, &host);
     let to = |scheme: Scheme, connecting: &Connecting| route(&uri(scheme), &connecting.asking(scheme), None);
     let in_clear = || {
         let mut connecting = connecting.clone();
@@ -111,6 +98,84 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
     Ok(Asked { url, client: shown(app, client) })
 }
 
+/// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
+pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
+    let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
+    if !["http", "https", "http+unix", "https+unix"].contains(&scheme.as_str()) {
+        return None;
+    }
+    let to = |Site { scheme, host, socket, .. }: Site| {
+        let mut uri = transport(socket.as_deref(), scheme, &host);
+        if scheme == Scheme::Https && options.tls.alpn.is_none() {
+            uri.push_str("?alpn=h2,http/1.1");
+        }
+        route(&uri, &options.asking(scheme), None)
+    };
+    Some(Site::of(uri).and_then(to))
+}
+
+/// Where a URL of HTTP leads.
+struct Site {
+    /// Without a socket in it.
+    url: String,
+    scheme: Scheme,
+    host: Authority,
+    /// The URI of the socket that the URL named.
+    socket: Option<String>,
+}
+
+impl Site {
+    fn of(url: &str) -> Result<Self, Failure> {
+        let (url, socket) = socket_of(url)?;
+        let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
+        let scheme = match parsed.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
+        };
+        let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
+            return Err(unusable(&url, "it has no host"));
+        };
+        check_port(scheme, host)?;
+        Ok(Self { host: host.clone(), url, scheme, socket })
+    }
+}
+
+/// The URI of what carries HTTP of this scheme to `host`, or to wherever `over` leads.
+fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
+    match (over, scheme) {
+        (Some(over), Scheme::Http) => over.into(),
+        (Some(over), Scheme::Https) => format!("tls+{over}"),
+        (None, scheme) => {
+            let port = host.port_u16().unwrap_or(scheme.port());
+            let transport = if scheme == Scheme::Http { "tcp" } else { "tls" };
+            format!("{transport}://{}:{port}", host.host())
+        }
+    }
+}
+
+/// A port that is none is no other port.
+fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
+    let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+    let known = "tcp";
+    match tuyau::uri(&format!("{known}://{}", host_and_port.trim_end_matches(':'))) {
+        Err(error) if error.kind() == UriErrorKind::Port => {
+            let (span, shown) = (error.span(), format!("{scheme}://{host_and_port}"));
+            let (start, end) = (span.start - known.len(), span.end - known.len());
+            let column = |at: usize| shown[..at + scheme.len()].width();
+            let (skip, marks) = (column(start), column(end) - column(start));
+            Err(Failure::Usage(format!(
+                "{}\n  {shown}\n  {:skip$}{:^<marks$}\n  a port is a number from 1 to 65535",
+                error.message(),
+                "",
+                ""
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The client, which shows how its connections came about, if that is wanted.
 pub(crate) fn shown(app: &App, client: Client) -> Client {
     let out = app.out;
@@ -150,7 +215,9 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
     if let Some(resolution) = error.resolution() {
         app.show(&resolution.report());
     }
-    let said = Chain(error).to_string();
+    // A resolution has said what to do.
+    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
+    let said = format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default());
     match error.stage() {
         Stage::Request => Failure::Usage(said),
         Stage::Send | Stage::Wait | Stage::Body => Failure::Broken(said),

@@ -14,6 +14,7 @@ use core::time::Duration;
 use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
+use crate::log::{after, step};
 use crate::report::{Hop, Outcome, listed};
 use crate::resolve::{self, Inherited, Ran};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
@@ -214,6 +215,8 @@ pub struct ConnectCx<'a> {
     frame: MaybeOwned<'a>,
     /// The candidate that is being connected.
     attempt: u32,
+    /// When it has had its time, or one that it is a hop of.
+    expires: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -298,13 +301,26 @@ impl Hop {
     }
 }
 
+impl To {
+    fn name_and_address(&self) -> (String, String) {
+        match self {
+            Self::Named { name, address, .. } => (name.to_string(), address.to_string()),
+            Self::Dialled(dial) => (dial.key().name().into(), dial.address()),
+        }
+    }
+
+    fn title(&self) -> String {
+        let (name, address) = self.name_and_address();
+        alloc::format!("hop {name} {address}")
+    }
+}
+
 impl TracedHop {
     fn hop(&self, began: Instant, ended: Instant) -> Hop {
-        let (name, address, detail) = match &self.to {
-            To::Named { name, address, detail } => {
-                (name.to_string(), address.to_string(), detail.as_ref().map(|detail| detail.to_string()))
-            }
-            To::Dialled(dial) => (dial.key().name().into(), dial.address(), None),
+        let (name, address) = self.to.name_and_address();
+        let detail = match &self.to {
+            To::Named { detail, .. } => detail.as_ref().map(|detail| detail.to_string()),
+            To::Dialled(_) => None,
         };
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };
@@ -333,8 +349,10 @@ impl<'a> Frame<'a> {
         }
     }
 
-    pub(crate) fn cx(&'a self, attempt: u32) -> ConnectCx<'a> {
-        ConnectCx { frame: MaybeOwned::Borrowed(self), attempt }
+    /// For an attempt that has its time until `expires`.
+    pub(crate) fn cx(&'a self, attempt: u32, expires: Option<Instant>) -> ConnectCx<'a> {
+        let expires = [expires, self.inherited.expires].into_iter().flatten().min();
+        ConnectCx { frame: MaybeOwned::Borrowed(self), attempt, expires }
     }
 
     pub(crate) fn last_trace(&mut self) -> Option<Box<Trace>> {
@@ -351,12 +369,13 @@ impl<'a> Frame<'a> {
 }
 
 impl ConnectCx<'static> {
-    /// For connecting and listening outside a resolution, with the values of `ctx`.
+    /// For connecting and listening outside a resolution, with the values of `ctx`. Its time begins now.
     pub fn new(ctx: &Context) -> Result<Self, ConnectError> {
-        let inherited = Inherited::of(ctx)?;
+        let inherited = Inherited::of_attempt(ctx)?;
+        let expires = inherited.expires;
         let ctx = MaybeCloned::Owned(ctx.clone());
         let frame = Frame { ctx, inherited, trace: Lock::new(None) };
-        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0 })
+        Ok(Self { frame: MaybeOwned::Owned(Arc::new(frame)), attempt: 0, expires })
     }
 }
 
@@ -370,7 +389,7 @@ impl ConnectCx<'_> {
 
     /// The same, to be given to what is connected below.
     pub(crate) fn reborrow(&self) -> ConnectCx<'_> {
-        self.frame().cx(self.attempt)
+        self.frame().cx(self.attempt, self.expires)
     }
 
     /// The context's value of `key`: for what configures a transport rather than names its peer
@@ -395,10 +414,11 @@ impl ConnectCx<'_> {
         self.frame().inherited.runtime.as_ref()
     }
 
-    /// When the resolution must be done, if it has a deadline. The resolver keeps it: the future
-    /// that connects is dropped then.
+    /// When this must be done, by the deadline of the resolution or by the time that an attempt may take, if
+    /// there are such. The resolver keeps it: it drops the future that connects, after having polled it once
+    /// more. So it may say what it was waiting for.
     pub fn deadline(&self) -> Option<Instant> {
-        self.frame().inherited.deadline
+        [self.frame().inherited.deadline, self.expires].into_iter().flatten().min()
     }
 
     /// Runs `connect` as a hop of its own: reports show it, with its outcome and time. Whatever a transport does
@@ -442,6 +462,7 @@ impl ConnectCx<'_> {
         tell: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, ConnectError> {
         let started = self.now();
+        step(|| alloc::format!("{}: begins", to.title()));
         let until = u32::MAX;
         let hop = TracedHop { attempt: self.attempt, until, to, outcome: None, took: None, started };
         let index = self.frame().trace(|trace| {
@@ -450,17 +471,26 @@ impl ConnectCx<'_> {
         });
         let result = connect.await;
         let ended = self.now();
+        let took = ended.zip(started).map(|(ended, started)| ended.since(started));
         let told = result.as_ref().ok().and_then(tell);
         let outcome = result.as_ref().map(|_| ()).map_err(|error| {
             let mut text = String::new();
             let _ = write_chain(error, &mut text);
             text
         });
+        step(|| {
+            let to = self.frame().trace(|trace| trace.hops[index].to.clone());
+            let took = after(took);
+            match &outcome {
+                Ok(()) => alloc::format!("{}: done{took}", to.title()),
+                Err(why) => alloc::format!("{}: failed{took}: {why}", to.title()),
+            }
+        });
         self.frame().trace(|trace| {
             let until = trace.hops.len() as u32;
             let hop = &mut trace.hops[index];
             hop.until = until;
-            hop.took = ended.zip(started).map(|(ended, started)| ended.since(started));
+            hop.took = took;
             hop.outcome = Some(outcome);
             if let (Some(told), To::Named { detail, .. }) = (told, &mut hop.to) {
                 *detail = Some(told.into());
@@ -493,7 +523,7 @@ impl ConnectCx<'_> {
         outer: &Context,
         own: Protection,
     ) -> Result<Resolved, ConnectError> {
-        let inherited = self.frame().inherited.for_hop(outer, own)?;
+        let inherited = self.frame().inherited.for_hop(outer, own, self.expires)?;
         let began = self.now();
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {

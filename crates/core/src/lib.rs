@@ -69,6 +69,7 @@ mod key;
 mod layer;
 mod listener;
 mod lock;
+mod log;
 pub mod names;
 mod net;
 mod node;

@@ -27,7 +27,8 @@ pub static POLICY: Key<Policy> = Key::new("policy").control();
 /// How long one resolution may take in all: lookups, derivations, connects and handshakes.
 /// Unlimited if absent.
 pub static DEADLINE: Key<Duration> = Key::new("deadline").control();
-/// How long one attempt may take, its derivations included. Unlimited if absent.
+/// How long one attempt may take: its derivations, hops, connects and handshakes together; outside a
+/// resolution, listening, a handshake or [`Context::upgrade`](crate::Context::upgrade). Unlimited if absent.
 pub static ATTEMPT_TIMEOUT: Key<Duration> = Key::new("attempt-timeout").control();
 /// How long to wait before the next attempt joins the race: the Connection Attempt Delay of
 /// RFC 8305 section 5. 250 ms if absent; values under 10 ms are raised to that (section 8).

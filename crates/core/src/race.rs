@@ -108,6 +108,11 @@ impl Race {
         self.config.attempt_timeout
     }
 
+    /// When this attempt will have had its time.
+    pub(crate) fn expires(&self, id: u32) -> Option<Instant> {
+        self.running.iter().find(|running| running.id == id)?.expires
+    }
+
     pub(crate) fn input(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { id, rank } => {

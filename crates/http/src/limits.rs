@@ -65,7 +65,7 @@ pub struct Limits {
     /// per second beyond what the requests under way explain; ten times as many at once. 100.
     pub h2_control_frames: u32,
     /// What of one response of HTTP/2 may wait in memory for its client, in bytes, beyond the last piece that
-    /// its body gave. 128 KiB.
+    /// its body gave, and the 65 KiB that all responses of a connection have together. 128 KiB.
     pub h2_send_buffer: usize,
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tuyau_core::{Ask, Flow, FlowError, RawFlow, ReadBuf};
 
+use crate::client::Listening;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::server::guard::Guard;
@@ -70,7 +71,7 @@ pub async fn upgrade(message: impl Upgradable) -> Result<Flow, UpgradeError> {
                     unread.extend_from_slice(&guarded);
                     flow
                 }
-                Err(flow) => flow,
+                Err(flow) => flow.into_inner::<Listening>().map_or_else(|flow| flow, Listening::into_flow),
             };
             Ok(flow.with_unread(unread))
         }

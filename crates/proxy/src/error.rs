@@ -65,6 +65,16 @@ pub(crate) fn said(bytes: &[u8]) -> String {
     format!("`{}`{looks}", line(bytes))
 }
 
+/// What to do about a proxy that said this, which is not what was asked for; if it doesn't show, `otherwise`.
+pub(crate) fn advice(bytes: &[u8], otherwise: &'static str) -> &'static str {
+    match bytes {
+        [b'S', b'S', b'H', b'-', ..] => "that is an SSH server: go through it by ssh://",
+        [b'H', b'T', b'T', b'P', b'/', ..] => "that speaks HTTP: if it is a proxy, go through it by http://",
+        [5, ..] => "that is a SOCKS5 proxy: go through it by socks5h://",
+        _ => otherwise,
+    }
+}
+
 /// The first line that is not empty, cut, and nothing in it that a terminal would obey.
 pub(crate) fn line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);

@@ -1,12 +1,8 @@
-//! `Match` of OpenSSH's configuration (ssh_config(5)): which lines of a file count for a server.
+//! The conditions of a `Match` in OpenSSH's configuration (ssh_config(5)).
 
 use std::fmt;
 
 use crate::known_hosts::glob;
-
-/// A line that holds for no host.
-const NOBODY: &str = "Host !*";
-const ALL: &str = "Host *";
 
 /// What conditions are about.
 pub(crate) struct Subject<'a> {
@@ -25,8 +21,6 @@ pub(crate) struct Subject<'a> {
 /// A condition that can't be judged here, or makes no sense.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadMatch {
-    /// From 1.
-    pub(crate) line: usize,
     what: String,
 }
 
@@ -44,32 +38,12 @@ pub(crate) fn keyword(line: &str) -> (String, &str) {
     (line[..end].to_ascii_lowercase(), rest.strip_prefix('=').unwrap_or(rest).trim_start())
 }
 
-/// `text` without conditions: each `Match` has become a `Host` of all or of nobody. `judge` says which, given the
-/// line's number, what comes before it without conditions, and the conditions.
-pub(crate) fn decided(
-    text: &str,
-    mut judge: impl FnMut(usize, &str, &str) -> Result<bool, BadMatch>,
-) -> Result<String, BadMatch> {
-    let mut decided = String::new();
-    for (index, line) in text.lines().enumerate() {
-        match keyword(line) {
-            (word, conditions) if word == "match" => {
-                let holds = judge(index + 1, &decided, conditions)?;
-                decided.push_str(if holds { ALL } else { NOBODY });
-            }
-            _ => decided.push_str(line),
-        }
-        decided.push('\n');
-    }
-    Ok(decided)
-}
-
-/// Whether the `conditions` of the `Match` in this line hold.
+/// Whether the `conditions` of a `Match` hold.
 ///
 /// # Errors
 /// If they are none, or if one decides that can't be judged here.
-pub(crate) fn hold(line: usize, conditions: &str, subject: &Subject<'_>) -> Result<bool, BadMatch> {
-    let bad = |what: String| Err(BadMatch { line, what });
+pub(crate) fn hold(conditions: &str, subject: &Subject<'_>) -> Result<bool, BadMatch> {
+    let bad = |what: String| Err(BadMatch { what });
     let mut words = words(conditions).into_iter();
     let (mut holds, mut any, mut all) = (true, false, false);
     while let Some(word) = words.next() {
@@ -139,7 +113,7 @@ fn only_passes(conditions: &str) -> bool {
 }
 
 /// As a shell has them: with quotes, up to a comment.
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;

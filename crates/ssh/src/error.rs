@@ -29,7 +29,10 @@ pub(crate) fn handshake(server: &str, fault: russh::Error, words: &[u8]) -> Conn
             ConnectErrorKind::Protocol,
             format!("{server} is no SSH server: it says {}", first_line(words)),
         )
-        .with_hint("is the port right?");
+        .with_hint(match words.starts_with(b"HTTP/") {
+            true => "that speaks HTTP: if it is a proxy, go through it by http://",
+            false => "is the port right?",
+        });
     }
     match fault {
         NoCommonAlgo { kind, ours, theirs } => {

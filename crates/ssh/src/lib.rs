@@ -27,6 +27,7 @@
 mod auth;
 mod carrier;
 mod channel;
+mod clauses;
 mod conditions;
 mod config;
 mod error;

@@ -2,14 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ssh2_config::{HostParams, ParseRule, SshConfig};
 
-use crate::conditions::{self, Subject, decided, hold, keyword};
+use crate::clauses::{ConfigFile, Counted, Places};
+use crate::conditions::{self, Subject, hold};
 use crate::config::{Asker, HostKeys, Identity, Keepalive, Methods, SshHop};
 
 /// How many hops may lead to a server, each by the configuration of the one behind it.
@@ -102,9 +101,8 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// StrictHostKeyChecking, ServerAliveInterval, ServerAliveCountMax, ConnectTimeout, BatchMode and the
 /// switches of the authentication methods; and `Match` by `all`, `host`, `originalhost`, `user`, `localuser` and
 /// `final`. Any other keyword that would change the way to a server or what is trusted is an error that names it, as
-/// is another criterion that decides whether a `Match` holds (`exec`), a `Match` in an included file, and a keyword
-/// that stands twice under one `Host` (in included files the last one would count). Relative `Include`s are looked for
-/// in `~/.ssh`.
+/// is another criterion that decides whether a `Match` holds (`exec`). Relative `Include`s are looked for in `~/.ssh`,
+/// and those of a file in `/etc/ssh` there.
 #[derive(Clone)]
 pub struct OpenSsh {
     home: PathBuf,
@@ -113,13 +111,6 @@ pub struct OpenSsh {
     asker: Option<Asker>,
     unchecked: bool,
     files: Vec<ConfigFile>,
-}
-
-/// A file, in which each `Match` has yet to be decided.
-#[derive(Clone)]
-struct ConfigFile {
-    path: PathBuf,
-    text: String,
 }
 
 /// A step on the way to a server; see [`OpenSsh::route`].
@@ -150,6 +141,10 @@ impl ConfigError {
     fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), source: None }
     }
+
+    pub(crate) fn reading(file: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what: format!("read {}", file.display()), source: Some(source.into()) }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -177,32 +172,13 @@ impl OpenSsh {
     /// # Errors
     /// If it can't be read, or not be understood: the error names the file.
     pub fn file(mut self, file: &Path) -> Result<Self, ConfigError> {
-        let failed = |source: Box<dyn Error + Send + Sync>| ConfigError {
-            what: format!("read {}", file.display()),
-            source: Some(source),
-        };
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
-            Err(error) => return Err(failed(error.into())),
-        };
-        if let Some(keyword) = said_twice(&text) {
-            return Err(failed(format!("`{keyword}` stands twice under one `Host`").into()));
-        }
+        let system = Path::new("/etc/ssh");
+        let includes = if file.starts_with(system) { system.to_owned() } else { self.home.join(".ssh") };
+        let places = Places { home: &self.home, includes };
+        let Some(read) = ConfigFile::read(file, &places)? else { return Ok(self) };
         // Whoever is asked about, it must be readable.
-        let undecided = decided(&text, |_, _, _| Ok(true)).unwrap_or_default();
-        let config = self.parse(&undecided).map_err(|error| failed(error.into()))?;
-        // What follows a `Match` was taken for a part of the `Host` before it.
-        let conditional = |host: &ssh2_config::Host| {
-            host.params.ignored_fields.keys().any(|keyword| keyword.eq_ignore_ascii_case("match"))
-        };
-        if config.get_hosts().iter().any(conditional) {
-            return Err(ConfigError::new(format!(
-                "{} includes a file with a `Match`, which is supported in the file itself only",
-                file.display()
-            )));
-        }
-        self.files.push(ConfigFile { path: file.to_owned(), text });
+        self.parse(&read.whole()).map_err(|error| ConfigError::reading(file, error))?;
+        self.files.push(read);
         Ok(self)
     }
 
@@ -211,15 +187,25 @@ impl OpenSsh {
         SshConfig::default().home_dir(&self.home).parse(&mut text.as_bytes(), rules)
     }
 
+    /// What the lines that count say.
+    fn said(&self, counted: &Counted) -> Result<HostParams, ConfigError> {
+        let config = self.parse(&counted.text);
+        // Which is not at fault any more: each line was parsed before.
+        Ok(config.map_err(|error| ConfigError::reading(&self.home.join(".ssh/config"), error))?.query("host"))
+    }
+
     /// What the files say of a server.
     fn params(&self, wanted: Wanted<'_>) -> Result<HostParams, ConfigError> {
-        let mut params = SshConfig::default().query(wanted.host);
-        let wants_last_pass = self.read_into(&mut params, wanted, None)?;
+        let mut counted = Counted::default();
+        let wants_last_pass = self.count(&mut counted, wanted, None)?;
+        let mut params = self.said(&counted)?;
         if wants_last_pass {
             let name = params.host_name.as_deref().map(|name| name.replace("%h", wanted.host));
             let name = name.unwrap_or_else(|| wanted.host.to_owned());
-            params.host_name = Some(name.clone());
-            self.read_into(&mut params, wanted, Some(&name))?;
+            counted.settle("hostname");
+            self.count(&mut counted, wanted, Some(&name))?;
+            params = self.said(&counted)?;
+            params.host_name = Some(name);
         }
         if let Some(files) = &mut params.identity_file {
             let mut seen = Vec::new();
@@ -233,40 +219,38 @@ impl OpenSsh {
         Ok(params)
     }
 
-    /// Adds to `params` what the files say of the server, in the last pass as `renamed`. Whether one wants that pass.
-    fn read_into(
+    /// Adds the lines that count for the server, in the last pass as `renamed`. Whether one wants that pass.
+    fn count(
         &self,
-        params: &mut HostParams,
+        counted: &mut Counted,
         wanted: Wanted<'_>,
         renamed: Option<&str>,
     ) -> Result<bool, ConfigError> {
         let host = renamed.unwrap_or(wanted.host);
         let mut wants_last_pass = false;
-        for ConfigFile { path, text } in &self.files {
-            let failed = |source: ssh2_config::SshParserError| ConfigError {
-                what: format!("read {}", path.display()),
-                source: Some(source.into()),
-            };
-            let undecided = decided(text, |line, before, conditions| {
-                wants_last_pass |= conditions::wants_last_pass(conditions);
-                let mut known = params.clone();
-                if let Ok(before) = self.parse(before) {
-                    known.overwrite_if_none(&before.query(host));
+        for file in &self.files {
+            file.count(host, counted, &mut |it, before| {
+                wants_last_pass |= conditions::wants_last_pass(it.conditions);
+                if it.moot {
+                    return Ok(false);
                 }
-                let name = known.host_name.as_deref().map(|name| name.replace("%h", wanted.host));
+                let known = self.said(before)?;
+                let known_host = match renamed {
+                    Some(renamed) => Some(renamed.to_owned()),
+                    None => known.host_name.as_deref().map(|name| name.replace("%h", wanted.host)),
+                };
                 let subject = Subject {
                     original: wanted.host,
-                    host: name.as_deref().unwrap_or(host),
+                    host: known_host.as_deref().unwrap_or(host),
                     user: wanted.user.or(known.user.as_deref()).unwrap_or(&self.user),
                     local_user: &self.user,
                     last_pass: renamed.is_some(),
                 };
-                hold(line, conditions, &subject)
-            });
-            let text = undecided.map_err(|bad| {
-                ConfigError::new(format!("{}:{}: for {}: {bad}", path.display(), bad.line, wanted.host))
+                hold(it.conditions, &subject).map_err(|bad| {
+                    let place = format!("{}:{}", it.path.display(), it.line);
+                    ConfigError::new(format!("{place}: for {}: {bad}", wanted.host))
+                })
             })?;
-            params.overwrite_if_none(&self.parse(&text).map_err(failed)?.query(host));
         }
         Ok(wants_last_pass)
     }
@@ -546,22 +530,6 @@ impl<'a> Server<'a> {
         }
         Ok(identities)
     }
-}
-
-/// A keyword that stands twice under one `Host`: OpenSSH takes the first, the parser the last.
-fn said_twice(text: &str) -> Option<String> {
-    let mut said = Vec::new();
-    for line in text.lines() {
-        let (keyword, _) = keyword(line);
-        match keyword.as_str() {
-            "host" | "match" => said.clear(),
-            "" | "identityfile" | "include" | "remoteforward" => {}
-            other if other.starts_with('#') || WITHOUT_EFFECT.contains(&other) => {}
-            _ if said.contains(&keyword) => return Some(keyword),
-            _ => said.push(keyword),
-        }
-    }
-    None
 }
 
 /// Whatever changes the way or the trust, and is not understood.

@@ -127,28 +127,56 @@ fn conditions_hold_as_in_openssh() {
     ];
     let mut count = 0;
     for (first, second) in (0..blocks.len()).flat_map(|first| (0..blocks.len()).map(move |it| (first, it))) {
-        let text = [blocks[first], blocks[second], blocks[0]].join("\n").replace("ME", &me);
-        let file = place.dir().join("config");
-        fs::write(&file, &text).expect("write");
-        let config = OpenSsh::new(place.dir(), &*me, None).file(&file).expect("read");
-        for host in ["a", "b", "renamed"] {
-            let steps = config.route(None, host, None).unwrap_or_else(|error| panic!("{text}\n{error}"));
-            let [step] = steps.as_slice() else { panic!("{steps:?}") };
-            let (at, hop) = server(step);
-            let user = shown(hop).split('"').nth(1).expect("a user").to_owned();
-            let mut ssh = command("ssh", "openssh-client");
-            ssh.args(["-G", "-F", &place.path("config"), host]);
-            let ended = run(ssh, b"").code(0);
-            let said = |word: &str| {
-                let mut lines = ended.text().lines();
-                lines.find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).expect("a line").to_owned()
-            };
-            let theirs = (format!("{}:{}", said("hostname"), said("port")), said("user"));
-            assert_eq!((at, user), theirs, "{host}:\n{text}");
-            count += 1;
-        }
+        count += compared(&place, &me, &[blocks[first], blocks[second], blocks[0]].join("\n"), "");
     }
     assert_eq!(count, 17 * 17 * 3);
+    // In a file that is included, where something holds, or does not; and what comes after that.
+    let around = [
+        "",
+        "Host a",
+        "Host b renamed",
+        "Host !*",
+        "Match host *.internal",
+        "Match final all",
+        "Match user ops",
+        "User first\nUser second\nMatch !host b",
+    ];
+    for (around, included) in around.iter().flat_map(|around| blocks.map(move |block| (around, block))) {
+        let text = format!("{around}\n  Include {}\n  Port 77\n{}", place.path("[i]ncluded"), blocks[0]);
+        count += compared(&place, &me, &text, included);
+    }
+    // What includes itself is the same for ever.
+    let endless = format!("Include {}", place.path("included"));
+    fs::write(place.path("included"), &endless).expect("write");
+    let error = OpenSsh::new(place.dir(), &*me, None).file(&place.dir().join("included")).map(drop);
+    assert!(told(&error.expect_err("endless")).contains("line 1: too many files that include files"));
+    assert_eq!(count, 17 * 17 * 3 + 8 * 17 * 3);
+}
+
+/// For how many hosts this says the same to OpenSSH, by which `ME` runs.
+fn compared(place: &Place, me: &str, text: &str, included: &str) -> usize {
+    let (text, included) = (text.replace("ME", me), included.replace("ME", me));
+    let file = place.dir().join("config");
+    fs::write(&file, &text).expect("write");
+    fs::write(place.path("included"), &included).expect("write");
+    let config = OpenSsh::new(place.dir(), me, None).file(&file).expect("read");
+    let hosts = ["a", "b", "renamed"];
+    for host in hosts {
+        let steps = config.route(None, host, None).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        let [step] = steps.as_slice() else { panic!("{steps:?}") };
+        let (at, hop) = server(step);
+        let user = shown(hop).split('"').nth(1).expect("a user").to_owned();
+        let mut ssh = command("ssh", "openssh-client");
+        ssh.args(["-G", "-F", &place.path("config"), host]);
+        let ended = run(ssh, b"").code(0);
+        let said = |word: &str| {
+            let mut lines = ended.text().lines();
+            lines.find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).expect("a line").to_owned()
+        };
+        let theirs = (format!("{}:{}", said("hostname"), said("port")), said("user"));
+        assert_eq!((at, user), theirs, "{host}:\n{text}\nincluded:\n{included}");
+    }
+    hosts.len()
 }
 
 #[test]
@@ -176,7 +204,6 @@ fn what_would_change_the_way_or_the_trust_is_never_ignored() {
         ("ProxyJump a", "`ProxyJump`: the way to a by way of a never begins"),
         ("ProxyJump b:x", "`ProxyJump b:x` is not [user@]host[:port]"),
         ("Port many", "expected port number"),
-        ("Host a\n User b\n# User c\n User=d", "`user` stands twice under one `Host`"),
     ] {
         let error = read(&place, config).and_then(|config| config.route(None, "a", None)).map(drop);
         let text = told(&error.expect_err(config));

@@ -126,13 +126,18 @@ impl TlsError {
             Self::NoCommonCipher => "one of the two is too old, or set up too strictly",
             Self::NoCertificateFor { .. } => "give a certificate for it, or have the client ask for another",
             Self::NameUnknown { .. } => "ask for another server name: this one is not served there",
+            Self::PlainText { banner } if banner.starts_with("HTTP/") => {
+                "it speaks HTTP without TLS: use http:// in place of https://, or check the port"
+            }
+            Self::PlainText { banner } if banner.starts_with("SSH-") => {
+                "it is an SSH server: check the port, or go through it by ssh://"
+            }
             Self::PlainText { .. } => "check the port; or the protocol starts in clear text and is upgraded",
             Self::HungUp { .. } => "it may not speak TLS on that port; its log may say why",
             Self::Silent { .. } => "it may not speak TLS on that port, or wait for clear text first",
             Self::Truncated => "trust the content only if the protocol above says where it ends",
-            // What a server says to a client without a certificate, before TLS 1.3.
             Self::Alert { name } if name == "handshake failure" => {
-                "it may want a client certificate, or have no cipher in common with us; its log may say which"
+                "it may have no cipher in common with us, or refuse our certificate; its log may say which"
             }
             Self::Alert { .. } => "the peer's log may say why",
             Self::Protocol { .. } => return None,
@@ -256,7 +261,7 @@ impl fmt::Display for TlsError {
             }
             Self::HungUp { silent: true } => f.write_str("the peer hung up without a word of TLS"),
             Self::HungUp { silent: false } => f.write_str("the peer hung up during the handshake"),
-            Self::Silent { silent: true } => f.write_str("the peer said nothing in time"),
+            Self::Silent { silent: true } => f.write_str("the peer said nothing"),
             Self::Silent { silent: false } => f.write_str("the peer fell silent during the handshake"),
             Self::Truncated => f.write_str("the connection ended without close_notify: bytes may be missing"),
             Self::Alert { name } => write!(f, "the peer refused: {name}"),

@@ -36,19 +36,18 @@ pub(crate) async fn handshake<E: Engine>(
     // Whoever has hung up has no address any more.
     let peer = flow.fact(&PEER);
     let mut lower = Lower::new(flow);
-    // Whoever upgrades a flow has nobody else to keep the deadline.
-    let mut deadline =
-        cx.runtime().zip(cx.deadline()).map(|(runtime, deadline)| runtime.sleep_until(deadline));
+    // Whoever upgrades a flow has nobody else to keep the deadline; whoever connects learns what was waited for.
+    let clock = cx.runtime().zip(cx.deadline());
+    let mut timer = clock.map(|(runtime, deadline)| runtime.sleep_until(deadline));
     let outcome = poll_fn(|task| {
         if let Poll::Ready(outcome) = drive(&mut engine, &mut lower, task) {
             return Poll::Ready(outcome);
         }
-        match &mut deadline {
-            Some(deadline) => {
-                ready!(deadline.as_mut().poll(task));
-                Poll::Ready(Err(Failed::Tls(TlsError::Silent { silent: lower.head().is_empty() })))
-            }
-            None => Poll::Pending,
+        let is_late = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(task).is_ready())
+            || clock.is_some_and(|(runtime, deadline)| deadline <= runtime.now());
+        match is_late {
+            true => Poll::Ready(Err(Failed::Tls(TlsError::Silent { silent: lower.head().is_empty() }))),
+            false => Poll::Pending,
         }
     })
     .await;
@@ -59,7 +58,14 @@ pub(crate) async fn handshake<E: Engine>(
             let error = ConnectError::from(error);
             return Err(ConnectError::new(error.kind(), what()).with_source(error));
         }
-        Err(Failed::Tls(error)) => return Err(error.into_connect(what())),
+        Err(Failed::Tls(error)) => {
+            let error = if is_for_want_of_a_certificate(&error, role, &about, lower.head()) {
+                TlsError::ClientCertificateRequired
+            } else {
+                error
+            };
+            return Err(error.into_connect(what()));
+        }
     }
     let agreed = engine.agreed();
     if let Some(alpn) = &agreed.alpn
@@ -73,6 +79,17 @@ pub(crate) async fn handshake<E: Engine>(
         false => Protection::Encrypted,
     };
     Ok(Flow::new(TlsFlow::new(engine, lower, agreed, server_name, security)))
+}
+
+/// Whether a server refused a client that showed no certificate. Before TLS 1.3 there is no alert for that; but one
+/// that had agreed on all else, and said so first, has no other reason.
+fn is_for_want_of_a_certificate(error: &TlsError, role: Role, about: &About, head: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22; // RFC 8446 section 5.1
+    let refused = |name: &str| matches!(error, TlsError::Alert { name: it } if it == name);
+    role == Role::Client
+        && !about.has_identity
+        && head.first() == Some(&HANDSHAKE)
+        && (refused("handshake failure") || refused("bad certificate"))
 }
 
 enum Failed {

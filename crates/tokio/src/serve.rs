@@ -51,6 +51,7 @@ where
         handler,
         stop: Box::pin(std::future::pending()),
         drain: Duration::from_secs(10),
+        abort: Box::pin(std::future::pending()),
         max_handshakes: 1024,
         handshake_timeout: Duration::from_secs(10),
         max_connections: Semaphore::MAX_PERMITS,
@@ -65,6 +66,7 @@ pub struct Serve<H> {
     handler: H,
     stop: BoxFuture<'static, ()>,
     drain: Duration,
+    abort: BoxFuture<'static, ()>,
     max_handshakes: usize,
     handshake_timeout: Duration,
     max_connections: usize,
@@ -89,6 +91,12 @@ impl<H> Serve<H> {
     /// How long connections may go on after `stop`. 10 s if not set.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// Once this is ready after `stop`, the drain time is over. Never, if not set.
+    pub fn abort(mut self, abort: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.abort = Box::pin(abort);
         self
     }
 
@@ -191,6 +199,7 @@ where
         handler,
         mut stop,
         drain,
+        abort,
         max_handshakes,
         handshake_timeout,
         max_connections,
@@ -243,7 +252,11 @@ where
     }
     // Closed before the drain: clients that come now are refused, and can go elsewhere.
     drop(accepting);
-    if timeout(drain, tasks.all()).await.is_err() {
+    let ended = tokio::select! {
+        ended = timeout(drain, tasks.all()) => ended.is_ok(),
+        () = abort => false,
+    };
+    if !ended {
         tasks.abort().await;
     }
     tasks.served

@@ -75,6 +75,10 @@ impl RawListener for StdioListener {
     fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Accepted, AcceptError>> {
         Poll::Ready(match self.0.take() {
             Ok(flow) => Ok(Accepted::Flow(flow)),
+            // They were given out before.
+            Err(error) if error.kind() == ConnectErrorKind::Misuse => {
+                Err(AcceptError::new(AcceptErrorKind::Closed))
+            }
             Err(error) => Err(AcceptError::with_source(AcceptErrorKind::Closed, error)),
         })
     }

@@ -1,7 +1,13 @@
 //! From a URI to a flow or a listener.
 
-use tuyau_core::names::{NET, PORT};
-use tuyau_core::{ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, Key, Listener, Resolved, Target};
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use tuyau_core::names::{ATTEMPT_TIMEOUT, NET, PORT};
+use tuyau_core::{
+    ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, Key, Listener, Resolved, SharedNet, Target,
+};
 #[cfg(unix)]
 use tuyau_tokio::{FifoPair, listen_fifo};
 use tuyau_tokio::{MEM_HUB, STDIO, StdioEndpoint, listen_stdio};
@@ -13,14 +19,22 @@ use crate::uri::to_path;
 use crate::uri::{Address, Host, Use, assign};
 use crate::{Error, Uri, uri};
 
+/// How long an attempt may take by default.
+const ATTEMPT: Duration = Duration::from_secs(120);
+
 /// The default context: tokio's time and tasks, the host's network, and what derives the endpoints
 /// of this build's transports. It offers none of them yet: a URI does, or
 /// [`Context::offer`].
 ///
+/// An attempt may take two minutes ([`ATTEMPT_TIMEOUT`]): its hops, connects and handshakes together. That is how
+/// long systems try to connect, and how long SSH servers wait for a login. `with` another time, or
+/// `without` any, it is yours.
+///
 /// Each call makes a new one, which shares nothing with any other: what listens in memory in one is
 /// not there in another. Clones and overlays of one do share it.
 pub fn context() -> Context {
-    tuyau_tokio::derivations(Context::new().with(&STDIO, StdioEndpoint::new()))
+    let ctx = Context::new().with(&STDIO, StdioEndpoint::new()).with(&ATTEMPT_TIMEOUT, ATTEMPT);
+    tuyau_tokio::derivations(ctx)
 }
 
 /// Connects to `uri` in a [`context()`] of its own: to the network only, as the URI may come from a
@@ -123,12 +137,10 @@ impl Uri {
                     Host::V6(address, None) => Target::Addr((*address, port).into()),
                     host => Target::name(&host.to_plain(), port),
                 };
-                let net = self.required(ctx, &NET).await?;
-                net.listen(&target, &cx).await
+                listen_on(&self.required(ctx, &NET).await?, &target, &cx).await
             }
             Address::Socket(path) => {
-                let net = self.required(ctx, &NET).await?;
-                net.listen(&Target::path(path), &cx).await
+                listen_on(&self.required(ctx, &NET).await?, &Target::path(path), &cx).await
             }
             Address::Name(name) if self.base().connects => self.required(ctx, &MEM_HUB).await?.listen(name),
             Address::Nothing => Ok(listen_stdio(self.required(ctx, &STDIO).await?)),
@@ -158,6 +170,27 @@ impl Uri {
         };
         Ok(ctx.get(key).await?.ok_or_else(missing)?)
     }
+}
+
+/// Listens, in the time that `cx` gives: beyond a hop, that must be connected first.
+async fn listen_on(net: &SharedNet, target: &Target, cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
+    let clock = cx.runtime().zip(cx.deadline());
+    let mut timer = clock.map(|(runtime, deadline)| runtime.sleep_until(deadline));
+    let mut listening = net.listen(target, cx);
+    poll_fn(|task| {
+        if let Poll::Ready(listener) = listening.as_mut().poll(task) {
+            return Poll::Ready(listener);
+        }
+        let is_late = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(task).is_ready())
+            || clock.is_some_and(|(runtime, deadline)| deadline <= runtime.now());
+        if !is_late {
+            return Poll::Pending;
+        }
+        let what = format!("{} has not begun to listen", net.describe());
+        Poll::Ready(Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
+            .with_hint("it was waited for: is it up, and is that the right port?")))
+    })
+    .await
 }
 
 /// The one socket that systemd handed over, or the one of this name.

@@ -55,8 +55,9 @@ impl Via {
     }
 
     /// Allows `what`, besides what was allowed before: see [`Uri::allow`].
-    pub fn allow(self, what: Allow) -> Self {
-        Self { uri: Box::new(self.uri.allow(what)), ..self }
+    pub fn allow(mut self, what: Allow) -> Self {
+        self.uri = Box::new(self.uri.allow(what));
+        self
     }
 
     /// What one goes through.
@@ -89,8 +90,9 @@ impl Via {
     ///
     /// # Errors
     /// If it is given already.
-    pub fn with_option(self, name: &str, value: &str) -> Result<Self, UriError> {
-        Ok(Self { uri: Box::new(self.uri.with_option(name, value)?), ..self })
+    pub fn with_option(mut self, name: &str, value: &str) -> Result<Self, UriError> {
+        self.uri = Box::new(self.uri.with_option(name, value)?);
+        Ok(self)
     }
 
     /// Goes through this hop: replaces the net of `ctx` by the one beyond this hop,

@@ -11,7 +11,7 @@ use crate::cli::Connecting;
 use crate::exit::{Failure, in_a_line};
 use crate::output::{Output, Visible, wrapped};
 use crate::relay::{AtEnd, Buffers, relay, reset};
-use crate::route::{Routed, route_from, to_listen};
+use crate::route::{Routed, route_from, to_listen, way};
 use crate::signals::Signals;
 use crate::told;
 use crate::via::parse_all;
@@ -37,17 +37,17 @@ pub(crate) async fn run(
         parse_all(ends.listen_via).map_err(|error| Failure::Usage(format!("--listen-via: {error}")))?;
     let near = hops.into_iter().fold(near, Uri::via);
     far.require_port(&ctx).await?;
-    let there = There { ctx: far.apply(ctx)?, shown: Visible(&far.to_string()).to_string() };
+    let there = There { ctx: far.apply(ctx)?, shown: Visible(&way(&far)).to_string() };
     raise_open_files();
-    let listener = listen(app, &near, &base::context(&near)?).await?;
+    // What is gone through to listen is connected first.
+    let listener = signals.end(listen(app, &near, &base::context(&near)?)).await?;
     let there = std::sync::Arc::new(there);
     let (out, verbose, buffers) = (app.out, app.verbose, Buffers::default());
     let handler = move |flow: Flow| {
         let (there, buffers) = (there.clone(), buffers.clone());
         async move { there.carry(flow, &buffers, out, verbose).await }
     };
-    until_signal(app, listener, Some(max), handler, signals).await;
-    Ok(())
+    until_signal(app, listener, Some(max), handler, signals).await
 }
 
 /// Where connections go.

@@ -8,14 +8,15 @@ use tuyau::{Context, Flow};
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
+use crate::output::Visible;
 use crate::relay::{AtEnd, Break, Buffers, Relayed, relay};
-use crate::route::{Routed, route, typed};
+use crate::route::{Routed, route, typed, way};
 
 pub(crate) async fn run(app: &App, uri: &str, connecting: &Connecting) -> Result<(), Failure> {
     let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
     let resolved = uri.connect_in(&ctx).await.map_err(|error| app.failed_to_connect(error))?;
     app.show(&resolved.report());
-    relay_stdio(stdio(&ctx).await?, resolved.into_flow(), &uri.to_string()).await
+    relay_stdio(stdio(&ctx).await?, resolved.into_flow(), &Visible(&way(&uri)).to_string()).await
 }
 
 /// The standard streams, which `base` can give out once. It must not offer anything else.

@@ -75,8 +75,7 @@ pub(crate) async fn server(
             }
         }
     };
-    until_signal(app, listener, None, handler, signals).await;
-    Ok(())
+    until_signal(app, listener, None, handler, signals).await
 }
 
 fn note(file: &std::path::Path, seen: &Seen) -> std::io::Result<()> {

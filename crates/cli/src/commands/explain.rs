@@ -11,7 +11,7 @@ use crate::cli::{Connecting, Format};
 use crate::exit::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD, columns, wrapped};
 use crate::page::page;
-use crate::route::{Routed, route};
+use crate::route::{Routed, route_to};
 use crate::told;
 
 pub(crate) async fn plan(
@@ -20,7 +20,7 @@ pub(crate) async fn plan(
     connecting: &Connecting,
     format: Format,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx, note } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     uri.require_port(&ctx).await?;
     let mut report = uri.apply(ctx)?.plan();
     report.notes.extend(through(&uri));
@@ -44,7 +44,7 @@ pub(crate) async fn explain(
     format: Format,
     html: Option<&Path>,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx, note } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     let mut report = match uri.connect_in(&ctx).await {
         Ok(mut resolved) => {
             let report = resolved.report();

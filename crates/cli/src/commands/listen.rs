@@ -1,7 +1,8 @@
 //! `tuyau listen`.
 
+use std::error::Error;
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -120,8 +121,7 @@ pub(crate) async fn serve(
             service.handle(flow, out).await;
         }
     };
-    until_signal(app, listener, max, handler, signals).await;
-    Ok(())
+    until_signal(app, listener, max, handler, signals).await
 }
 
 /// Listens on `uri`, and says where.
@@ -171,24 +171,33 @@ async fn first(listener: &mut Listener) -> Result<Flow, Failure> {
 }
 
 /// Serves until a signal comes; then what is under way may end, but not for long.
+///
+/// # Errors
+/// If nothing more can come, because what is listened through is gone.
 pub(crate) async fn until_signal<H, Fut>(
     app: &App,
     listener: Listener,
     max: Option<u32>,
     handler: H,
     signals: &mut Signals,
-) -> Served
+) -> Result<(), Failure>
 where
     H: Fn(Flow) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let out = app.out;
     let (stop, stopped) = oneshot::channel::<()>();
+    let gone = Arc::new(OnceLock::new());
+    let noted = gone.clone();
     let mut serve = tuyau::serve(listener, handler)
         .drain(DRAIN)
         .on_failure(move |failure| match failure {
             ServeFailure::Accept(error) if error.kind() == tuyau::AcceptErrorKind::Closed => {
                 tracing::debug!("{}", Chain(&error));
+                // What ends of itself has no cause.
+                if error.source().is_some() {
+                    noted.get_or_init(|| Chain(&error).to_string());
+                }
             }
             ServeFailure::Accept(error) => out.error(Chain(&error)),
             ServeFailure::Handshake(error) => out.error(format_args!("handshake: {}", Chain(&error))),
@@ -213,5 +222,8 @@ where
         }
     };
     tracing::info!(%served, "served");
-    served
+    match gone.get() {
+        Some(why) => Err(Failure::Broken(format!("nobody can connect any more: {why}"))),
+        None => Ok(()),
+    }
 }

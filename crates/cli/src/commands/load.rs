@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tuyau::ConnectError;
 use tuyau::http::{Client, Error};
 
 use crate::app::App;
@@ -18,6 +19,7 @@ use crate::exit::{Failure, in_a_line};
 use crate::output::{Count, Took};
 use crate::signals::{self, Signals};
 use crate::table::Table;
+use crate::told::told;
 use crate::web::{Asked, Way, asked};
 
 /// How a server is put under load.
@@ -28,7 +30,7 @@ pub(crate) struct LoadArgs {
     /// Send so many requests; 200 by default, and with -d as many as it takes
     #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// By so many clients at once, each with a connection of its own
+    /// By so many clients at once, at most COUNT, each with a connection of its own
     #[arg(short = 'c', value_name = "CLIENTS", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
     /// For so long
@@ -63,7 +65,7 @@ struct Seen {
 #[derive(Debug, Serialize)]
 struct Summary {
     url: String,
-    clients: u32,
+    clients: u64,
     seconds: f64,
     requests: u64,
     failed: u64,
@@ -94,9 +96,11 @@ pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Re
     let begun = Instant::now();
     let until = duration.and_then(|duration| begun.checked_add(duration));
     let left = count.or(duration.is_none().then_some(REQUESTS)).unwrap_or(u64::MAX);
+    // More would have nothing to ask.
+    let clients = left.min((*clients).into());
     let left = Arc::new(AtomicU64::new(left));
     let mut tasks = JoinSet::new();
-    for _ in 0..*clients {
+    for _ in 0..clients {
         let Asked { url, client } = asked(app, url, way, false)?;
         tasks.spawn(ask(client.timeout(Some(*timeout)), url, left.clone(), until));
     }
@@ -118,13 +122,13 @@ pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Re
             }
         }
     }
-    let summary = all.summary(url, *clients, begun.elapsed());
+    let summary = all.summary(url, clients, begun.elapsed());
     if *json {
         let json = serde_json::to_string_pretty(&summary)
             .map_err(|error| Failure::Failed(format!("the summary as JSON: {error}")))?;
         app.out.line(json)?;
     } else {
-        app.out.print(summary.text())?;
+        app.out.print(told(summary.text()))?;
     }
     if summary.failed > 0 || summary.requests == 0 { Err(Failure::Told) } else { Ok(()) }
 }
@@ -188,12 +192,15 @@ async fn one(client: &Client, url: &str) -> Result<(u16, u64), String> {
     Ok((status, bytes))
 }
 
-/// What failures are counted by: what went wrong last, where.
+/// What failures are counted by: what went wrong last, where, and what to do about it.
 fn cause(error: &Error) -> String {
-    if let Some(first) = error.resolution().and_then(|error| error.errors().next()) {
-        return in_a_line(first);
+    let Some(first) = error.resolution().and_then(|error| error.errors().next()) else {
+        return in_a_line(error);
+    };
+    match first.downcast_ref::<ConnectError>().and_then(ConnectError::hint) {
+        Some(hint) => format!("{}; {hint}", in_a_line(first)),
+        None => in_a_line(first),
     }
-    in_a_line(error)
 }
 
 impl Seen {
@@ -215,7 +222,7 @@ impl Seen {
         Ok(())
     }
 
-    fn summary(self, url: &str, clients: u32, took: Duration) -> Summary {
+    fn summary(self, url: &str, clients: u64, took: Duration) -> Summary {
         let Self { times, statuses, failures, bytes } = self;
         let ms = |micros: u64| micros as f64 / 1e3;
         let at = |quantile| ms(times.value_at_quantile(quantile));
@@ -254,7 +261,7 @@ impl Summary {
         let took = Took(Duration::from_secs_f64(*seconds));
         let mut text = format!(
             "{}, {} in {took}: {requests_per_second:.0} requests/s, {:.2} MB/s, {failed} failed\n",
-            Count((*clients).into(), "client"),
+            Count(*clients, "client"),
             Count(*requests, "response"),
             *bytes as f64 / seconds / 1e6,
         );

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::Failure;
 use crate::output::{Took, Visible, wrapped};
-use crate::route::{Routed, route};
+use crate::route::{Routed, route_to};
 use crate::signals::{self, Signals};
 use crate::stats::Summary;
 use crate::told::{self, told};
@@ -21,7 +21,7 @@ pub(crate) async fn run(
     interval: Duration,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx, .. } = route(uri, connecting, None)?;
+    let Routed { uri, ctx, .. } = route_to(uri, connecting)?;
     app.out.line(format_args!("ping {uri}"))?;
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());

@@ -121,6 +121,11 @@ fn over_tls_with_http2_and_through_a_proxy() {
     let ended =
         run(tuyau(["get", &url, "--cacert", &cacert, "--via", "exec:nc -N 127.0.0.1 %p"]), b"").code(0);
     assert_eq!(ended.text(), "over TLS");
+    // Why, for the same URL.
+    let ended = run(tuyau(["explain", &url, "--cacert", &cacert, "-4"]), b"").code(0);
+    assert!(ended.text().contains("ALPN: h2"), "{}", ended.text());
+    let ended = run(tuyau(["explain", &url, "--cacert", &cacert, "-4", "--alpn", "http/1.1"]), b"").code(0);
+    assert!(ended.text().contains("ALPN: http/1.1"), "{}", ended.text());
     let ended = run(tuyau(["get", &url, "-4"]), b"").code(1);
     assert!(ended.stderr.contains("certificate"), "{}", ended.stderr);
     let clear = format!("http://localhost:{port}/file");
@@ -148,6 +153,8 @@ fn by_a_unix_socket() {
     assert_eq!(ended.text(), "GET /v1?q HTTP/1.1");
     let url = format!("http+unix://{}/v2", path.replace('/', "%2F").replace(' ', "%20"));
     assert_eq!(run(tuyau(["get", &url, "-X", "DELETE"]), b"").code(0).text(), "DELETE /v2 HTTP/1.1");
+    let ended = run(tuyau(["plan", &url]), b"").code(0);
+    assert!(ended.text().contains(&path), "{}", ended.text());
     let over = format!("unix:{}", path.replace(' ', "%20"));
     assert_eq!(
         run(tuyau(["get", "svc/v3", "--over", &over, "-d", "x"]), b"").code(0).text(),

@@ -37,6 +37,15 @@ fn counts_times_and_causes() {
     }
     let summary = load(&file, &["-d", "200ms", "-c", "2"], 0);
     assert!(summary["requests"].as_u64() > Some(0) && summary["seconds"].as_f64() < Some(20.0), "{summary}");
+    let summary = load(&file, &["-n", "3"], 0);
+    assert_eq!(
+        (&summary["requests"], &summary["clients"]),
+        (&3.into(), &3.into()),
+        "no more than there are requests"
+    );
+    let summary = load(&format!("http://127.0.0.1:{}", tuyau_testing::dead_port()), &["-n", "3"], 1);
+    let failures = summary["failures"].as_object().expect("causes");
+    assert!(failures.keys().all(|cause| cause.contains("nobody listens on that port")), "{summary}");
     let summary = load(&format!("{url}/none"), &["-n", "3"], 1);
     assert_eq!((&summary["failed"], &summary["statuses"]["404"]), (&3.into(), &3.into()));
     let summary = load("http://127.0.0.1:1/", &["-n", "3", "-c", "1"], 1);

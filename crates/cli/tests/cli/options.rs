@@ -66,6 +66,17 @@ fn what_has_no_use_is_an_error_that_names_it() {
         (&["connect", "tcp://h:1", "--only-networks", "10.0.0.0"], "ADDRESS/BITS"),
         (&["connect", "tcp://h:1", "--only-protocols", "tpc"], "the protocols are tcp"),
         (&["completions", "bash", "-v"], "-v has no use with `completions`"),
+        (&["-v", "man"], "-v has no use with `man`"),
+        (
+            &["connect", "tcp://h:1", "-J", "bastion:99999"],
+            "error: --jump: the port is too large\n  ssh://bastion:99999\n                ^^^^^\n",
+        ),
+        (
+            &["bridge", "tcp://h:0", "tcp://h:1", "--listen-via", "tcp://h"],
+            "error: --listen-via: `tcp` is not to go through\n  tcp://h\n  ^^^\n",
+        ),
+        (&["get", "http://h/", "--via", "foo://h"], "error: --via: unknown hop `foo`\n  foo://h\n  ^^^\n"),
+        (&["connect", "https://h"], "as `tuyau get` does"),
         (&["listen", "unix:@x", "--max", "1"], "--max has no use without --echo or --exec"),
         (&["connect", "tcp://h:1?wat=1"], "nothing here consumes the option `wat`"),
         (&["connect", "tcp://h:1", "--resolve", "nonsense"], "HOST:PORT:ADDR"),
@@ -74,6 +85,8 @@ fn what_has_no_use_is_an_error_that_names_it() {
     ] {
         let ended = run(tuyau(args), b"").code(2);
         assert!(ended.stderr.contains(names), "{args:?}: {}", ended.stderr);
+        let of_clap = ended.stderr.contains("unexpected argument") || ended.stderr.contains("invalid value");
+        assert!(of_clap || !ended.stderr.contains("Usage:"), "{args:?}: {}", ended.stderr);
     }
 }
 
@@ -129,6 +142,25 @@ fn the_report_and_the_log_go_to_standard_error() {
     assert!(ended.stderr.contains("DEBUG") && ended.stderr.contains("sent=1 received=1"), "{}", ended.stderr);
     let ended = run(tuyau(["connect", "--log", "tuyau=warn", &uri]), b"x").code(0);
     assert_eq!(ended.stderr, "");
+    // One can follow what is tried, through the hops.
+    let hop = "exec:false %h";
+    let args = ["connect", "--log", "debug", "tls://localhost:1", "--via", hop];
+    let said = run(tuyau(args), b"").stderr;
+    for part in [
+        "tls localhost:1: connecting",
+        "hop tcp localhost:1: begins",
+        "exec false localhost: connected after ",
+        "hop tcp localhost:1: done after ",
+        "tls localhost:1: failed: TLS handshake",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    let args = ["connect", "--log", "debug", "tcp://no.such.name.invalid:1"];
+    let said = run(tuyau(args), b"").code(1).stderr;
+    assert!(said.contains("DEBUG tuyau: ip: failed after "), "{said}");
+    let secret = "socks5h://bob:hidden@127.0.0.1:1";
+    let said = run(tuyau(["connect", "--log", "trace", "tcp://h:1", "--via", secret]), b"").code(1).stderr;
+    assert!(said.contains("DEBUG tuyau: tcp 127.0.0.1:1: failed: ") && !said.contains("hidden"), "{said}");
 }
 
 #[test]
@@ -145,7 +177,7 @@ fn ping_times_each_step_and_fails_if_none_succeeds() {
     for step in ["lookup", "connect", "total"] {
         assert!(text.contains(&format!("\n{step} min/avg/median/max/mdev = ")), "{text}");
     }
-    let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-n", "2", "-i", "0"]), b"").code(1);
+    let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-c", "2", "-i", "0"]), b"").code(1);
     assert!(ended.text().contains("2 tried, 0 connected, 100% failed"), "{}", ended.text());
     assert!(ended.text().contains("refused"), "{}", ended.text());
 }
@@ -199,4 +231,8 @@ fn a_program_as_a_hop() {
         let ended = run(tuyau(["connect", uri].iter().chain(args)), b"").code(1);
         assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
     }
+    let ended = run(tuyau(["connect", "tcp://h:1", "--via", "exec:false"]), b"").code(3);
+    let says =
+        "tcp://h:1 via exec:false broke off: the flow ended unexpectedly: `false` ended with exit status: 1";
+    assert!(ended.stderr.contains(says), "{}", ended.stderr);
 }

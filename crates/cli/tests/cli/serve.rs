@@ -1,6 +1,8 @@
 //! `tuyau serve`: curl, h2load and a browser as its clients.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
@@ -269,4 +271,24 @@ fn the_end_loses_no_response() {
         let unsent = if at_once == "-m1" { 0 } else { 8 * 8 };
         assert!((sent..=sent + unsent).contains(&started), "{version}, {sent} were sent: {}", said.text());
     }
+}
+
+#[test]
+fn a_second_signal_ends_what_is_under_way_and_what_was_served_is_told() {
+    let served = Served::new(false, &["--drain", "1000"]);
+    served.write("big", "");
+    let big = fs::File::options().write(true).open(served.place.path("www/big")).expect("a file");
+    big.set_len(1 << 30).expect("a sparse file");
+    let address = served.url.trim_start_matches("http://").to_owned();
+    let mut slow = TcpStream::connect(&address).expect("it listens");
+    slow.write_all(b"GET /big HTTP/1.1\r\nhost: h\r\n\r\n").expect("it reads");
+    slow.read_exact(&mut [0; 1000]).expect("it answers");
+    served.server.signal(Signal::SIGINT);
+    while TcpStream::connect(&address).is_ok() {
+        std::thread::yield_now();
+    }
+    served.server.signal(Signal::SIGINT);
+    let said = served.server.end().code(130).stderr;
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("served: ") && last.contains("1 aborted"), "{said}");
 }

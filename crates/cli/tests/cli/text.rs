@@ -8,6 +8,33 @@ fn help() {
 }
 
 #[test]
+fn options_stand_under_headings_that_are_theirs() {
+    for (command, options) in [
+        ("ping", &["-n", "-i"][..]),
+        ("plan", &["--json", "--dot"]),
+        ("explain", &["--json", "--dot", "--html"]),
+        ("demo client", &["-n"]),
+    ] {
+        let ended = run(tuyau(command.split(' ').chain(["--help"])), b"").code(0);
+        let options_of = |heading: &str| {
+            let (_, rest) = ended.text().split_once(&format!("\n{heading}:\n")).expect("a heading");
+            rest.split("\n\n").next().unwrap_or_default().to_owned()
+        };
+        for option in options {
+            let stands = |text: &str| text.lines().any(|line| line.contains(&format!(" {option} ")));
+            let padded = |text: String| text.replace('\n', " \n") + " ";
+            assert!(stands(&padded(options_of("Options"))), "{command} {option}: {}", ended.text());
+            assert!(!stands(&padded(options_of("Policy"))), "{command} {option}: {}", ended.text());
+        }
+    }
+    for command in ["completions", "man"] {
+        assert!(!run(tuyau([command, "--help"]), b"").code(0).text().contains("verbose"), "{command}");
+    }
+    let get = run(tuyau(["get", "--help"]), b"").code(0);
+    assert!(get.text().contains("FILE.part.version"), "{}", get.text());
+}
+
+#[test]
 fn schemes() {
     let ended = run(tuyau(["schemes", "-v"]), b"").code(0);
     let row = |first: &str, other: &str| {

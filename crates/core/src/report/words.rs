@@ -209,7 +209,7 @@ impl Candidate {
 
 impl Hop {
     /// `tcp [::1]:4343`.
-    pub(super) fn title(&self, all: bool) -> String {
+    pub(crate) fn title(&self, all: bool) -> String {
         let mut title = clipped(&self.name, all).to_string();
         if !self.address.is_empty() {
             let _ = write!(title, " {}", clipped(&self.address, all));

@@ -94,7 +94,7 @@ impl<'a> Direct<'a> {
                     Binding::Nothing => None,
                 };
                 if let Some(found) = found {
-                    let connecting = offer.endpoint.connect(&**self.value(found), frame.cx(attempt));
+                    let connecting = offer.endpoint.connect(&**self.value(found), frame.cx(attempt, None));
                     return connecting.ok_or(Beyond);
                 }
                 attempt += 1;

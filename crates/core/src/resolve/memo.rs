@@ -3,6 +3,8 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
@@ -12,11 +14,13 @@ use core::task::{self, Poll};
 use core::time::Duration;
 
 use super::direct::Past;
-use super::record::Record;
+use super::record::{Record, shown};
 use crate::context::{Binding, Context, Entry, EntryId};
 use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
 use crate::index::Index;
+use crate::log::{after, step};
 use crate::protocol::Value;
+use crate::report::ReadOutcome;
 use crate::shared::{Joined, Origin, Ticket};
 use crate::{BoxFuture, Instant, KeyRef, SharedRuntime};
 
@@ -321,6 +325,7 @@ impl<'a> Memo<'a> {
                 i += 1;
             } else {
                 self.took(run.outcome);
+                step(|| self.told(run.outcome));
             }
         }
         progress
@@ -364,6 +369,23 @@ impl<'a> Memo<'a> {
                     Poll::Ready(result) => self.go_on(settle(result, cx)),
                     Poll::Pending => self.go_on((State::Running, Some(Work::Joined { joined, mine: true }))),
                 }
+            }
+        }
+    }
+
+    /// What came of a derivation, for the log.
+    fn told(&self, outcome: u32) -> String {
+        let known = &self.record.known;
+        let key = known.ctx.entry(known.outcomes[outcome as usize].entry).key;
+        let took = after(known.took(outcome));
+        match known.read_outcome(outcome, 0) {
+            ReadOutcome::Declined(why) => format!("{key}: declined{took}: {why}"),
+            ReadOutcome::Failed(why) => format!("{key}: failed{took}: {}", why.what),
+            _ => {
+                let values =
+                    (0..known.values_of(outcome).0 as u32).map(|choice| Found::Derived(outcome, choice));
+                let values: Vec<_> = values.filter_map(|it| shown(key, known.value(it)?)).collect();
+                format!("{key}: derived{took}: {}", values.join(", "))
             }
         }
     }

@@ -141,6 +141,8 @@ fn setup(ctx: &Context) -> Result<(Inherited, Settings), ConnectError> {
 #[derive(Clone, Default)]
 pub(crate) struct Inherited {
     pub(crate) deadline: Option<Instant>,
+    /// When the attempt that this is a hop of has had its time, and drops it.
+    pub(crate) expires: Option<Instant>,
     pub(crate) runtime: Option<SharedRuntime>,
     policy: Option<Arc<Policy>>,
 }
@@ -157,12 +159,25 @@ impl Inherited {
         let deadline = timed(ctx, &DEADLINE, runtime.is_some())?
             .zip(runtime.as_ref())
             .map(|(allowed, runtime)| runtime.now() + allowed);
-        Ok(Self { deadline, runtime, policy: plain(ctx, &POLICY)?.map(Arc::new) })
+        Ok(Self { deadline, expires: None, runtime, policy: plain(ctx, &POLICY)?.map(Arc::new) })
+    }
+
+    /// Of an attempt that begins now, outside a resolution.
+    pub(crate) fn of_attempt(ctx: &Context) -> Result<Self, ConnectError> {
+        let its = Self::of(ctx)?;
+        let allowed = timed(ctx, &ATTEMPT_TIMEOUT, its.runtime.is_some())?;
+        let expires = allowed.zip(its.runtime.as_ref()).map(|(allowed, runtime)| runtime.now() + allowed);
+        Ok(Self { expires, ..its })
     }
 
     /// For `outer`, the context that a hop is dialled in, which protects what it sends there as far as
-    /// `own` says: the nearer deadline of both, and both policies.
-    pub(crate) fn for_hop(&self, outer: &Context, own: Protection) -> Result<Self, ConnectError> {
+    /// `own` says: the nearer deadline of both, and both policies. It is dropped when it `expires`.
+    pub(crate) fn for_hop(
+        &self,
+        outer: &Context,
+        own: Protection,
+        expires: Option<Instant>,
+    ) -> Result<Self, ConnectError> {
         let its = Self::of(outer)?;
         let deadline = [self.deadline, its.deadline].into_iter().flatten().min();
         let runtime = self.runtime.clone().or(its.runtime);
@@ -171,7 +186,7 @@ impl Inherited {
             (Some(policy), Some(its)) => Some(Arc::new(policy.for_hop(own).and(&its))),
             (None, its) => its,
         };
-        Ok(Self { deadline, runtime, policy })
+        Ok(Self { deadline, expires, runtime, policy })
     }
 
     pub(crate) fn policy(&self) -> &Policy {

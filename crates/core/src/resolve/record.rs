@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
+use core::time::Duration;
 
 use super::candidate::{Attempt, AttemptState, Root, Turn};
 use super::control_keys;
@@ -18,7 +19,7 @@ use crate::few::Few;
 use crate::index::Index;
 use crate::policy::refusal_hint;
 use crate::protocol::Value;
-use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
+use crate::report::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
 pub(super) struct Record {
@@ -202,13 +203,11 @@ impl Record {
 
     fn candidate(&self, id: u32, attempt: &Attempt, rows: &mut Rows<'_>) -> Candidate {
         let found = attempt.found;
+        let hops = self.trace.as_ref().map(|trace| trace.way(id, self.began, self.ended)).unwrap_or_default();
         let outcome = match &attempt.state {
             AttemptState::Connected => Outcome::Connected,
             AttemptState::Failed(error) => Outcome::Failed(cause(error)),
-            AttemptState::Expired(allowed) => Outcome::Failed(Cause {
-                what: format!("timed out after {allowed:?}"),
-                hint: Some("`attempt-timeout` in the context is how long one attempt may take".into()),
-            }),
+            AttemptState::Expired(allowed) => Outcome::Failed(expired(*allowed, &hops)),
             AttemptState::Refused(why) => {
                 Outcome::Refused(Cause { what: why.to_string(), hint: Some(refusal_hint(why).into()) })
             }
@@ -224,7 +223,6 @@ impl Record {
         let offer = self.offer(attempt.root);
         let endpoint = self.known().value(found).map(|value| describe(offer, value));
         let needs = rows.of(self.last_need(attempt));
-        let hops = self.trace.as_ref().map(|trace| trace.way(id, self.began, self.ended)).unwrap_or_default();
         let took = attempt.took.unwrap_or_else(|| self.ended.since(attempt.started));
         let tried = self.clock && !matches!(attempt.state, AttemptState::Refused(_) | AttemptState::Parked);
         let base = self.blank(attempt.root, outcome);
@@ -421,7 +419,24 @@ pub(super) fn shown(key: KeyRef, value: &Value) -> Option<String> {
     shown.2.get().then_some(text)
 }
 
-fn describe(offer: &Offer, value: &Value) -> String {
+/// An attempt had its time, and what it was busy with.
+fn expired(allowed: Duration, hops: &[Hop]) -> Cause {
+    let at = match (hops.iter().rfind(|hop| hop.outcome.is_none()), hops.last()) {
+        (Some(hop), _) => format!(", at {}", hop.title(true)),
+        (None, Some(hop)) => format!(", after {}", hop.title(true)),
+        (None, None) => String::new(),
+    };
+    let hint = match hops.iter().any(|hop| matches!(hop.outcome, Some(Ok(())))) {
+        false => "nothing answered: is it up, and is the address right?",
+        true => "it was reached, but went no further: is that the right port, and the right protocol?",
+    };
+    Cause {
+        what: format!("timed out after {allowed:?}{at}"),
+        hint: Some(format!("{hint} How long an attempt may take is `attempt-timeout`")),
+    }
+}
+
+pub(super) fn describe(offer: &Offer, value: &Value) -> String {
     struct Described<'a>(&'a Offer, &'a Value);
     impl fmt::Display for Described<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

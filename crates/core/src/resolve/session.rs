@@ -1,6 +1,8 @@
 //! One resolution: gives candidates their turns, connects them, and takes the first that succeeds.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::future::{poll_fn, ready};
 use core::mem::take;
@@ -11,11 +13,13 @@ use super::candidate::{Attempt, AttemptState, Forks, Level, MAX_FORKS, Root, Tur
 use super::direct::{Last, Past};
 use super::memo::{Choice, Found, Memo};
 use super::outcome::{Error, Resolved, Unfolded};
-use super::record::Record;
+use super::record::{Record, describe};
 use super::walk::Walk;
+use super::why::cause;
 use crate::connect::Frame;
 use crate::context::{Binding, Offer};
 use crate::few::Few;
+use crate::log::{after, step};
 use crate::race::{Action, Event, Race};
 use crate::report::Report;
 use crate::{BoxFuture, ConnectError, Flow, Instant, Protection, SharedRuntime};
@@ -237,6 +241,12 @@ impl<'a> Session<'a> {
 
     fn connected(&mut self, id: u32, result: Result<Flow, ConnectError>) -> Option<End> {
         self.took(id);
+        step(|| match &result {
+            Ok(_) => {
+                format!("{}: connected{}", self.told(id), after(self.memo.record.attempts[id as usize].took))
+            }
+            Err(error) => format!("{}: failed: {}", self.told(id), cause(error).what),
+        });
         match result {
             Ok(flow) => {
                 self.memo.record.attempts[id as usize].state = AttemptState::Connected;
@@ -491,6 +501,22 @@ impl<'a> Session<'a> {
         }
         self.memo.record.attempts[id as usize].state = AttemptState::NoEndpoint;
         self.took(id);
+        step(|| match walk.root.found {
+            Found::Failed(..) => {
+                format!(
+                    "{}: failed: {}",
+                    self.told(id),
+                    self.memo.record.known.why_failed(walk.root.found).what
+                )
+            }
+            _ => {
+                format!(
+                    "{}: not available: {}",
+                    self.told(id),
+                    self.memo.record.known.why_absent(walk.outcome).what
+                )
+            }
+        });
         if self.memo.record.known.is_refuted(walk.root.found) {
             self.refuted = self.refuted.or(Some(id));
         }
@@ -527,17 +553,30 @@ impl<'a> Session<'a> {
         if self.begun.is_some() {
             return self.begun.take();
         }
+        step(|| format!("{}: connecting", self.told(id)));
         let endpoint = self.offers[root.offer as usize].endpoint;
         let value = self.memo.record.known.value(found);
-        let connecting = value.and_then(|value| endpoint.connect(&**value, self.frame.cx(id)));
+        let connecting =
+            value.and_then(|value| endpoint.connect(&**value, self.frame.cx(id, self.race.expires(id))));
         if connecting.is_none() {
             unreachable!("parked attempts have an endpoint of their protocol");
         }
         connecting
     }
 
+    /// As it is called in the log.
+    fn told(&self, id: u32) -> String {
+        let attempt = &self.memo.record.attempts[id as usize];
+        let offer = self.offer(attempt.root);
+        match self.memo.record.known.value(attempt.found) {
+            Some(value) => format!("{} {}", offer.key(), describe(offer, value)),
+            None => offer.key().to_string(),
+        }
+    }
+
     fn expire(&mut self, id: u32) {
         self.took(id);
+        step(|| format!("{}: timed out", self.told(id)));
         if let Some(i) = self.connecting.position(|(other, _)| *other == id) {
             drop(self.connecting.remove(i));
         }

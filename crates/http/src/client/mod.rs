@@ -5,6 +5,7 @@ mod connector;
 #[cfg(feature = "cookies")]
 mod cookies;
 mod error;
+mod heard;
 mod keys;
 mod multipart;
 mod pool;
@@ -18,6 +19,7 @@ pub use connector::{Connected, Connector};
 #[cfg(feature = "cookies")]
 pub use cookies::Cookies;
 pub use error::{Error, Stage};
+pub(crate) use heard::Listening;
 pub use keys::{SCHEME, STACKS, Scheme, Stacks};
 pub use multipart::Multipart;
 pub use request::RequestBuilder;
@@ -376,7 +378,7 @@ impl Client {
                 (None, Some(spare)) if may_repeat(&error, spare.method()) => Some(spare),
                 _ => None,
             };
-            let Some(next) = next else { return Err(Error::caused(stage, error)) };
+            let Some(next) = next else { return Err(Error::caused(stage, sender.explain(error))) };
             (request, fresh) = (next, true);
         }
     }

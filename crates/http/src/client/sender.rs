@@ -18,6 +18,7 @@ use tuyau_core::Flow;
 
 use super::body::Body;
 use super::error::{Error, Stage};
+use super::heard::{Heard, Lost};
 use super::response::{Lease, ResponseBody};
 use crate::Versions;
 use crate::connection::Connection;
@@ -66,6 +67,7 @@ enum Wire {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection,
+    heard: Heard,
     origin: Instant,
     in_use: AtomicU32,
     /// Milliseconds since `origin`.
@@ -123,11 +125,13 @@ pub(super) fn version(alpn: Option<&[u8]>, versions: Versions) -> Result<Version
 /// The connection closes itself once it was idle for so long.
 pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Result<Sender, Error> {
     let connection = Connection::of(&flow, None, &[]);
+    let (flow, heard) = Heard::of(flow);
     let link = Arc::new(Link {
         origin: Instant::now(),
         in_use: AtomicU32::new(0),
         idle_since: AtomicU64::new(0),
         connection,
+        heard,
     });
     let failed = |error| Error::caused(Stage::Handshake, BoxError::from(error));
     let wire = match version(link.connection.alpn(), versions)? {
@@ -193,14 +197,19 @@ impl Sender {
         B::Error: Into<BoxError>,
     {
         let url = request.uri().clone();
-        self.ready().await.map_err(|error| Error::caused(Stage::Send, error).at(&url))?;
+        self.ready().await.map_err(|error| Error::caused(Stage::Send, self.explain(error)).at(&url))?;
         let sent = self.exchange(request.map(Body::new)).await;
         let response = sent.map_err(|Unsent { error, request }| {
             let stage = if request.is_some() { Stage::Send } else { Stage::Wait };
-            Error::caused(stage, error).at(&url)
+            Error::caused(stage, self.explain(error)).at(&url)
         })?;
         let lease = Lease::of(&self.link);
         Ok(response.map(|body| ResponseBody::new(body, lease)))
+    }
+
+    /// Why it is of no use.
+    pub(super) fn explain(&self, error: hyper::Error) -> Lost {
+        self.link.heard.explain(error, self.version(), self.link.connection.peer())
     }
 
     /// Whether any number of requests may share it.

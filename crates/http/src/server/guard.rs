@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tuyau_core::{Flow, FlowError, FlowErrorKind, RawFlow, ReadBuf};
 
 use super::frames::{Bucket, CONTINUATION, DATA, Frame, HEADERS, PREFACE, RST_STREAM, Scanner};
@@ -15,12 +15,14 @@ use crate::limits::Patience;
 
 /// Makes the bytes of the response to a request that hyper can't parse, from those that hyper would
 /// answer it with.
-pub(crate) type Replace = Arc<dyn Fn(&[u8]) -> Bytes + Send + Sync>;
+pub(crate) type Replace = Arc<dyn Fn(&[u8]) -> BytesMut + Send + Sync>;
 
 pub(crate) struct Guard {
     flow: Flow,
     /// Read by whoever looked which version it is.
     unread: Bytes,
+    /// Goes out before anything else, at the next flush at the latest.
+    waiting: BytesMut,
     watch: Arc<Watch>,
     patience: Patience,
     shut: bool,
@@ -37,15 +39,8 @@ struct H1 {
     /// How many requests there had been when all that was to be written was; what is written next, though no
     /// further one came, answers what hyper could not parse.
     answered: Option<u64>,
-    refusal: Refusal,
-}
-
-enum Refusal {
-    None,
-    /// What hyper would answer.
-    Taken(Vec<u8>),
-    /// What is answered in its place.
-    Given(Bytes),
+    /// What hyper would answer, until something else is answered in its place.
+    taken: Option<Vec<u8>>,
 }
 
 struct H2 {
@@ -67,6 +62,10 @@ const REST: usize = 128 * 1024;
 /// look at several pieces.
 const SMALL: usize = 4096;
 
+/// So much of HTTP/2 is put together before it is written, which h2 would write by single frames: a piece of 64 KiB,
+/// as bodies often come, with the heads of its frames.
+const TOGETHER: usize = 65 * 1024;
+
 /// So much of a body must go out to be taken for activity: a window that is opened by single bytes is not.
 const MOVED: u32 = 1024;
 
@@ -74,7 +73,7 @@ impl Guard {
     pub(crate) fn new(flow: Flow, unread: Bytes, watch: &Arc<Watch>, replace: Option<Replace>) -> Self {
         let limits = &watch.limits;
         let spoken = match watch.kind {
-            Kind::H1 => Spoken::H1(H1 { replace, answered: Some(0), refusal: Refusal::None }),
+            Kind::H1 => Spoken::H1(H1 { replace, answered: Some(0), taken: None }),
             Kind::H2 => Spoken::H2(Box::new(H2 {
                 read: Scanner::new(PREFACE.len()),
                 written: Scanner::new(0),
@@ -86,7 +85,8 @@ impl Guard {
             })),
         };
         let patience = Patience::new(limits.write_idle, limits.min_rate);
-        let mut guard = Self { flow, unread, watch: watch.clone(), patience, shut: false, spoken };
+        let (waiting, watch) = (BytesMut::new(), watch.clone());
+        let mut guard = Self { flow, unread, waiting, watch, patience, shut: false, spoken };
         let unread = guard.unread.clone();
         if !unread.is_empty() {
             guard.has_read(&unread);
@@ -120,9 +120,9 @@ impl Guard {
             let [a, b, c, d] = h2.last_stream.to_be_bytes();
             let [.., code] = ENHANCE_YOUR_CALM.to_be_bytes();
             let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, code];
+            self.waiting.extend_from_slice(&goaway);
             // Who floods may well not read either: no waiting.
-            let _ = self.flow.poll_write(cx, &[&goaway]);
-            let _ = self.flow.poll_flush(cx);
+            let _ = self.poll_flush(cx);
         }
         let limit = self.watch.breached().unwrap_or(Limit::H2ControlFrames);
         FlowError::with_source(FlowErrorKind::InvalidData, ServeError::limit(limit))
@@ -140,6 +140,19 @@ impl Guard {
             }
         }
         poll
+    }
+
+    /// Writes what waits.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+        while !self.waiting.is_empty() {
+            let poll = self.flow.poll_write(cx, &[&self.waiting]);
+            match ready!(self.progress(poll, |written| *written.as_ref().unwrap_or(&0)))? {
+                0 => return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into())),
+                n if n == self.waiting.len() => self.waiting = BytesMut::new(),
+                n => self.waiting.advance(n),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -226,17 +239,28 @@ impl RawFlow for Guard {
             // The client may still be sending what is not going to be read.
             self.watch.body_was_dropped();
             if h1.replace.is_some() {
-                let Refusal::Taken(taken) = &mut h1.refusal else {
-                    let taken = bytes.concat();
-                    let n = taken.len();
-                    h1.refusal = Refusal::Taken(taken);
-                    return Poll::Ready(Ok(n));
-                };
-                taken.extend_from_slice(&bytes.concat());
-                return Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()));
+                let whole = bytes.concat();
+                h1.taken.get_or_insert_default().extend_from_slice(&whole);
+                return Poll::Ready(Ok(whole.len()));
             }
         }
-        let poll = match bytes.iter().map(|bytes| bytes.len()).sum() {
+        let len = bytes.iter().map(|bytes| bytes.len()).sum();
+        if let Spoken::H2(_) = self.spoken
+            && self.waiting.len() + len > TOGETHER
+        {
+            ready!(self.poll_waiting(cx))?;
+        }
+        if let Spoken::H2(h2) = &mut self.spoken
+            && len <= TOGETHER
+        {
+            self.waiting.reserve(if len > SMALL { TOGETHER - self.waiting.len() } else { len });
+            for bytes in bytes {
+                self.waiting.extend_from_slice(bytes);
+                h2.has_written(bytes, &self.watch);
+            }
+            return Poll::Ready(Ok(len));
+        }
+        let poll = match len {
             1..=SMALL if bytes.len() > 1 => {
                 let mut room = [const { MaybeUninit::uninit() }; SMALL];
                 let mut whole = ReadBuf::uninit(&mut room);
@@ -258,24 +282,12 @@ impl RawFlow for Guard {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        if let Spoken::H1(h1) = &mut self.spoken {
-            if let (Refusal::Taken(taken), Some(replace)) = (&h1.refusal, &h1.replace) {
-                h1.refusal = Refusal::Given(replace(taken));
-            }
-            while let Spoken::H1(H1 { refusal: Refusal::Given(bytes), .. }) = &mut self.spoken {
-                if bytes.is_empty() {
-                    break;
-                }
-                let poll = self.flow.poll_write(cx, &[bytes]);
-                let n = ready!(self.progress(poll, |written| *written.as_ref().unwrap_or(&0)))?;
-                if n == 0 {
-                    return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into()));
-                }
-                if let Spoken::H1(H1 { refusal: Refusal::Given(bytes), .. }) = &mut self.spoken {
-                    bytes.advance(n);
-                }
-            }
+        if let Spoken::H1(H1 { replace: Some(replace), taken, .. }) = &mut self.spoken
+            && let Some(taken) = taken.take()
+        {
+            self.waiting = replace(&taken);
         }
+        ready!(self.poll_waiting(cx))?;
         let poll = self.flow.poll_flush(cx);
         ready!(self.progress(poll, |_| 0))?;
         if let Spoken::H1(h1) = &mut self.spoken {

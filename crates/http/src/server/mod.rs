@@ -6,6 +6,7 @@ mod refusal;
 mod serve;
 mod service;
 mod stall;
+mod turns;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
@@ -35,7 +36,8 @@ use serve::Closing;
 /// Serves HTTP on any number of listeners.
 ///
 /// The service is any `tower::Service` of requests that can be cloned: an axum `Router` as it is. It must be ready
-/// soon: a request waits for that.
+/// soon: a request waits for that. Requests of one HTTP/2 connection are handled side by side, each in a task of its own;
+/// on a runtime of one thread, where they take turns anyway, it gets that when it first waits.
 ///
 /// ```no_run
 /// # async fn example(tcp: tuyau_core::Listener, unix: tuyau_core::Listener, stop: impl Future<Output = ()> + Send + 'static) {
@@ -59,6 +61,7 @@ pub struct Server<S> {
     listeners: Vec<Listener>,
     stop: BoxFuture<'static, ()>,
     drain: Duration,
+    abort: BoxFuture<'static, ()>,
     on_failure: OnFailure,
 }
 
@@ -88,6 +91,7 @@ impl<S> Server<S> {
             listeners: Vec::new(),
             stop: Box::pin(std::future::pending()),
             drain: Duration::from_secs(10),
+            abort: Box::pin(std::future::pending()),
             on_failure: Arc::new(|_| {}),
         }
     }
@@ -113,6 +117,12 @@ impl<S> Server<S> {
     /// How long requests may take to end after the stop; then their connections are closed. 10 s if not set.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// Once this is ready after the stop, the drain time is over. Never, if not set.
+    pub fn abort(mut self, abort: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.abort = Box::pin(abort);
         self
     }
 
@@ -159,7 +169,7 @@ impl<S> Server<S> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Self { service, http, listeners, stop, drain, on_failure } = self;
+        let Self { service, http, listeners, stop, drain, abort, on_failure } = self;
         let limits = http.settings().clone();
         let state = Arc::new(State {
             // Cloned under a lock, so that it need not be `Sync`.
@@ -186,6 +196,7 @@ impl<S> Server<S> {
                 closing.begin();
             })
             .drain(drain)
+            .abort(abort)
             .max_connections(limits.connections)
             .max_handshakes(limits.handshakes)
             .handshake_timeout(limits.handshake_time)

@@ -72,7 +72,7 @@ pub(crate) fn answer(on_error: Option<&ErrorHandler>, refused: &Refused) -> Resp
 }
 
 /// The response to what hyper could not parse, given what it would answer.
-pub(crate) fn replace(on_error: &ErrorHandler, connection: &Connection, hypers: &[u8]) -> Bytes {
+pub(crate) fn replace(on_error: &ErrorHandler, connection: &Connection, hypers: &[u8]) -> BytesMut {
     let status = hypers.get(9..12).and_then(|status| StatusCode::from_bytes(status).ok());
     let status = status.unwrap_or(StatusCode::BAD_REQUEST);
     let date = hypers.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"date: "));
@@ -80,7 +80,7 @@ pub(crate) fn replace(on_error: &ErrorHandler, connection: &Connection, hypers: 
 }
 
 /// The bytes of an HTTP/1.1 response after which the connection is closed.
-pub(crate) fn last_response(response: Response<Bytes>, date: Option<&[u8]>) -> Bytes {
+pub(crate) fn last_response(response: Response<Bytes>, date: Option<&[u8]>) -> BytesMut {
     let (head, body) = response.into_parts();
     let mut bytes = BytesMut::with_capacity(256 + body.len());
     let reason = head.status.canonical_reason().unwrap_or_default();
@@ -100,5 +100,5 @@ pub(crate) fn last_response(response: Response<Bytes>, date: Option<&[u8]>) -> B
     }
     bytes.put_slice(format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes());
     bytes.put_slice(&body);
-    bytes.freeze()
+    bytes
 }

@@ -24,6 +24,7 @@ use super::guard::Guard;
 use super::refusal::{ErrorHandler, Refused, answer, last_response, replace};
 use super::service::{Adapter, Shared};
 use super::stall::Tasks;
+use super::turns::{self, InTurns};
 use super::watch::{Due, GRACE, Kind, Watch};
 use crate::connection::{Connection, Fact};
 use crate::error::{BoxError, Limit, ServeError, ServeErrorKind};
@@ -209,8 +210,9 @@ impl Http {
                 }
             }
             Kind::H2 => {
-                let flow = Flow::new(Guard::new(flow, unread, &watch, None));
-                let served = self.h2(Tasks::new(&watch)).serve_connection(flow, adapter);
+                let flow = turns::Shared::new(Flow::new(Guard::new(flow, unread, &watch, None)));
+                let connection = self.h2(Tasks::new(&watch)).serve_connection(flow.clone(), adapter);
+                let served = InTurns { connection, flow };
                 // Boxed, as it would be room in the task of each connection of HTTP/1.
                 Box::pin(Driver::new(served, &watch, closing)).await
             }
@@ -377,7 +379,7 @@ where
     }
 }
 
-impl<S, B> Served for hyper::server::conn::http2::Connection<Flow, S, Tasks>
+impl<S, B> Served for InTurns<hyper::server::conn::http2::Connection<turns::Shared, S, Tasks>>
 where
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
     S::Future: Send + 'static,
@@ -387,7 +389,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn end(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        self.project().connection.graceful_shutdown();
     }
 }
 

@@ -1,14 +1,16 @@
 //! Streams of HTTP/2 whose client takes nothing: a window that stays shut.
 //!
 //! hyper takes the next piece of a body only when there is room for it in the client's window. Between the
-//! two, the client is waited for; each stream runs in a task of its own, which is where that is timed.
+//! two, the client is waited for; each stream that waits is in a task of its own, which is where that is timed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::watch::Watch;
@@ -29,6 +31,8 @@ thread_local! {
     /// That of the stream whose task this thread is polling: its body has no other way to it but shared memory, an
     /// allocation and a lock for each request.
     static POLLED: Cell<Option<Stall>> = const { Cell::new(None) };
+    /// Streams that began in this turn of their connection's task.
+    static BEGUN: RefCell<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The next task is that of a stream.
@@ -60,23 +64,46 @@ fn change(f: impl FnOnce(&mut Stall)) {
     }
 }
 
+/// Lets the streams that began in this turn go as far as they can without waiting. Most are done then; the others get
+/// tasks of their own.
+pub(crate) fn run_begun() {
+    for mut stream in BEGUN.take() {
+        // Whoever waits is polled again by its task, and told by what wakes that.
+        let mut cx = Context::from_waker(Waker::noop());
+        // As in a task, a panic ends the stream alone.
+        let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(&mut cx)));
+        if let Ok(Poll::Pending) = polled {
+            drop(tokio::spawn(stream));
+        }
+    }
+}
+
 /// Runs the tasks of one connection, those of its streams with an eye on them.
 #[derive(Clone)]
-pub(crate) struct Tasks(Arc<Watch>);
+pub(crate) struct Tasks {
+    watch: Arc<Watch>,
+    /// On a runtime of one thread nobody else could run a stream meanwhile: no need for a task just to begin it.
+    one_thread: bool,
+}
 
 impl Tasks {
     pub(crate) fn new(watch: &Arc<Watch>) -> Self {
-        Self(watch.clone())
+        let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        Self { watch: watch.clone(), one_thread }
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
-        let Self(watch) = self;
+        let Self { watch, one_thread } = self;
         if NEXT_IS_STREAM.replace(false) {
             let patience = Patience::new(watch.limits.write_idle, watch.limits.min_rate);
             let stall = Stall { since: None, patience };
-            drop(tokio::spawn(Stream { task, stall, timer: None, watch: watch.clone() }));
+            let stream = Stream { task, stall, timer: None, watch: watch.clone() };
+            match one_thread {
+                true => BEGUN.with_borrow_mut(|begun| begun.push(Box::pin(stream))),
+                false => drop(tokio::spawn(stream)),
+            }
         } else {
             // One for a stream that was taken over: the connection is in use as long as that is.
             let tunnel = watch.tunnel();

@@ -8,8 +8,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::service_fn;
-use tuyau_core::{Listener, RawListener, Target};
-use tuyau_http::{Http, Incoming, Limit, Limits, ServeErrorKind, Server, Versions, serve_flow};
+use tuyau_core::{Flow, Listener, RawListener, Target};
+use tuyau_http::{
+    Body, Http, Incoming, Limit, Limits, ServeErrorKind, Server, Versions, handshake, serve_flow,
+};
+use tuyau_testing::{Calls, Counting};
 use tuyau_tokio::{MemHub, duplex};
 
 use crate::support::{hanging, rest, router, says};
@@ -146,6 +149,55 @@ async fn a_handler_that_panics_ends_its_connection_only() {
     }
     drop(stop);
     assert_eq!(serving.await.unwrap().connections.panicked, 1);
+}
+
+/// Streams begin in the connection's task where there is one thread, in tasks of their own where there are more.
+async fn a_panic_over_http2() {
+    let (client, server) = duplex();
+    let service = service_fn(|request: Request<Incoming>| async move {
+        assert_ne!(request.uri().path(), "/panic", "as asked for by the test");
+        if request.uri().path() == "/later" {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("fine"))))
+    });
+    let served = tokio::spawn(serve_flow(server, service));
+    let mut sender = handshake(client, Versions::Http2).await.unwrap();
+    for (path, fine) in [("/panic", false), ("/", true), ("/later", true)] {
+        let request = Request::get(format!("http://a{path}")).body(Body::empty()).unwrap();
+        assert_eq!(sender.send(request).await.is_ok(), fine, "{path}");
+    }
+    drop(sender);
+    assert_eq!(served.await.unwrap().unwrap().requests, 3);
+}
+
+#[tokio::test]
+async fn over_http2_a_handler_that_panics_ends_its_stream_only() {
+    a_panic_over_http2().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_is_with_many_threads() {
+    a_panic_over_http2().await;
+}
+
+#[tokio::test]
+async fn what_http2_says_in_one_turn_is_written_at_once() {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let calls = Calls::default();
+    let server = Flow::from_tokio(Counting::new(server, &calls));
+    let service = service_fn(|_: Request<Incoming>| async {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; 64 * 1024]))))
+    });
+    tokio::spawn(serve_flow(server, service));
+    let mut sender = handshake(Flow::from_tokio(client), Versions::Http2).await.unwrap();
+    for _ in 0..4 {
+        let request = Request::get("http://a/").body(Body::empty()).unwrap();
+        let body = sender.send(request).await.unwrap().into_body().bytes().await.unwrap();
+        assert_eq!(body.len(), 64 * 1024);
+    }
+    // Four responses of four frames each; there are settings and acknowledgements beside them.
+    assert!(calls.plain() + calls.vectored() <= 8, "{calls:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Hop, Protection,
 
 use crate::Credentials;
 use crate::beyond::{Asked, Beyond, Dialect, cant, without_zone};
-use crate::error::{Answer, line, said};
+use crate::error::{Answer, advice, line, said};
 use crate::handshake::{Broken, Handshake};
 use crate::within::within;
 pub use server::HttpConnectServer;
@@ -125,7 +125,8 @@ impl Dialect for HttpConnect {
         let head = match answered(&mut handshake, request, asked.proxy).await {
             Ok(head) => head?,
             Err(broken) => {
-                return Err(broken.explain(asked.proxy, "before it answered", &handshake, IS_IT_A_PROXY));
+                let hint = advice(handshake.unread(), IS_IT_A_PROXY);
+                return Err(broken.explain(asked.proxy, "before it answered", &handshake, hint));
             }
         };
         match head.status {
@@ -139,7 +140,8 @@ impl Dialect for HttpConnect {
     }
 }
 
-const IS_IT_A_PROXY: &str = "is that an HTTP proxy, and the right port? Is it reached over TLS?";
+const IS_IT_A_PROXY: &str =
+    "is that an HTTP proxy, and the right port? Is it reached over TLS? Or does it speak SOCKS (socks5h://)?";
 
 /// Asks, and reads the final answer's head; what is unread then comes after it.
 async fn answered(
@@ -147,9 +149,9 @@ async fn answered(
     request: &[u8],
     proxy: &str,
 ) -> Result<Result<Head, ConnectError>, Broken> {
-    let wrong = |what: String| {
+    let wrong = |what: String, hint| {
         let what = format!("{proxy} is no HTTP proxy: {what}");
-        Ok(Err(ConnectError::new(ConnectErrorKind::Protocol, what).with_hint(IS_IT_A_PROXY)))
+        Ok(Err(ConnectError::new(ConnectErrorKind::Protocol, what).with_hint(hint)))
     };
     handshake.send(request).await?;
     let (mut interim, mut looked_at) = (0, 0);
@@ -170,10 +172,13 @@ async fn answered(
                 return Ok(Ok(head));
             }
             Ok(Parsed::Partial) if looked_at + interim > MAX_HEAD => {
-                return wrong(format!("its answer's header has more than {MAX_HEAD} bytes"));
+                return wrong(format!("its answer's header has more than {MAX_HEAD} bytes"), IS_IT_A_PROXY);
             }
             Ok(Parsed::Partial) => handshake.more().await?,
-            Err(error) => return wrong(format!("it said {} ({error})", said(handshake.unread()))),
+            Err(error) => {
+                let (said, hint) = (said(unread), advice(unread, IS_IT_A_PROXY));
+                return wrong(format!("it said {said} ({error})"), hint);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Hop, SharedNet, 
 
 use crate::Credentials;
 use crate::beyond::{Asked, Beyond, Dialect};
-use crate::error::{Answer, said};
+use crate::error::{Answer, advice, said};
 use crate::handshake::{Broken, Handshake};
 
 pub use server::Socks5Server;
@@ -104,7 +104,8 @@ impl Dialect for Socks5 {
     }
 }
 
-const IS_IT_A_PROXY: &str = "is that a SOCKS5 proxy, and the right port? Is it reached over TLS?";
+const IS_IT_A_PROXY: &str =
+    "is that a SOCKS5 proxy, and the right port? Is it reached over TLS? Or does it speak HTTP (http://)?";
 
 /// Why a step did not succeed.
 enum Trouble {
@@ -136,7 +137,8 @@ impl Socks5 {
         handshake.until(1).await.map_err(&when)?;
         if handshake.unread()[0] != wire::VERSION {
             let what = format!("{proxy} is no SOCKS5 proxy: it said {}", said(handshake.unread()));
-            return Err(ConnectError::new(ConnectErrorKind::Protocol, what).with_hint(IS_IT_A_PROXY).into());
+            let hint = advice(handshake.unread(), IS_IT_A_PROXY);
+            return Err(ConnectError::new(ConnectErrorKind::Protocol, what).with_hint(hint).into());
         }
         let [_, method] = handshake.take().await.map_err(&when)?;
         match (method, &self.credentials) {

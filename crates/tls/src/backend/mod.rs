@@ -14,8 +14,9 @@ use crate::config::Version;
 use crate::error::TlsError;
 use crate::lower::Lower;
 
-/// How many bytes one write takes at most: what is encrypted at once, and waits if the flow below is slow.
-pub(crate) const MAX_WRITE: usize = 64 * 1024;
+/// How many bytes one write takes at most: what is encrypted at once, and waits if the flow below is slow. A piece of
+/// 64 KiB, as bodies often come, goes with its head.
+pub(crate) const MAX_WRITE: usize = 80 * 1024;
 
 /// One connection of a library: it has bytes to send, and is fed bytes that were received.
 pub(crate) trait Engine: Send + Sync + 'static {

@@ -227,12 +227,14 @@ async fn to_a_stranger(role: Role, bytes: &[u8], hangs_up: bool, check: impl Fn(
 #[tokio::test]
 async fn plain_text() {
     let hint = "(check the port; or the protocol starts in clear text and is upgraded)";
-    for (banner, shown) in [
-        ("SSH-2.0-OpenSSH_9.2p1\r\n", "SSH-2.0-OpenSSH_9.2p1"),
-        ("HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", "HTTP/1.1 400 Bad Request"),
-        ("220 mail.test ESMTP\x1b[2J\r\n", "220 mail.test ESMTP\\u{1b}[2J"),
-        ("\x16\x02 no such version", "\\u{16}\\u{2} no such version"),
-        ("E", "E"),
+    let ssh = "(it is an SSH server: check the port, or go through it by ssh://)";
+    let http = "(it speaks HTTP without TLS: use http:// in place of https://, or check the port)";
+    for (banner, shown, hint) in [
+        ("SSH-2.0-OpenSSH_9.2p1\r\n", "SSH-2.0-OpenSSH_9.2p1", ssh),
+        ("HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", "HTTP/1.1 400 Bad Request", http),
+        ("220 mail.test ESMTP\x1b[2J\r\n", "220 mail.test ESMTP\\u{1b}[2J", hint),
+        ("\x16\x02 no such version", "\\u{16}\\u{2} no such version", hint),
+        ("E", "E", hint),
     ] {
         to_a_stranger(Role::Client, banner.as_bytes(), false, |said| {
             let text = "TLS handshake with a.test at memory: the peer speaks plain text where TLS should be";
@@ -283,7 +285,7 @@ async fn silent() {
         let error = error.expect_err("nobody answers");
         assert_eq!(
             said(&error),
-            "TLS handshake with a.test at memory: the peer said nothing in time (it may not speak TLS on \
+            "TLS handshake with a.test at memory: the peer said nothing (it may not speak TLS on \
              that port, or wait for clear text first)"
         );
         assert_eq!(error.kind(), ConnectErrorKind::TimedOut);

@@ -24,7 +24,7 @@ pub(crate) static ATTEMPTS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "attempt-timeout",
-        what: "how long the attempt on one address may take; unlimited by default. Only ever shortens",
+        what: "how long the attempt on one address may take, with its hops and handshakes; 2min by default. Only ever shortens",
         example: "2s",
         bind: |ctx, value| shorten(ctx, &ATTEMPT_TIMEOUT, value),
         ..OPTION

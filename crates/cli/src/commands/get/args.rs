@@ -16,7 +16,8 @@ use crate::web::Way;
 pub(crate) struct GetArgs {
     /// http://, https:// or http+unix://SOCKET/; http:// if it has no scheme
     pub(crate) url: String,
-    /// Write to FILE, not to standard output. Until all of it is there, it is FILE.part
+    /// Write to FILE, not to standard output. Until all of it is there, it is FILE.part, and FILE.part.version
+    /// says of which version that is
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The method; by default GET, and POST with -d

@@ -97,6 +97,7 @@ fn with_alpn(uri: Uri) -> Result<Uri, Failure> {
 }
 
 /// Serves until a signal comes, and what is under way to its end; a second signal ends that, too. When the first came.
+/// What was served is told in either case.
 pub(crate) async fn serve<S, B>(
     app: &App,
     server: Server<S>,
@@ -115,8 +116,10 @@ where
     let out = app.out;
     let verbose = app.verbose;
     let (stop, stopped) = oneshot::channel::<()>();
+    let (abort, aborted) = oneshot::channel::<()>();
     let serving = server
         .graceful(async move { drop(stopped.await) })
+        .abort(async move { drop(aborted.await) })
         .on_failure(move |failure| match failure {
             ServeFailure::Accept(tuyau_tokio::Failure::Accept(error))
                 if error.kind() != AcceptErrorKind::Closed =>
@@ -135,16 +138,19 @@ where
         .serve();
     let mut serving = Box::pin(serving);
     let (report, ended) = tokio::select! {
-        report = &mut serving => (report, Instant::now()),
+        report = &mut serving => (report, Ok(Instant::now())),
         _ = signals.next() => {
             let ended = Instant::now();
             drop(stop);
             tokio::select! {
-                report = serving => (report, ended),
-                signal = signals.next() => return Err(Failure::Signal(signal)),
+                report = &mut serving => (report, Ok(ended)),
+                signal = signals.next() => {
+                    drop(abort);
+                    (serving.await, Err(Failure::Signal(signal)))
+                }
             }
         }
     };
     out.tell(format_args!("served: {report}"));
-    Ok(ended)
+    ended
 }
