@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tuyau_core::{
     ConnectCx, ConnectError, ConnectErrorKind, Context, Dial, Endpoint, Flow, FlowError, Key, Protocol,
-    RawFlow, ReadBuf, decline, dial, is, opt, or, req,
+    RawFlow, ReadBuf, decline, dial, forward, is, opt, or, req,
 };
 
 fn main() {
@@ -311,31 +311,5 @@ impl RawFlow for Null {
 struct Wrapper(Flow);
 
 impl RawFlow for Wrapper {
-    fn poll_read(&mut self, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_read(cx, buf)
-    }
-    fn poll_write(&mut self, cx: &mut TaskContext<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.0.poll_write(cx, bytes)
-    }
-    fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_flush(cx)
-    }
-    fn poll_shutdown(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_shutdown(cx)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.0)
-    }
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.0)
-    }
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.0, Vec::new()))
-    }
+    forward!(0: read write itself lower unwrap);
 }

@@ -266,6 +266,15 @@ enum To {
     Dialled(Dial),
 }
 
+impl To {
+    fn title(&self) -> String {
+        match self {
+            Self::Named { name, address, .. } => alloc::format!("hop {name} {address}"),
+            Self::Dialled(dial) => alloc::format!("hop {} {}", dial.key().name(), dial.address()),
+        }
+    }
+}
+
 impl Trace {
     /// For people, the steps of an attempt of a resolution between these times, in the order of the way. What
     /// dialled others is no step of its own, unless it failed after them.
@@ -301,26 +310,13 @@ impl Hop {
     }
 }
 
-impl To {
-    fn name_and_address(&self) -> (String, String) {
-        match self {
-            Self::Named { name, address, .. } => (name.to_string(), address.to_string()),
-            Self::Dialled(dial) => (dial.key().name().into(), dial.address()),
-        }
-    }
-
-    fn title(&self) -> String {
-        let (name, address) = self.name_and_address();
-        alloc::format!("hop {name} {address}")
-    }
-}
-
 impl TracedHop {
     fn hop(&self, began: Instant, ended: Instant) -> Hop {
-        let (name, address) = self.to.name_and_address();
-        let detail = match &self.to {
-            To::Named { detail, .. } => detail.as_ref().map(|detail| detail.to_string()),
-            To::Dialled(_) => None,
+        let (name, address, detail) = match &self.to {
+            To::Named { name, address, detail } => {
+                (name.to_string(), address.to_string(), detail.as_ref().map(|detail| detail.to_string()))
+            }
+            To::Dialled(dial) => (dial.key().name().into(), dial.address(), None),
         };
         let cut_off = || self.started.map(|started| ended.since(started));
         let took = if self.outcome.is_none() { cut_off() } else { self.took };

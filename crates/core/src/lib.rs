@@ -95,6 +95,13 @@ pub use report::Report;
 pub use resolve::{Error, Reads, Resolved, Unfolded, UnfoldedEndpoint};
 pub use runtime::{BoxFuture, Instant, Runtime, SharedRuntime};
 
+/// What [`forward!`] names, which has no other way to it without std.
+#[doc(hidden)]
+pub mod __forward {
+    pub use alloc::boxed::Box;
+    pub use alloc::vec::Vec;
+}
+
 /// The page outside this crate, whose program is a test of it.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -3,7 +3,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use std::task::{Context as Cx, Poll, Waker};
 use support::block_on;
 use tuyau_core::{
     Ask, BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Context, Flow, FlowError, FlowErrorKind, Key,
-    Layer, Prefixed, Protection, RawFlow, ReadBuf, Role, SharedLayer, Target, copy_bidirectional, names,
+    Layer, Prefixed, Protection, RawFlow, Role, SharedLayer, Target, copy_bidirectional, forward, names,
 };
 
 /// What a test sees of a stream that was given away.
@@ -134,37 +133,7 @@ struct Wrapper {
 static DEPTH: Key<&str> = Key::new("depth");
 
 impl RawFlow for Wrapper {
-    fn poll_read(&mut self, cx: &mut Cx<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
-        self.lower.poll_read(cx, buf)
-    }
-
-    fn poll_write(&mut self, cx: &mut Cx<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.lower.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
-        self.lower.poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
-        self.lower.poll_shutdown(cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.lower)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.lower)
-    }
+    forward!(lower: read write itself lower);
 
     fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
         Ok((self.lower, self.left_over))
@@ -240,37 +209,7 @@ fn facts_are_those_of_the_nearest_layer_that_knows() {
 struct Veil(Flow);
 
 impl RawFlow for Veil {
-    fn poll_read(&mut self, cx: &mut Cx<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_read(cx, buf)
-    }
-
-    fn poll_write(&mut self, cx: &mut Cx<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.0.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_shutdown(cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.0)
-    }
-
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.0, Vec::new()))
-    }
+    forward!(0: read write itself lower unwrap);
 
     fn fact(&self, ask: &mut Ask<'_>) {
         ask.answer(&names::PEER, || Target::name("beyond", 1)).stop();

@@ -1,12 +1,9 @@
 //! Flows of listeners that are known by more than themselves.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tuyau_core::{
-    AcceptError, Accepted, BoxFuture, Flow, FlowError, Listener, RawFlow, RawListener, ReadBuf, Target,
-};
+use tuyau_core::{AcceptError, Accepted, BoxFuture, Flow, Listener, RawFlow, RawListener, Target, forward};
 
 /// A flow and what is known of it. It is taken off before anything is read.
 pub(crate) struct Tagged<T> {
@@ -102,39 +99,5 @@ where
 }
 
 impl<T: Send + Sync + 'static> RawFlow for Tagged<T> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
-        self.flow.poll_read(cx, buf)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.flow.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.flow.poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.flow.poll_shutdown(cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.flow)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.flow)
-    }
-
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.flow, Vec::new()))
-    }
+    forward!(flow: read write itself lower unwrap);
 }

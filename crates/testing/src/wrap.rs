@@ -1,6 +1,5 @@
 //! Wrappers for tests: one that does nothing, one that counts.
 
-use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tuyau_core::{Flow, FlowError, RawFlow, ReadBuf};
+use tuyau_core::{Flow, RawFlow, forward};
 
 /// A wrapper that changes nothing: to see what wrapping alone costs or loses.
 #[derive(Debug)]
@@ -22,53 +21,7 @@ impl PassThrough {
 }
 
 impl RawFlow for PassThrough {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_read(cx, buf)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.0.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.0.poll_shutdown(cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.0)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.0)
-    }
-
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.0, Vec::new()))
-    }
-
-    fn can_fill(&self) -> bool {
-        self.0.can_fill()
-    }
-
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], FlowError>> {
-        self.0.poll_fill(cx)
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.0.consume(n);
-    }
+    forward!(0: read write lend itself lower unwrap);
 }
 
 /// How often a stream was written to. Clones count together.

@@ -2,6 +2,7 @@
 
 mod buf;
 mod error;
+mod forward;
 mod prefixed;
 
 use alloc::boxed::Box;
@@ -26,7 +27,8 @@ use crate::{Key, KeyRef};
 ///
 /// Four methods are required. A wrapper (a layer, a counter, a limiter) also implements
 /// [`lower`](Self::lower) and [`into_lower`](Self::into_lower), and forwards
-/// [`poll_fill`](Self::poll_fill) if bytes pass through it unchanged.
+/// [`poll_fill`](Self::poll_fill) if bytes pass through it unchanged: [`forward!`](crate::forward) writes
+/// what it does not change.
 ///
 /// All poll methods follow the usual contract of `Future::poll`: on `Pending` the waker of the
 /// latest call will be woken. Dropping the flow closes both directions.

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::task::{Context, Poll};
 
 use super::{Flow, FlowError, RawFlow, ReadBuf};
@@ -31,6 +30,8 @@ impl Prefixed {
 }
 
 impl RawFlow for Prefixed {
+    crate::forward!(lower: write itself lower);
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
         let n = self.unread().len().min(buf.remaining());
         if n == 0 {
@@ -39,34 +40,6 @@ impl RawFlow for Prefixed {
         buf.put_slice(&self.bytes[self.read..self.read + n]);
         self.consume(n);
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        self.lower.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.lower.poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
-        self.lower.poll_shutdown(cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.lower)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.lower)
     }
 
     fn into_lower(mut self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {

@@ -1,12 +1,11 @@
 //! The flow below hyper: sees what goes by, and closes what hyper leaves open.
 
-use std::any::Any;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tuyau_core::{Flow, FlowError, FlowErrorKind, RawFlow, ReadBuf};
+use tuyau_core::{Flow, FlowError, FlowErrorKind, RawFlow, ReadBuf, forward};
 
 use super::frames::{Bucket, CONTINUATION, DATA, Frame, HEADERS, PREFACE, RST_STREAM, Scanner};
 use super::watch::{Kind, Watch};
@@ -216,6 +215,8 @@ impl H1 {
 }
 
 impl RawFlow for Guard {
+    forward!(flow: itself lower);
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), FlowError>> {
         if !self.unread.is_empty() {
             let n = self.unread.len().min(buf.remaining());
@@ -320,22 +321,6 @@ impl RawFlow for Guard {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.flow)
-    }
-
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.flow)
     }
 
     fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {

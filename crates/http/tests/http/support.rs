@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tuyau_core::names::{NEGOTIATED_ALPN, SECURITY, SERVER_NAME};
 use tuyau_core::{
-    Accepted, Ask, ConnectCx, Context, Flow, FlowError, Listener, Net, Protection, RawFlow, ReadBuf, Target,
+    Accepted, Ask, ConnectCx, Context, Flow, Listener, Net, Protection, RawFlow, Target, forward,
 };
 use tuyau_http::{Client, Connection, Report, Server, Versions};
 use tuyau_testing::certs::Ca;
@@ -164,41 +164,8 @@ pub(crate) struct Says {
 }
 
 impl RawFlow for Says {
-    fn poll_read(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> std::task::Poll<Result<(), FlowError>> {
-        self.flow.poll_read(cx, buf)
-    }
-    fn poll_write(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-        bytes: &[&[u8]],
-    ) -> std::task::Poll<Result<usize, FlowError>> {
-        self.flow.poll_write(cx, bytes)
-    }
-    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), FlowError>> {
-        self.flow.poll_flush(cx)
-    }
-    fn poll_shutdown(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), FlowError>> {
-        self.flow.poll_shutdown(cx)
-    }
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
-    fn lower(&self) -> Option<&Flow> {
-        Some(&self.flow)
-    }
-    fn lower_mut(&mut self) -> Option<&mut Flow> {
-        Some(&mut self.flow)
-    }
-    fn into_lower(self: Box<Self>) -> Result<(Flow, Vec<u8>), Box<dyn RawFlow>> {
-        Ok((self.flow, Vec::new()))
-    }
+    forward!(flow: read write itself lower unwrap);
+
     fn fact(&self, ask: &mut Ask<'_>) {
         ask.answer(&NEGOTIATED_ALPN, || self.alpn.as_bytes().into()).answer(&SECURITY, || self.security);
     }

@@ -2,7 +2,7 @@
 //! turns in one run. What counts is the CPU time of the server's thread or process per request: requests per
 //! second depend on what else the machine does.
 //!
-//! `cargo bench -p tuyau-http --bench http [WORD]…` runs the rows whose names have any of the words in them:
+//! `cargo bench -p tuyau-cli --bench http [WORD]…` runs the rows whose names have any of the words in them:
 //! `hello`, `64K`, `h1`, `h2c`, `tls`, `client`, `idle`.
 
 mod clients;
