@@ -50,15 +50,15 @@ async fn each_handshake_has_its_time() {
     let ways = [
         ("tls://192.0.2.1:1", None, "TLS handshake with 192.0.2.1 at memory: the peer said nothing"),
         ("wss://192.0.2.1:1", None, "TLS handshake with 192.0.2.1 at memory: the peer said nothing"),
-        ("ws://192.0.2.1:1", None, "after hop tcp 192.0.2.1:1"),
-        ("tcp://db.test:1", Some("socks5h://192.0.2.1"), "at hop socks5h 192.0.2.1:1080 to db.test:1"),
-        ("tcp://db.test:1", Some("http://192.0.2.1"), "at hop http 192.0.2.1:1080 to db.test:1"),
+        ("ws://192.0.2.1:1", None, "at ws 192.0.2.1:1/"),
+        ("tcp://db.test:1", Some("socks5h://192.0.2.1"), "at socks5h 192.0.2.1:1080 to db.test:1"),
+        ("tcp://db.test:1", Some("http://192.0.2.1"), "at http 192.0.2.1:1080 to db.test:1"),
         (
             "tcp://db.test:1",
             Some("https://192.0.2.1"),
             "https://192.0.2.1:443 can't be reached: tls 192.0.2.1:443: TLS handshake",
         ),
-        ("tcp://db.test:1", Some("ssh://ops@192.0.2.1"), "at hop ssh ops@192.0.2.1:22"),
+        ("tcp://db.test:1", Some("ssh://ops@192.0.2.1"), "at ssh ops@192.0.2.1:22"),
     ];
     for (uri, hop, says) in ways {
         let mut uri = tuyau::uri(uri).expect("a URI");

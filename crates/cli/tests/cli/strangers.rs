@@ -25,7 +25,7 @@ fn proxies_and_servers_of_the_wrong_kind() {
     let web = web.trim_start_matches("tcp://");
     for (hop, parts) in [
         // That proxy waits for a line that never comes.
-        (format!("socks5h://{http}"), &["timed out after 2s, at hop socks5h", "is that the right port"][..]),
+        (format!("socks5h://{http}"), &["timed out after 2s, at socks5h", "is that the right port"][..]),
         (
             format!("socks5h://{web}"),
             &["is no SOCKS5 proxy: it said `HTTP/1.1 400", "go through it by http://"],

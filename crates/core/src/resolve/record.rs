@@ -422,13 +422,13 @@ pub(super) fn shown(key: KeyRef, value: &Value) -> Option<String> {
 /// An attempt had its time, and what it was busy with.
 fn expired(allowed: Duration, hops: &[Hop]) -> Cause {
     let at = match (hops.iter().rfind(|hop| hop.outcome.is_none()), hops.last()) {
-        (Some(hop), _) => format!(", at hop {}", hop.title(true)),
-        (None, Some(hop)) => format!(", after hop {}", hop.title(true)),
+        (Some(hop), _) => format!(", at {}", hop.title(true)),
+        (None, Some(hop)) => format!(", after {}", hop.title(true)),
         (None, None) => String::new(),
     };
-    let hint = match hops {
-        [] => "nothing answered: is it up, and is the address right?",
-        _ => "it was reached, but went no further: is that the right port, and the right protocol?",
+    let hint = match hops.iter().any(|hop| matches!(hop.outcome, Some(Ok(())))) {
+        false => "nothing answered: is it up, and is the address right?",
+        true => "it was reached, but went no further: is that the right port, and the right protocol?",
     };
     Cause {
         what: format!("timed out after {allowed:?}{at}"),
