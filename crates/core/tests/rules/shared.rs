@@ -578,3 +578,22 @@ fn r05_candidates_that_waited_for_the_same_argument_share_what_is_made_of_it() {
     assert!(task.finish(&world.clock).is_ok());
     assert_eq!(world.dialled().iter().filter(|what| *what == "handshake").count(), 1);
 }
+
+#[test]
+fn r04_a_plan_asks_nobody_whether_what_is_shared_is_well() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let healthy = move |_: &u32| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        true
+    };
+    let ctx = Context::new()
+        .derive_shared(&SESSION, (), healthy, |()| async { Ok(1) })
+        .derive(&A, req(&SESSION), |_| async { Err(decline("it never gets here")) })
+        .offer(&A);
+    get(&ctx, &SESSION).unwrap();
+    get(&ctx, &SESSION).unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(ctx.plan().candidates.len(), 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
