@@ -16,7 +16,7 @@ use core::time::Duration;
 use super::direct::Past;
 use super::record::{Record, shown};
 use crate::context::{Binding, Context, Entry, EntryId};
-use crate::derive::{ArgSpec, Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
+use crate::derive::{Derivation, ErasedStream, Had, Halt, Started, Stop, Yielded};
 use crate::index::Index;
 use crate::log::{after, step};
 use crate::protocol::Value;
@@ -66,9 +66,6 @@ pub(super) struct Choice {
 pub(super) struct Slot<'a> {
     pub(super) entry: &'a Entry,
     pub(super) id: EntryId,
-    /// What is bound, if it is a derivation, and its arguments.
-    pub(super) derivation: Option<&'a dyn Derivation>,
-    pub(super) args: &'a [ArgSpec],
     pub(super) shared: bool,
     /// Its outcomes, as a list through `Outcome::next`.
     pub(super) outcomes: u32,
@@ -274,15 +271,6 @@ impl<'a> Memo<'a> {
         Self { ctx, record, runtime, planning, slots, index, running, past }
     }
 
-    /// Makes place for a few, so that a small resolution does not grow bit by bit.
-    pub(super) fn reserve(&mut self) {
-        if self.slots.capacity() == 0 {
-            self.slots = Vec::with_capacity(4);
-            self.record.known.outcomes = Vec::with_capacity(4);
-            self.record.known.needs = Vec::with_capacity(12);
-        }
-    }
-
     /// Lets everything that runs go on. Whether anything ended or gave a value.
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> bool {
         let mut progress = false;
@@ -332,9 +320,9 @@ impl<'a> Memo<'a> {
     }
 
     pub(super) fn derivation(&self, slot: u32) -> &'a dyn Derivation {
-        match self.slots[slot as usize].derivation {
-            Some(derivation) => derivation,
-            None => unreachable!("entered slots are derivations"),
+        match &self.slots[slot as usize].entry.binding {
+            Binding::Derivation(derivation) => &**derivation,
+            _ => unreachable!("entered slots are derivations"),
         }
     }
 
@@ -354,7 +342,7 @@ impl<'a> Memo<'a> {
         }
         let derivation = self.derivation(slot);
         let mut few: [Had<'_>; 12] = [None; 12];
-        let had = &mut few[..self.slots[slot as usize].args.len()];
+        let had = &mut few[..derivation.specs().len()];
         for (had, need) in had.iter_mut().rev().zip(self.record.known.needs_from(last_need)) {
             *had = self.record.known.value(need.found);
         }
@@ -501,14 +489,8 @@ impl<'a> Memo<'a> {
                 return slot;
             }
         }
-        let derivation = match &entry.binding {
-            Binding::Derivation(derivation) => Some(&**derivation),
-            _ => None,
-        };
-        let args = derivation.map_or(&[] as _, Derivation::specs);
-        let shared = derivation.is_some_and(|derivation| derivation.shared().is_some());
-        let (outcomes, lookups, walker) = (NONE, NONE, NONE);
-        self.slots.push(Slot { entry, id, derivation, args, shared, outcomes, lookups, walker });
+        let shared = matches!(&entry.binding, Binding::Derivation(it) if it.shared().is_some());
+        self.slots.push(Slot { entry, id, shared, outcomes: NONE, lookups: NONE, walker: NONE });
         new as u32
     }
 

@@ -75,7 +75,6 @@ impl Walk {
         (entry_id, entry): (EntryId, &'a Entry),
         choices: Vec<Choice>,
     ) -> Self {
-        memo.reserve();
         let mut walk = Self::new(id, entry.key, Next::Enter, choices);
         walk.frames.push(Frame::new(memo.slot(entry_id, entry), NONE));
         walk
@@ -130,7 +129,7 @@ impl Walk {
         let slot = frame.slot;
         (frame.arg, frame.last_need, frame.saw, frame.may_stop) = (0, NONE, NONE, false);
         let here = &memo.slots[slot as usize];
-        if here.derivation.is_none() {
+        if matches!(here.entry.binding, Binding::Value(_)) {
             return self.end_lookup(memo, Found::Value(here.id));
         }
         if self.is_on_stack(memo, slot) {
@@ -148,7 +147,7 @@ impl Walk {
     /// Has the arguments of the derivation on top, and runs it if it has all.
     fn gather(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {
         let Some(frame) = self.frames.last_mut() else { return Next::Done };
-        let args = memo.slots[frame.slot as usize].args;
+        let args = memo.derivation(frame.slot).specs();
         while let Some(arg) = args.get(frame.arg as usize) {
             let found = match memo.ctx.newest(arg.key) {
                 None => Found::Absent,
@@ -239,6 +238,9 @@ impl Walk {
             unreachable!("called for the derivation on top of the stack")
         };
         self.clear_on_stack(memo, slot);
+        // All on the stack will end: what a deep one leaves grows once.
+        memo.record.known.outcomes.reserve(self.frames.len());
+        memo.record.known.needs.reserve(self.frames.len());
         memo.add_outcome(slot, state, last_need, saw, started)
     }
 
@@ -316,7 +318,7 @@ impl Walk {
             (self.root.found, self.root.lookup) = (found, lookup);
             return Next::Done;
         };
-        let arg = &memo.slots[frame.slot as usize].args[frame.arg as usize];
+        let arg = &memo.derivation(frame.slot).specs()[frame.arg as usize];
         match frame.take(memo, arg, found, lookup, saw) {
             Some(end) => self.end(memo, end),
             None => Next::Gather,

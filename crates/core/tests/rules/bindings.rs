@@ -277,3 +277,20 @@ fn r02_what_the_resolver_itself_reads_counts_from_either_side_of_a_merge() {
         assert_eq!(resolve(&ctx).unwrap_err().kind(), tuyau_core::ConnectErrorKind::Misuse);
     }
 }
+
+#[test]
+fn r02_what_lies_below_overlays_counts_however_many_there_are() {
+    let world = World::default();
+    let base = Context::new().with(&A, world.at("a")).offer(&A);
+    let mut hasty = vec![base.clone().with(&names::DEADLINE, crate::support::ms(5))];
+    let mut defaults = vec![base.under(Context::new().with(&X, 1))];
+    for y in 0..40 {
+        for overlays in [&mut hasty, &mut defaults] {
+            overlays.push(overlays[y].clone().with(&Y, y as u32));
+        }
+    }
+    for (hasty, defaults) in hasty.iter().zip(&defaults) {
+        assert_eq!(resolve(hasty).unwrap_err().kind(), tuyau_core::ConnectErrorKind::Misuse);
+        assert_eq!((get(defaults, &X).unwrap(), get(defaults, &Z).unwrap()), (Some(1), None));
+    }
+}

@@ -238,3 +238,19 @@ fn r15_however_far_it_goes_at_once_it_runs_the_same_and_tells_the_same() {
         assert!(direct.2 <= 1, "{what}");
     }
 }
+
+#[test]
+fn r05_a_derivation_runs_once_however_many_others_there_are() {
+    for length in 1..20 {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut ctx = counted(Context::new(), &X, &runs);
+        let mut last = &X;
+        for _ in 0..length {
+            let next = Key::leak("link");
+            ctx = ctx.derive(next, (req(last), req(&X)), |(below, x)| async move { Ok(below + x) });
+            last = next;
+        }
+        assert_eq!(get(&ctx, last).unwrap(), Some(length + 1));
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "{length} others");
+    }
+}

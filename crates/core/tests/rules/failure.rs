@@ -158,9 +158,33 @@ fn r08_what_a_cycle_forks_into_does_not_depend_on_who_was_asked_first() {
         let report = resolve(ctx).unwrap_err().report();
         report.candidates.iter().filter(|candidate| candidate.key == "a").count()
     };
-    let alone = ctx.clone().offer_at(&A, 2);
-    assert_eq!(of_a(&alone), 5);
-    assert_eq!(of_a(&alone.offer_at(&B, 1)), 5);
+    // The same, where Y is seen by a newer binding of A: two candidates more.
+    let newer = ctx
+        .clone()
+        .derive(&Z, dial(&A), |_| async { Ok(1) })
+        .derive(&A, req(&Y), |_| async { Err(decline("not me")) });
+    for (ctx, count) in [(ctx, 5), (newer, 7)] {
+        let alone = ctx.offer_at(&A, 2);
+        assert_eq!(of_a(&alone), count);
+        assert_eq!(of_a(&alone.offer_at(&B, 1)), count);
+    }
+}
+
+#[test]
+fn r08_a_choice_that_a_newer_binding_declined_for_may_lead_out_of_a_cycle() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx = Context::new()
+        .derive_many(&IP, (), |()| async { Ok(vec![1, 2]) })
+        .derive(&X, req(&Y), |y| async move { Ok(y) })
+        .derive(&Y, req(&X), |x| async move { Ok(x) })
+        .derive(&Y, req(&IP), |ip| async move { if ip == 1 { Err(decline("not this")) } else { Ok(ip) } })
+        .derive(&A, req(&X), move |x| {
+            let at = to.at(format!("{x}"));
+            async move { Ok(at) }
+        })
+        .offer(&A);
+    assert_eq!(winner(&resolve(&ctx).unwrap()), "2");
 }
 
 #[test]
@@ -194,7 +218,26 @@ fn r08_the_plan_tells_of_no_cycle_behind_what_may_be_absent() {
     let error = resolve(&ctx).unwrap_err();
     assert!(!format!("{error:#}").contains("cycle"), "{error:#}");
     // Where it is there, the cycle is come to.
-    assert!(get(&ctx.with(&Z, 1), &X).unwrap_err().to_string().contains("x → y → x"));
+    assert!(get(&ctx.clone().with(&Z, 1), &X).unwrap_err().to_string().contains("x → y → x"));
+    // So it is if the cycle is entered elsewhere, and if it stands whole behind what may be absent.
+    let to = World::default();
+    let at = move || {
+        let at = to.at("a");
+        async move { Ok(at) }
+    };
+    let whole = Context::new()
+        .derive(&Z, (), |()| async { Err(decline("not today")) })
+        .derive(&X, req(&Y), |_| async { Ok(1) })
+        .derive(&Y, req(&X), |_| async { Ok(1) })
+        .derive(&A, (req(&Z), req(&X)), {
+            let at = at.clone();
+            move |_| at()
+        })
+        .offer(&A);
+    for ctx in [ctx.derive(&A, req(&Y), move |_| at()), whole] {
+        let plan = ctx.plan();
+        assert!(matches!(plan.candidates[0].outcome, tuyau_core::report::Outcome::WouldDerive), "{plan:#}");
+    }
 }
 
 #[test]
@@ -255,15 +298,20 @@ fn r09_each_derivation_tells_the_time_that_it_took_itself() {
             Ok(1)
         })
     };
+    let clock = world.clock.clone();
     let ctx = takes(takes(world.timed(), &X, 20), &Y, 30)
-        .derive(&A, (req(&X), req(&Y)), move |_| {
+        .derive(&Z, (), move |()| {
+            clock.advance(ms(5));
+            async { Ok(1) }
+        })
+        .derive(&A, (req(&X), req(&Y), req(&Z)), move |_| {
             let at = to.at("a");
             async move { Ok(at) }
         })
         .offer(&A);
     let report = resolving(&ctx).finish(&world.clock).unwrap().report();
     let took = |key| report.reads.iter().find(|read| read.key == key).and_then(|read| read.took);
-    assert_eq!((took("x"), took("y")), (Some(ms(20)), Some(ms(30))));
+    assert_eq!([took("x"), took("y"), took("z")], [20, 30, 5].map(|millis| Some(ms(millis))));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use tuyau_core::{Context, Key, decline, is, opt, req};
 
 use crate::support::{
-    A, Gate, IP, Task, World, X, Y, Z, block_on, get, ms, resolve, resolving, winner, yield_once,
+    A, B, Gate, IP, Task, World, X, Y, Z, block_on, get, ms, resolve, resolving, winner, yield_once,
 };
 
 static SESSION: Key<u32> = Key::new("session");
@@ -536,4 +536,64 @@ fn r05_who_comes_while_a_flight_is_polled_drives_it_on_if_the_other_goes() {
             assert!(matches!(other.run(), Poll::Ready(Ok(Some(1)))), "nobody woke it");
         }
     }
+}
+
+#[test]
+fn r05_candidates_that_waited_for_the_same_argument_share_what_is_made_of_it() {
+    let (world, gate) = (World::default(), Gate::default());
+    let (here, one, two, behind) = (world.clone(), world.clone(), world.clone(), gate.clone());
+    let ctx = world
+        .timed()
+        .derive(&X, (), move |()| {
+            let gate = behind.clone();
+            async move {
+                gate.passed().await;
+                Ok(1)
+            }
+        })
+        .derive_shared(
+            &SESSION,
+            req(&X),
+            |_| true,
+            move |x| {
+                here.log("handshake");
+                async move { Ok(x) }
+            },
+        )
+        .derive(&A, req(&SESSION), move |_| {
+            let at = one.at("a").refuses();
+            async move { Ok(at) }
+        })
+        .derive(&B, req(&SESSION), move |_| {
+            let at = two.at("b");
+            async move { Ok(at) }
+        })
+        .offer_at(&A, 1)
+        .offer_at(&B, 1);
+    let mut task = resolving(&ctx);
+    assert!(task.run().is_pending());
+    world.clock.advance(ms(250));
+    assert!(task.run().is_pending());
+    gate.open();
+    assert!(task.finish(&world.clock).is_ok());
+    assert_eq!(world.dialled().iter().filter(|what| *what == "handshake").count(), 1);
+}
+
+#[test]
+fn r04_a_plan_asks_nobody_whether_what_is_shared_is_well() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let healthy = move |_: &u32| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        true
+    };
+    let ctx = Context::new()
+        .derive_shared(&SESSION, (), healthy, |()| async { Ok(1) })
+        .derive(&A, req(&SESSION), |_| async { Err(decline("it never gets here")) })
+        .offer(&A);
+    get(&ctx, &SESSION).unwrap();
+    get(&ctx, &SESSION).unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(ctx.plan().candidates.len(), 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

@@ -64,6 +64,25 @@ fn r12_what_was_read_is_told_by_identity() {
     assert!(!reads.matches(&Context::new()));
 }
 
+#[test]
+fn r12_what_declined_before_a_derivation_gave_the_value_was_read_too() {
+    let world = World::default();
+    let to = world.clone();
+    let ctx =
+        Context::new().derive(&X, (), |()| async { Err(decline("not me")) }).derive(&A, req(&X), move |x| {
+            let at = to.at(format!("{x}"));
+            async move { Ok(at) }
+        });
+    let gives = Context::new().derive(&X, (), |()| async { Ok(1) });
+    let over = |defaults: &Context| ctx.clone().offer(&A).under(defaults.clone());
+    let resolved = resolve(&over(&gives)).unwrap();
+    assert_eq!(winner(&resolved), "1");
+    assert!(resolved.reads().matches(&over(&gives)));
+    assert!(!resolved.reads().matches(&over(&Context::new().derive(&X, (), |()| async { Ok(1) }))));
+    let told = resolved.report().reads.iter().filter(|read| read.key == "x").count();
+    assert_eq!(told, 2, "{:#}", resolved.report());
+}
+
 /// A context in which Y is shared and read X when X's derivation still gave a value. Now that
 /// declines, so that X is looked at to the end.
 fn read_to_two_depths(world: &World, shared_first: bool) -> Context {
