@@ -13,7 +13,7 @@ set -eu
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- crates/core/src/race.rs crates/core/src/resolve/session.rs crates/core/src/resolve/walk.rs \
     crates/core/src/resolve/direct.rs crates/core/src/resolve/memo.rs crates/core/src/resolve/reads.rs \
-    crates/core/src/resolve/mod.rs crates/core/src/shared.rs crates/core/src/node.rs \
+    crates/core/src/resolve/mod.rs crates/core/src/resolve/candidate.rs crates/core/src/shared.rs crates/core/src/node.rs \
     crates/core/src/context.rs crates/core/src/index.rs crates/core/src/few.rs
 commit=$(git rev-parse HEAD)
 scratch=${SCRATCH:-/dev/shm/mutants}

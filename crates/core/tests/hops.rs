@@ -389,7 +389,7 @@ fn an_attempt_that_had_its_time_says_at_which_hop_it_was() {
     let error = resolving(&ctx).finish(&world.clock).unwrap_err();
     assert_eq!((world.clock.millis(), error.kind()), (150, ConnectErrorKind::TimedOut));
     let told = error.to_string();
-    assert!(told.contains("timed out after 150ms, at hop gate there"), "{told}");
+    assert!(told.contains("timed out after 150ms, at gate there"), "{told}");
 }
 
 #[test]
