@@ -11,10 +11,10 @@
 # crates/core/mutants.md says why each that is left may live.
 set -eu
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- crates/core/src/race.rs crates/core/src/resolve/session.rs crates/core/src/resolve/walk.rs \
-    crates/core/src/resolve/direct.rs crates/core/src/resolve/memo.rs crates/core/src/resolve/reads.rs \
-    crates/core/src/resolve/mod.rs crates/core/src/resolve/candidate.rs crates/core/src/shared.rs crates/core/src/node.rs \
-    crates/core/src/context.rs crates/core/src/index.rs crates/core/src/few.rs
+core=crates/core/src
+[ $# -gt 0 ] || set -- $core/race.rs $core/resolve/session/mod.rs $core/resolve/session/forks.rs $core/resolve/candidate.rs \
+    $core/resolve/walk.rs $core/resolve/direct.rs $core/resolve/memo.rs $core/resolve/reads.rs $core/resolve/mod.rs \
+    $core/shared.rs $core/node.rs $core/context.rs $core/index.rs $core/few.rs
 commit=$(git rev-parse HEAD)
 scratch=${SCRATCH:-/dev/shm/mutants}
 [ -d "$scratch/clone" ] || git clone --quiet . "$scratch/clone"
