@@ -17,6 +17,7 @@ use crate::lock::Lock;
 use crate::log::{after, step};
 use crate::report::{Hop, Outcome, listed};
 use crate::resolve::{self, Inherited, Ran};
+use crate::runtime::earlier;
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
@@ -347,7 +348,7 @@ impl<'a> Frame<'a> {
 
     /// For an attempt that has its time until `expires`.
     pub(crate) fn cx(&'a self, attempt: u32, expires: Option<Instant>) -> ConnectCx<'a> {
-        let expires = [expires, self.inherited.expires].into_iter().flatten().min();
+        let expires = earlier(expires, self.inherited.expires);
         ConnectCx { frame: MaybeOwned::Borrowed(self), attempt, expires }
     }
 
@@ -414,7 +415,7 @@ impl ConnectCx<'_> {
     /// there are such. The resolver keeps it: it drops the future that connects, after having polled it once
     /// more. So it may say what it was waiting for.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.frame().inherited.deadline, self.expires].into_iter().flatten().min()
+        earlier(self.frame().inherited.deadline, self.expires)
     }
 
     /// Runs `connect` as a hop of its own: reports show it, with its outcome and time. Whatever a transport does

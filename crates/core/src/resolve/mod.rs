@@ -31,6 +31,7 @@ use crate::names::{
 use crate::protocol::Value;
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
+use crate::runtime::earlier;
 use crate::{
     ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
 };
@@ -179,7 +180,7 @@ impl Inherited {
         expires: Option<Instant>,
     ) -> Result<Self, ConnectError> {
         let its = Self::of(outer)?;
-        let deadline = [self.deadline, its.deadline].into_iter().flatten().min();
+        let deadline = earlier(self.deadline, its.deadline);
         let runtime = self.runtime.clone().or(its.runtime);
         let policy = match (&self.policy, its.policy) {
             (Some(policy), None) => Some(Arc::new(policy.for_hop(own))),
