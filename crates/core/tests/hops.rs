@@ -393,6 +393,17 @@ fn an_attempt_that_had_its_time_says_at_which_hop_it_was() {
 }
 
 #[test]
+fn outside_a_resolution_an_attempt_begins_at_once() {
+    let world = World::default();
+    let until = |ctx: &Context| ConnectCx::new(ctx).unwrap().deadline().map(|at| at.since_origin());
+    let ctx = world.timed();
+    assert_eq!(until(&ctx), None);
+    let ctx = ctx.with(&names::ATTEMPT_TIMEOUT, ms(150));
+    assert_eq!(until(&ctx), Some(ms(150)));
+    assert_eq!(until(&ctx.with(&names::DEADLINE, ms(100))), Some(ms(100)));
+}
+
+#[test]
 fn whoever_connects_knows_when_its_attempt_and_those_around_it_have_had_their_time() {
     let world = World::default();
     let inner = Context::new().with(&WATCHFUL, ()).offer(&WATCHFUL);
