@@ -395,7 +395,7 @@ pub(crate) enum Command {
         Each client asks again as soon as it has the whole response, by a connection that it keeps. What is timed is \
         from the request to the last byte of the response; the first one of each client has the connecting in it. \
         Fails if any request did, or was answered with 400 or above. A signal ends it as if the count were \
-        reached.")]
+        reached; what is under way a second later is cut off, and not counted.")]
     Load(Box<crate::commands::load::LoadArgs>),
     /// List what this build can connect to and listen on; with -v, the options too
     Schemes,

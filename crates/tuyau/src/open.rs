@@ -56,8 +56,9 @@ pub async fn connect(uri: &str) -> Result<Flow, Error> {
 
 /// Listens on `uri` in a [`context()`] of its own.
 ///
-/// Where to listen is the program's own decision, and wants no [`allow`](Uri::allow). Needs a
-/// tokio runtime with I/O enabled. Cancel safe.
+/// Where to listen is the program's own decision, and wants no [`allow`](Uri::allow), but for options that
+/// name files, a certificate's say: `tuyau::uri(text)?.allow(Allow::FILES).listen()`. Needs a tokio runtime
+/// with I/O enabled. Cancel safe.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), tuyau::Error> {

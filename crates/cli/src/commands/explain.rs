@@ -57,12 +57,12 @@ pub(crate) async fn explain(
     };
     report.notes.extend(note);
     let report = told::report(report);
+    print(app, &report, format)?;
     if let Some(file) = html {
         let asked = through(&uri).map_or(uri.to_string(), |hops| format!("{uri} {hops}"));
         fs::write(file, page(&asked, &report))
             .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
     }
-    print(app, &report, format)?;
     if report.winner.is_some() { Ok(()) } else { Err(Failure::Told) }
 }
 

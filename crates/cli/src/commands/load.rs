@@ -9,6 +9,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use http_body_util::BodyExt;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tuyau::ConnectError;
@@ -21,6 +22,9 @@ use crate::signals::{self, Signals};
 use crate::table::Table;
 use crate::told::told;
 use crate::web::{Asked, Way, asked};
+
+/// How long what is under way has after a signal.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How a server is put under load.
 #[derive(Args, Debug)]
@@ -100,9 +104,10 @@ pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Re
     let clients = left.min((*clients).into());
     let left = Arc::new(AtomicU64::new(left));
     let mut tasks = JoinSet::new();
+    let (cut, _) = watch::channel(false);
     for _ in 0..clients {
         let Asked { url, client } = asked(app, url, way, false)?;
-        tasks.spawn(ask(client.timeout(Some(*timeout)), url, left.clone(), until));
+        tasks.spawn(ask(client.timeout(Some(*timeout)), url, left.clone(), until, cut.subscribe()));
     }
     let mut all = Seen::new()?;
     loop {
@@ -113,9 +118,16 @@ pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Re
                 None => break,
             },
             _ = signals.next() => {
-                // What is under way ends, as if it had been the last; a second signal ends it all.
+                // What is under way may end, as if it had been the last; a second signal ends it all.
                 left.store(0, Relaxed);
-                match signals.end(drained(&mut tasks, &mut all)).await {
+                let ending = async {
+                    if let Ok(ended) = timeout_at(Instant::now() + GRACE, drained(&mut tasks, &mut all)).await {
+                        return ended;
+                    }
+                    cut.send_replace(true);
+                    drained(&mut tasks, &mut all).await
+                };
+                match signals.end(ending).await {
                     Ok(()) => break,
                     Err(failure) => return Err(failure),
                 }
@@ -140,25 +152,31 @@ async fn drained(tasks: &mut JoinSet<Result<Seen, Failure>>, all: &mut Seen) -> 
     Ok(())
 }
 
+/// Waits until no request may go on.
+async fn end(until: Option<Instant>, cut: &mut watch::Receiver<bool>) {
+    let cut = cut.wait_for(|cut| *cut);
+    match until {
+        Some(until) => drop(timeout_at(until, cut).await),
+        None => drop(cut.await),
+    }
+}
+
 /// One client: a request after the other.
 async fn ask(
     client: Client,
     url: String,
     left: Arc<AtomicU64>,
     until: Option<Instant>,
+    mut cut: watch::Receiver<bool>,
 ) -> Result<Seen, Failure> {
     let mut seen = Seen::new()?;
     let take = |left: u64| left.checked_sub(1);
     while left.fetch_update(Relaxed, Relaxed, take).is_ok() {
         let begun = Instant::now();
-        let asking = one(&client, &url);
-        let answer = match until {
+        let answer = tokio::select! {
+            answer = one(&client, &url) => answer,
             // What is cut off by the end is not counted.
-            Some(until) => match timeout_at(until, asking).await {
-                Ok(answer) => answer,
-                Err(_) => break,
-            },
-            None => asking.await,
+            () = end(until, &mut cut) => break,
         };
         match answer {
             Ok((status, bytes)) => {

@@ -251,6 +251,11 @@ fn what_takes_too_long_in_all_did_not_stall() {
     let ended = run(tuyau(["get", &url, "-m", "0.2"]), b"").code(3);
     assert!(ended.stderr.contains("the time for the whole exchange was over"), "{}", ended.stderr);
     serving.join().expect("no panic");
+    // Nor was it connected if a proxy is silent.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let via = format!("socks5h://{}", silent.local_addr().expect("an address"));
+    let ended = run(tuyau(["get", "http://h.test/", "-m", "0.2", "--via", &via]), b"").code(1);
+    assert!(ended.stderr.contains("http://h.test/: connect: took more than 200ms"), "{}", ended.stderr);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `tuyau load`, on `tuyau serve`, whose log says what came.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -77,4 +79,16 @@ fn a_signal_sums_up() {
     load.signal(Signal::SIGINT);
     let ended = load.end().code(0);
     assert!(ended.text().starts_with("10 clients, "), "{}", ended.text());
+}
+
+#[test]
+fn a_signal_cuts_off_who_waits_for_a_silent_server() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", silent.local_addr().expect("an address"));
+    let load = Peer::spawn(&mut tuyau(["load", &url, "-c", "1"]));
+    let (mut asks, _) = silent.accept().expect("it comes");
+    asks.read_exact(&mut [0]).expect("it asks");
+    load.signal(Signal::SIGINT);
+    let ended = load.end().code(1);
+    assert!(ended.text().contains("0 requests"), "{}", ended.text());
 }

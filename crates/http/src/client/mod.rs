@@ -106,6 +106,14 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalUrl(pub Uri);
 
+/// What comes of it; `None` if the time was over before.
+async fn in_time<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => timeout_at(until, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
 impl Client {
     /// A client that connects by `ctx`: up to 30 s for a connection, 60 s for the response's head and for each
     /// further piece of its body, ten redirects, connections kept for 90 s.
@@ -277,14 +285,9 @@ impl Client {
         let url = request.uri().clone();
         let total = options.total.or(self.settings.total);
         let until = total.map(|total| Instant::now() + total.min(FOR_EVER));
-        let following = self.follow(request, &options, until);
-        match until {
-            Some(until) => match timeout_at(until, following).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::late(Stage::Wait, total.unwrap_or_default()).at(&url)),
-            },
-            None => following.await,
-        }
+        let over = |stage| Error::late(stage, total.unwrap_or_default()).at(&url);
+        let following = self.follow(request, &options, until, &over);
+        in_time(until, following).await.unwrap_or_else(|| Err(over(Stage::Wait)))
     }
 
     /// Sends, and sends again where the response leads.
@@ -293,6 +296,7 @@ impl Client {
         request: Request<Body>,
         options: &Options,
         until: Option<Instant>,
+        over: &(impl Fn(Stage) -> Error + Sync),
     ) -> Result<Response<Incoming>, Error> {
         let settings = &*self.settings;
         let (mut head, mut body) = request.into_parts();
@@ -311,7 +315,8 @@ impl Client {
             let sent = self.with_cookies(&head);
             #[cfg(not(feature = "cookies"))]
             let sent = head.clone();
-            let response = self.send(sent, body, options).await.map_err(|error| error.at(&head.uri))?;
+            let response =
+                self.send(sent, body, options, until, over).await.map_err(|error| error.at(&head.uri))?;
             #[cfg(feature = "cookies")]
             if let Some(cookies) = &self.cookies {
                 cookies.store(&response, &head.uri);
@@ -353,13 +358,22 @@ impl Client {
     }
 
     /// Sends on a connection that is there, or on a new one.
-    async fn send(&self, head: Parts, body: Body, options: &Options) -> Result<Response<Incoming>, Error> {
+    async fn send(
+        &self,
+        head: Parts,
+        body: Body,
+        options: &Options,
+        until: Option<Instant>,
+        over: &(impl Fn(Stage) -> Error + Sync),
+    ) -> Result<Response<Incoming>, Error> {
         let keep = &self.settings.keep;
         let route = self.route(&head.uri)?;
         let mut request = Request::from_parts(head, body);
         let mut fresh = false;
         loop {
-            let Checkout { mut sender, known, reused } = route.checkout(keep, fresh).await?;
+            let checkout = in_time(until, route.checkout(keep, fresh)).await;
+            let Checkout { mut sender, known, reused } =
+                checkout.unwrap_or_else(|| Err(over(Stage::Connect)))?;
             let spare = reused.then(|| copy(&request)).flatten();
             let lease = Lease::of(&sender.link);
             let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await?
