@@ -37,6 +37,17 @@ const HINTS: [(&str, &str); 14] = [
     ("give the proxy's user name and password", "give them in its URI: SCHEME://USER:PASSWORD@HOST"),
 ];
 
+/// Flags that are for the target, and how a hop is told the same.
+const OPTIONS: [(&str, &str); 4] = [
+    ("--cacert FILE", "?cacert=FILE in its URI"),
+    ("--sni NAME", "?sni=NAME in its URI"),
+    ("--cert FILE --key FILE", "?cert=FILE&key=FILE in its URI"),
+    ("--alpn NAMES", "?alpn=NAMES in its URI"),
+];
+
+/// What is said of a hop that failed.
+const OF_A_HOP: [&str; 2] = [" can't be reached", " broke off "];
+
 /// `report` as users are told it, without the lines of this program's own source.
 pub(crate) fn report(report: Report) -> Report {
     let mut report = report.without_places();
@@ -48,16 +59,30 @@ pub(crate) fn report(report: Report) -> Report {
         ReadOutcome::Failed(cause) => Some(cause),
         _ => None,
     });
-    let hints = candidates.chain(reads).filter_map(|cause| cause.hint.as_mut());
-    for text in hints.chain(&mut report.notes) {
-        *text = told(take(text));
+    for cause in candidates.chain(reads) {
+        let of_a_hop = is_of_a_hop(&cause.what);
+        for text in cause.hint.iter_mut().chain([&mut cause.what]) {
+            *text = put_otherwise(take(text), of_a_hop);
+        }
+    }
+    for note in &mut report.notes {
+        *note = told(take(note));
     }
     report
 }
 
 /// `text` as users are told it.
-pub(crate) fn told(mut text: String) -> String {
-    for (theirs, ours) in HINTS {
+pub(crate) fn told(text: String) -> String {
+    let of_a_hop = is_of_a_hop(&text);
+    put_otherwise(text, of_a_hop)
+}
+
+fn is_of_a_hop(text: &str) -> bool {
+    OF_A_HOP.iter().any(|said| text.contains(said))
+}
+
+fn put_otherwise(mut text: String, of_a_hop: bool) -> String {
+    for (theirs, ours) in HINTS.iter().chain(OPTIONS.iter().filter(|_| of_a_hop)) {
         if text.contains(theirs) {
             text = text.replace(theirs, ours);
         }
@@ -89,7 +114,7 @@ mod tests {
         for library in ["core", "proxy", "ssh", "tls", "tuyau"] {
             sources(&crates.join(library).join("src"), &mut text);
         }
-        for (theirs, _) in super::HINTS {
+        for theirs in super::HINTS.iter().map(|(theirs, _)| theirs).chain(&super::OF_A_HOP) {
             assert!(text.contains(theirs), "nobody says `{theirs}` any more");
         }
     }

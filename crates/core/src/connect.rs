@@ -15,9 +15,10 @@ use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
 use crate::log::{after, step};
+use crate::names::{HOST, PORT};
 use crate::report::{Hop, Outcome, listed};
 use crate::resolve::{self, Inherited, Ran};
-use crate::runtime::earlier;
+use crate::runtime::{earlier, until};
 use crate::{Dial, Instant, Key, KeyRef, Policy, Protection, Resolved, SharedRuntime};
 
 /// Why a hop could not be connected: what kind of failure, in words, what to do about it, and
@@ -146,11 +147,9 @@ impl ConnectErrorKind {
 
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectError")
-            .field("kind", &self.kind)
-            .field("what", &self.what)
-            .field("source", &self.source())
-            .finish()
+        // What `fn main() -> Result<…>` prints of it: with the causes, and what to do.
+        write_chain(self, f)?;
+        self.hint().map_or(Ok(()), |hint| write!(f, "\n  what to do: {hint}"))
     }
 }
 
@@ -418,6 +417,12 @@ impl ConnectCx<'_> {
         earlier(self.frame().inherited.deadline, self.expires)
     }
 
+    /// What `future` gives, or `None` if there is no more [time](Self::deadline): for whoever can say what was waited
+    /// for, and for whoever connects outside a resolution, where nobody else keeps the time. Cancel safe if `future` is.
+    pub async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        until(self.runtime().zip(self.deadline()), future).await
+    }
+
     /// Runs `connect` as a hop of its own: reports show it, with its outcome and time. Whatever a transport does
     /// after it has [opened](Dial::open) or [resolved](Self::resolve) what is before it, a handshake say, is to be one:
     /// what it dialled shows in its place, nearest first.
@@ -529,10 +534,16 @@ impl ConnectCx<'_> {
         };
         let hint = report.hint().map(ToString::to_string);
         for candidate in report.candidates {
-            let Some(address) = candidate.endpoint else { continue };
+            let address = match (candidate.endpoint, &candidate.outcome) {
+                (Some(address), _) => address,
+                // What is forbidden is not even derived.
+                (None, Outcome::Refused(_)) => destination(outer),
+                (None, _) => continue,
+            };
             let outcome = match candidate.outcome {
                 Outcome::Connected => Some(Ok(())),
                 Outcome::Failed(cause) => Some(Err(cause.what)),
+                Outcome::Refused(cause) if result.is_err() => Some(Err(cause.what)),
                 Outcome::Cancelled => None,
                 _ => continue, // it was not dialled
             };
@@ -561,6 +572,15 @@ impl ConnectCx<'_> {
 impl fmt::Debug for ConnectCx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectCx").field("deadline", &self.deadline()).finish_non_exhaustive()
+    }
+}
+
+/// Where `ctx` leads, as far as that is a host and a port.
+fn destination(ctx: &Context) -> String {
+    match (plain(ctx, &HOST), plain(ctx, &PORT)) {
+        (Ok(Some(host)), Ok(Some(port))) if host.contains(':') => alloc::format!("[{host}]:{port}"),
+        (Ok(Some(host)), Ok(Some(port))) => alloc::format!("{host}:{port}"),
+        _ => String::new(),
     }
 }
 

@@ -3,8 +3,10 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
+use core::future::poll_fn;
 use core::ops::Add;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
+use core::task::Poll;
 use core::time::Duration;
 
 /// A boxed future that can move between threads.
@@ -55,6 +57,27 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
+}
+
+/// What `future` gives, or `None` once it is late: by the clock as well as by a timer, for whoever is woken
+/// [after the cut](Instant::after_cut) has no timer that is ready.
+pub(crate) async fn until<T>(
+    late: Option<(&SharedRuntime, Instant)>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut timer = late.map(|(runtime, at)| runtime.sleep_until(at));
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        let rings = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+        match rings || late.is_some_and(|(runtime, at)| at <= runtime.now()) {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }
 
 impl Add<Duration> for Instant {

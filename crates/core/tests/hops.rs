@@ -356,11 +356,9 @@ impl Protocol for Watchful {
     type Flow = Flow;
 
     async fn connect(&self, (): (), cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
-        let (Some(runtime), Some(deadline)) = (cx.runtime(), cx.deadline()) else {
-            unreachable!("both are there")
-        };
-        runtime.sleep_until(deadline).await;
-        let what = format!("nothing came until {:?}", deadline.since_origin());
+        let nothing: Option<Flow> = cx.in_time(std::future::pending()).await;
+        assert!(nothing.is_none());
+        let what = format!("nothing came until {:?}", cx.deadline().map(Instant::since_origin));
         Err(ConnectError::new(ConnectErrorKind::TimedOut, what))
     }
 }
@@ -390,6 +388,32 @@ fn an_attempt_that_had_its_time_says_at_which_hop_it_was() {
     assert_eq!((world.clock.millis(), error.kind()), (150, ConnectErrorKind::TimedOut));
     let told = error.to_string();
     assert!(told.contains("timed out after 150ms, at gate there"), "{told}");
+}
+
+#[test]
+fn what_a_deadline_ends_says_at_which_hop_it_was_and_what_to_do() {
+    let world = World::default();
+    let stuck = world.timed().with(&STUCK, ()).offer(&STUCK);
+    let reached = "it was reached, but went no further: is that the right port, and the right protocol?";
+    let told = |ctx: &Context| {
+        let error = resolving(&ctx.clone().with(&names::DEADLINE, ms(150))).finish(&world.clock).unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
+        error.to_string()
+    };
+    let near = told(&stuck);
+    assert!(near.contains("the deadline passed, at gate there") && near.contains(reached), "{near}");
+    assert_eq!(near.matches("the deadline passed").count(), 1, "{near}");
+    // The same where the hop is one of a hop, whichever of the times it was that ran out.
+    let far = told(&world.timed().with(&THROUGH, stuck.clone()).offer(&THROUGH));
+    assert!(far.contains("the deadline passed, at gate there") && far.contains(reached), "{far}");
+    let ctx = world.timed().with(&THROUGH, stuck).offer(&THROUGH).with(&names::ATTEMPT_TIMEOUT, ms(150));
+    let far = resolving(&ctx).finish(&world.clock).unwrap_err().to_string();
+    assert!(far.contains("at gate there") && far.contains(reached), "{far}");
+    // What answers nothing at all.
+    let ctx = world.timed().with(&A, world.at("nobody").hangs()).offer(&A);
+    let silent = told(&ctx);
+    assert!(silent.contains("the deadline passed, at a nobody"), "{silent}");
+    assert!(silent.contains("nothing answered: is it up, and is the address right?"), "{silent}");
 }
 
 #[test]

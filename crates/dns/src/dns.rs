@@ -7,7 +7,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::Name;
 use tuyau_core::{ConnectError, ConnectErrorKind, Policy, SharedNet, SharedRuntime};
 
-use crate::config::{Config, Random, Reach};
+use crate::config::{Config, Random, Reach, Server};
 use crate::exchange::{self, Trouble};
 use crate::net::DnsNet;
 use crate::pipe::Pipe;
@@ -55,6 +55,10 @@ impl Dns {
     /// these lookups would not go through it.
     pub fn on_host(&self, net: SharedNet) -> DnsNet {
         DnsNet::new(self.clone(), net, !self.0.config.tcp)
+    }
+
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.0.config.servers
     }
 
     pub(crate) fn runtime(&self) -> &SharedRuntime {
@@ -189,7 +193,6 @@ impl fmt::Debug for Dns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Server;
     use std::net::SocketAddr;
 
     fn dns(search: &[&str], ndots: u32) -> Result<Dns, ConnectError> {

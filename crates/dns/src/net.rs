@@ -99,7 +99,8 @@ async fn next(many: &mut Many<IpAddr>) -> Option<Result<IpAddr, Stop>> {
 
 impl Net for DnsNet {
     fn describe(&self) -> String {
-        format!("{} with DNS", self.net.describe())
+        let servers: Vec<_> = self.dns.servers().iter().map(ToString::to_string).collect();
+        format!("{} with DNS by {}", self.net.describe(), servers.join(" and "))
     }
 
     fn connect<'a>(

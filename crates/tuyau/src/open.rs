@@ -1,7 +1,5 @@
 //! From a URI to a flow or a listener.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use tuyau_core::names::{ATTEMPT_TIMEOUT, NET, PORT};
@@ -175,23 +173,11 @@ impl Uri {
 
 /// Listens, in the time that `cx` gives: beyond a hop, that must be connected first.
 async fn listen_on(net: &SharedNet, target: &Target, cx: &ConnectCx<'_>) -> Result<Listener, ConnectError> {
-    let clock = cx.runtime().zip(cx.deadline());
-    let mut timer = clock.map(|(runtime, deadline)| runtime.sleep_until(deadline));
-    let mut listening = net.listen(target, cx);
-    poll_fn(|task| {
-        if let Poll::Ready(listener) = listening.as_mut().poll(task) {
-            return Poll::Ready(listener);
-        }
-        let is_late = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(task).is_ready())
-            || clock.is_some_and(|(runtime, deadline)| deadline <= runtime.now());
-        if !is_late {
-            return Poll::Pending;
-        }
+    cx.in_time(net.listen(target, cx)).await.unwrap_or_else(|| {
         let what = format!("{} has not begun to listen", net.describe());
-        Poll::Ready(Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
-            .with_hint("it was waited for: is it up, and is that the right port?")))
+        Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
+            .with_hint("it was waited for: is it up, and is that the right port?"))
     })
-    .await
 }
 
 /// The one socket that systemd handed over, or the one of this name.

@@ -131,7 +131,7 @@ fn outcome(candidate: &Candidate) -> (String, Option<&str>) {
         Outcome::Absent(cause) => (caused("was not tried", cause), cause.hint.as_deref()),
         Outcome::Failed(cause) => (caused("failed", cause), cause.hint.as_deref()),
         Outcome::Refused(cause) => (caused("forbidden", cause), cause.hint.as_deref()),
-        Outcome::Cancelled => ("was under way when another connected, or the time was up".into(), None),
+        Outcome::Cancelled => ("was under way when another connected, or ended it for all".into(), None),
         Outcome::NotTried => ("its turn did not come".into(), None),
         _ => ("would be tried".into(), None),
     }

@@ -1,7 +1,7 @@
 //! What users are told when something on the way fails: the hop, the address, the cause and what to do, once.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::thread;
 
 use tuyau_testing::certs::{Ca, Leaf};
@@ -131,6 +131,45 @@ fn a_certificate_that_is_missed_after_the_handshake() {
         let ended = run(tuyau(["connect", &uri, "--cacert", &cacert, "--tls", backend]), b"").code(3);
         assert!(ended.stderr.contains("the server requires a client certificate"), "{}", ended.stderr);
         assert!(ended.stderr.contains(&uri) && ended.stderr.contains("--cert FILE"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn whatever_runs_out_of_time_is_named_with_what_to_do() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mute = silent.local_addr().expect("an address");
+    let dns = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let server = dns.local_addr().expect("an address");
+    let ssh = format!("ssh://ops@{mute}?known-hosts=/dev/null");
+    let (socks, http) = (format!("socks5h://{mute}"), format!("http://{mute}"));
+    let reached = "it was reached, but went no further: is that the right port, and the right protocol?";
+    let lookup = format!("while deriving ip from host = db.test, net = this machine with DNS by {server}");
+    let (nobody, dns) = ("whoever was asked for it did not answer", server.to_string());
+    for (args, at, advice) in [
+        (&["tcp://db.test:1", "--via", &socks][..], format!("at socks5h {mute} to db.test:1"), reached),
+        (&["tcp://db.test:1", "--via", &http], format!("at http {mute} to db.test:1"), reached),
+        (&["tcp://db.test:1", "--via", &ssh], format!("at ssh ops@{mute}"), reached),
+        // Behind another hop.
+        (
+            &["tls://db.test:1", "--via", &socks, "--via", "ssh://ops@b.test?known-hosts=/dev/null"],
+            format!("at socks5h {mute} to b.test:22"),
+            reached,
+        ),
+        (&[&format!("ws://{mute}/")], format!("at ws {mute}"), reached),
+        (
+            &[&format!("tls://{mute}")],
+            format!("TLS handshake with {mute}: the peer said nothing"),
+            "it may not speak TLS",
+        ),
+        (&["tcp://db.test:1", "--dns", &dns], lookup.clone(), nobody),
+        (&["tls://db.test:1", "--dns", &dns], lookup.clone(), nobody),
+        (&["tcp://other.test:1", "--via", "socks5h://db.test", "--dns", &dns], lookup, nobody),
+    ] {
+        let mut command = tuyau([&["connect", "--connect-timeout", "0.3"], args].concat());
+        command.env("HOME", "/nonexistent").env_remove("SSH_AUTH_SOCK");
+        let said = run(command, b"").code(1).stderr;
+        assert!(said.contains(&at) && said.contains(advice), "no `{at}` or `{advice}` in: {said}");
+        assert_eq!(said.matches("the deadline passed").count(), 1, "{said}");
     }
 }
 

@@ -57,6 +57,13 @@ fn nobody_there_and_no_such_device_are_told() {
     wired();
     let ended = run(tuyau(["ping", "tcp://10.9.0.1:1", "-n", "1", "--via", VIA]), b"").code(1);
     assert!(ended.text().contains("refused"), "{}", ended.text());
+    // An address that no host on the wire has: ARP is not answered.
+    for there in ["tcp://10.9.0.77:1", "tls://10.9.0.77:1"] {
+        let args = ["connect", there, "--connect-timeout", "0.3", "--via", VIA];
+        let said = run(tuyau(args), b"").code(1).stderr;
+        assert!(said.contains("the deadline passed, at tcp 10.9.0.77:1"), "{said}");
+        assert!(said.contains("nothing answered: is it up, and is the address right?"), "{said}");
+    }
     let via = VIA.replace("tap0", "a-name-that-is-too-long");
     let ended = run(tuyau(["ping", "tcp://10.9.0.1:1", "-n", "1", "--via", &via]), b"").code(1);
     assert!(ended.text().contains("open the packet device `a-name-that-is-too-long`"), "{}", ended.text());

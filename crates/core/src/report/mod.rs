@@ -56,7 +56,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::Protection;
+use crate::resolve::cause;
+use crate::{ConnectError, Protection};
 
 /// What a resolution did, or, from [`Context::plan`](crate::Context::plan), would do.
 ///
@@ -87,6 +88,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// The same, where the winner turned out to be of no use once it was connected: its last step failed after all.
+    pub fn refuted(mut self, why: &ConnectError) -> Self {
+        if let Some(winner) = self.winner.take().and_then(|winner| self.candidates.get_mut(winner)) {
+            let cause = cause(why);
+            if let Some(last) = winner.hops.last_mut() {
+                (last.outcome, last.detail) = (Some(Err(cause.what.clone())), None);
+            }
+            winner.outcome = Outcome::Failed(cause);
+        }
+        self
+    }
+
     /// The same, without the source lines of bindings: for a program whose users don't know its source.
     pub fn without_places(mut self) -> Self {
         for candidate in &mut self.candidates {
@@ -146,7 +159,7 @@ pub enum Outcome {
     Failed(Cause),
     /// The context forbids it: the policy, or no downgrade.
     Refused(Cause),
-    /// It was under way when another won, or when the time was up.
+    /// It was under way when another won, or ended it for all.
     Cancelled,
     /// Its turn never came.
     NotTried,

@@ -169,8 +169,8 @@ fn how(report: &Report, candidate: &Candidate, in_full: bool) -> String {
         Outcome::Failed(cause) => clipped(&cause.what, false).to_string(),
         Outcome::Absent(cause) => format!("not available: {}", clipped(&cause.what, false)),
         Outcome::Refused(cause) => format!("forbidden: {}", clipped(&cause.what, false)),
-        Outcome::Cancelled => match candidate.under_way(report) {
-            Some(what) => format!("{}, {what}", ending()),
+        Outcome::Cancelled => match candidate.under_way(&report.reads) {
+            Some((what, took)) => format!("{}, {what}{}", ending(), in_parentheses(took)),
             None => ending(),
         },
         _ => ending(),

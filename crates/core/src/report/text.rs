@@ -126,9 +126,9 @@ impl<'a> Page<'a, '_, '_> {
         let mut title =
             format!("{mark} {}. {}: {}", index + 1, candidate.name(), candidate.ending(self.report));
         if candidate.outcome == Outcome::Cancelled
-            && let Some(what) = candidate.under_way(self.report)
+            && let Some((what, took)) = candidate.under_way(&self.report.reads)
         {
-            let _ = write!(title, ", {what}");
+            let _ = write!(title, ", {what}{}", in_parentheses(took));
         }
         self.wrapped(0, INDENT, &title)?;
         let (said, hint) = candidate.outcome.cause().unzip();

@@ -9,6 +9,7 @@ use core::fmt::Write;
 
 use super::words::{Count, clipped, in_parentheses, safe};
 use super::{Candidate, Place, Read, ReadOutcome};
+use crate::key::HIDDEN;
 
 impl Read {
     pub(super) fn place(&self) -> Option<&Place> {
@@ -25,6 +26,18 @@ impl Read {
             let _ = write!(source, " ({place})");
         }
         source
+    }
+
+    /// `ip from host = db.internal, net = this machine`: with what it was made of, as far as that is shown.
+    pub(super) fn origin(&self, reads: &[Self]) -> String {
+        let values = self.needs.iter().filter_map(|&need| reads.get(need)).filter_map(|need| {
+            let value = need.value.as_ref().filter(|value| *value != HIDDEN)?;
+            Some(format!("{} = {}", safe(need.key), clipped(value, false)))
+        });
+        match values.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => safe(self.key).to_string(),
+            values => format!("{} from {values}", safe(self.key)),
+        }
     }
 
     /// What came of it, as a line. A reason that was `said` before is not said again.

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use super::{Candidate, Cause, Hop, Outcome, Place, ReadOutcome, Report};
+use super::trail::Paths;
+use super::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
 
 /// How much of one text is shown where not all is asked for, in characters.
 pub(super) const CLIP: usize = 400;
@@ -181,21 +182,18 @@ impl Candidate {
         }
     }
 
-    /// What it was busy with when it was cut off.
-    pub(super) fn under_way(&self, report: &Report) -> Option<String> {
+    /// What it was busy with when it was cut off, and for how long if that is known.
+    pub(crate) fn under_way(&self, reads: &[Read]) -> Option<(String, Option<Duration>)> {
         let busy = |(step, hop): &(usize, &Hop)| hop.outcome.is_none() && !self.is_given_up(*step);
-        let hop = self
-            .hops
-            .iter()
-            .enumerate()
-            .rfind(busy)
-            .map(|(_, hop)| format!("at {}{}", hop.title(false), in_parentheses(hop.took)));
+        let hop = self.hops.iter().enumerate().rfind(busy);
+        let hop = hop.map(|(_, hop)| (format!("at {}", hop.title(false)), hop.took));
         let reading = || {
-            let reads = self.needs.iter().filter_map(|&index| report.reads.get(index));
-            let mut unfinished = reads.filter(|read| read.outcome == ReadOutcome::Unfinished);
-            unfinished.next().map(|read| format!("while deriving {}", safe(read.key)))
+            let near = Paths::from(self, reads).nearest_first;
+            let mut near = near.iter().filter_map(|&index| reads.get(index));
+            let read = near.find(|read| read.outcome == ReadOutcome::Unfinished)?;
+            Some((format!("while deriving {}", read.origin(reads)), None))
         };
-        let after = || Some(format!("after {}", self.hops.last()?.title(false)));
+        let after = || Some((format!("after {}", self.hops.last()?.title(false)), None));
         hop.or_else(reading).or_else(after)
     }
 }

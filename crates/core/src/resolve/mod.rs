@@ -23,6 +23,7 @@ use core::time::Duration;
 
 pub use outcome::{Error, Resolved, Unfolded, UnfoldedEndpoint};
 pub use reads::Reads;
+pub(crate) use why::cause;
 
 use crate::connect::{Frame, Trace, plain};
 use crate::names::{
@@ -31,7 +32,7 @@ use crate::names::{
 use crate::protocol::Value;
 use crate::race::{DEFAULT_DELAY, MIN_DELAY, RaceConfig};
 use crate::report::Report;
-use crate::runtime::earlier;
+use crate::runtime::{earlier, until};
 use crate::{
     ConnectError, ConnectErrorKind, Context, Instant, Key, KeyRef, Policy, Protection, SharedRuntime,
 };
@@ -98,21 +99,13 @@ pub(crate) async fn unfold(ctx: &Context) -> Result<Unfolded, Error> {
 
 pub(crate) async fn get(ctx: &Context, key: KeyRef) -> Result<Option<Value>, Error> {
     let Inherited { deadline, runtime, .. } = Inherited::of(ctx).map_err(|error| Error::setup(ctx, error))?;
-    let mut timer = deadline.zip(runtime.as_ref()).map(|(deadline, runtime)| runtime.sleep_until(deadline));
     let mut memo = Memo::new(ctx, runtime.as_ref(), false);
     let mut walk = Walk::of_key(0, key);
-    let in_time = poll_fn(|cx| {
+    let walking = poll_fn(|cx| {
         memo.poll(cx);
-        if walk.poll(&mut memo, cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        match &mut timer {
-            Some(timer) => timer.as_mut().poll(cx).map(|()| false),
-            None => Poll::Pending,
-        }
-    })
-    .await;
-    if !in_time {
+        walk.poll(&mut memo, cx)
+    });
+    if until(runtime.as_ref().zip(deadline), walking).await.is_none() {
         let late = alloc::format!("the deadline passed before `{key}` was had");
         return Err(Error::setup(ctx, ConnectError::new(ConnectErrorKind::TimedOut, late)));
     }
@@ -213,7 +206,9 @@ impl Settings {
     fn of(ctx: &Context, inherited: &Inherited) -> Result<Self, ConnectError> {
         let clock = inherited.runtime.is_some();
         let mut settings = Self::default();
-        (settings.race.delay, settings.race.deadline) = (clock.then_some(DEFAULT_DELAY), inherited.deadline);
+        settings.race.delay = clock.then_some(DEFAULT_DELAY);
+        // A hop ends with what it is a hop of: itself, so that it can tell what it was doing.
+        settings.race.deadline = earlier(inherited.deadline, inherited.expires);
         if ctx.has_control() {
             if let Some(delay) = timed(ctx, &ATTEMPT_DELAY, clock)? {
                 settings.race.delay = Some(delay.max(MIN_DELAY));

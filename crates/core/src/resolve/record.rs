@@ -6,7 +6,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
-use core::time::Duration;
 
 use super::candidate::{Attempt, AttemptState, Root, Turn};
 use super::control_keys;
@@ -19,7 +18,7 @@ use crate::few::Few;
 use crate::index::Index;
 use crate::policy::refusal_hint;
 use crate::protocol::Value;
-use crate::report::{Candidate, Cause, Hop, Outcome, Place, Read, ReadOutcome, Report};
+use crate::report::{Candidate, Cause, Outcome, Place, Read, ReadOutcome, Report};
 use crate::{ConnectError, ConnectErrorKind, Instant, KeyRef};
 
 pub(super) struct Record {
@@ -160,6 +159,14 @@ impl Record {
             .zip(self.attempts.iter())
             .map(|(id, attempt)| self.candidate(id, attempt, &mut rows))
             .collect();
+        for (candidate, attempt) in candidates.iter_mut().zip(self.attempts.iter()) {
+            let how = match attempt.state {
+                AttemptState::Expired(allowed) => format!("timed out after {allowed:?}"),
+                AttemptState::UnderWay if self.deadline_passed => LATE.to_string(),
+                _ => continue,
+            };
+            candidate.outcome = Outcome::Failed(late(how, candidate, &rows.reads));
+        }
         for (number, root) in self.roots.iter().enumerate() {
             if root.turn == Turn::NotYet && !self.planned {
                 candidates.push(self.blank(number as u32, Outcome::NotTried));
@@ -207,11 +214,10 @@ impl Record {
         let outcome = match &attempt.state {
             AttemptState::Connected => Outcome::Connected,
             AttemptState::Failed(error) => Outcome::Failed(cause(error)),
-            AttemptState::Expired(allowed) => Outcome::Failed(expired(*allowed, &hops)),
             AttemptState::Refused(why) => {
                 Outcome::Refused(Cause { what: why.to_string(), hint: Some(refusal_hint(why).into()) })
             }
-            AttemptState::UnderWay => Outcome::Cancelled,
+            AttemptState::UnderWay | AttemptState::Expired(_) => Outcome::Cancelled,
             AttemptState::Parked => Outcome::NotTried,
             AttemptState::NoEndpoint => match found {
                 Found::Value(_) | Found::Derived(..) => Outcome::WouldConnect,
@@ -239,8 +245,9 @@ impl Record {
     fn notes(&self, candidates: &[Candidate], reads: &[Read]) -> Vec<String> {
         let mut notes = Vec::new();
         let ctx = &self.known().ctx;
-        if self.deadline_passed {
-            notes.push("the deadline passed; what was under way was dropped".to_string());
+        let is_late = |it: &Candidate| matches!(&it.outcome, Outcome::Failed(why) if why.what.contains(LATE));
+        if self.deadline_passed && !candidates.iter().any(is_late) {
+            notes.push(format!("{LATE}, and nothing else was tried"));
         }
         if let Some(id) = self.decided
             && had_more_to_try(candidates, reads)
@@ -419,21 +426,28 @@ pub(super) fn shown(key: KeyRef, value: &Value) -> Option<String> {
     shown.2.get().then_some(text)
 }
 
-/// An attempt had its time, and what it was busy with.
-fn expired(allowed: Duration, hops: &[Hop]) -> Cause {
-    let at = match (hops.iter().rfind(|hop| hop.outcome.is_none()), hops.last()) {
-        (Some(hop), _) => format!(", at {}", hop.title(true)),
-        (None, Some(hop)) => format!(", after {}", hop.title(true)),
-        (None, None) => String::new(),
+const LATE: &str = "the deadline passed";
+
+/// `how` an attempt ran out of time: what it was busy with, and what to do about that.
+fn late(how: String, candidate: &Candidate, reads: &[Read]) -> Cause {
+    let busy = match (candidate.under_way(reads), &candidate.endpoint) {
+        (Some((busy, _)), _) => busy,
+        (None, Some(endpoint)) => format!("at {} {endpoint}", candidate.key),
+        (None, None) => format!("while deriving {}", candidate.key),
     };
-    let hint = match hops.iter().any(|hop| matches!(hop.outcome, Some(Ok(())))) {
-        false => "nothing answered: is it up, and is the address right?",
-        true => "it was reached, but went no further: is that the right port, and the right protocol?",
+    let reached = candidate.hops.iter().any(|hop| matches!(hop.outcome, Some(Ok(()))));
+    let hint = match (&candidate.endpoint, reached) {
+        (None, _) => "whoever was asked for it did not answer: is it up, and is its address right?",
+        (Some(_), false) => "nothing answered: is it up, and is the address right?",
+        (Some(_), true) => {
+            "it was reached, but went no further: is that the right port, and the right protocol?"
+        }
     };
-    Cause {
-        what: format!("timed out after {allowed:?}{at}"),
-        hint: Some(format!("{hint} How long an attempt may take is `attempt-timeout`")),
-    }
+    let hint = match how.starts_with(LATE) {
+        true => hint.into(),
+        false => format!("{hint} How long an attempt may take is `attempt-timeout`"),
+    };
+    Cause { what: format!("{how}, {busy}"), hint: Some(hint) }
 }
 
 pub(super) fn describe(offer: &Offer, value: &Value) -> String {

@@ -122,6 +122,16 @@ impl Walk {
         }
     }
 
+    /// Ends without what it waits for, as if that had failed: reports tell the way to it. It is remembered so: not before
+    /// all is over.
+    pub(super) fn give_up(&mut self, memo: &mut Memo<'_>) {
+        let Next::Await(unfinished) = self.next else { return };
+        self.next = self.take(memo, unfinished, Found::Failed(unfinished, NONE), NONE);
+        while let Next::Await(above) = self.next {
+            self.next = self.ended(memo, above);
+        }
+    }
+
     /// Evaluates the binding that the frame on top is at: takes the value, or has an outcome from
     /// memory, by waiting, or by gathering arguments.
     fn enter(&mut self, memo: &mut Memo<'_>, cx: &mut task::Context<'_>) -> Next {

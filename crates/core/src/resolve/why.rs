@@ -182,7 +182,7 @@ impl Cause {
 }
 
 /// `error` with its causes, and the first hint among them.
-pub(super) fn cause(error: &(dyn Error + 'static)) -> Cause {
+pub(crate) fn cause(error: &(dyn Error + 'static)) -> Cause {
     let mut what = String::new();
     let _ = write_chain(error, &mut what);
     let mut hint = None;

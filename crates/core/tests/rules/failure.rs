@@ -334,6 +334,15 @@ fn r09_sources_stay_downcastable() {
 }
 
 #[test]
+fn r09_debug_is_for_people_as_main_prints_it() {
+    let cause = ConnectError::new(ConnectErrorKind::Refused, "connect").with_source("nobody listens");
+    let error = ConnectError::new(ConnectErrorKind::Refused, "the hop before")
+        .with_source(cause)
+        .with_hint("start it");
+    assert_eq!(format!("{error:?}"), "the hop before: connect: nobody listens\n  what to do: start it");
+}
+
+#[test]
 fn r09_no_value_of_a_sensitive_key_is_ever_shown() {
     static TOKEN: Key<String> = Key::new("token").shown().sensitive();
     static WANTED: Key<String> = Key::new("wanted").sensitive().shown();

@@ -2,9 +2,10 @@
 
 use std::task::Poll;
 
+use tuyau_core::report::Outcome;
 use tuyau_core::{ConnectErrorKind, Context, Many, names, req};
 
-use crate::support::{A, B, C, Gate, IP, World, ms, resolve, resolving, winner};
+use crate::support::{A, B, C, Gate, IP, World, X, Y, ms, resolve, resolving, winner};
 
 /// When what was dialled.
 fn times(world: &World) -> Vec<(u64, String)> {
@@ -78,6 +79,48 @@ fn r11_delay_timeout_and_deadline_are_three_values() {
     assert_eq!(world.clock.millis(), 320);
     assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
     assert!(format!("{error:#}").contains("the deadline passed"));
+}
+
+#[test]
+fn r11_what_comes_too_late_for_one_candidate_is_there_for_the_next() {
+    let world = World::default();
+    let (x, a, b) = (Gate::default(), world.at("a"), world.at("b"));
+    let behind = x.clone();
+    let ctx = world
+        .timed()
+        .derive(&X, (), move |()| {
+            let x = behind.clone();
+            async move {
+                x.passed().await;
+                Ok(1)
+            }
+        })
+        .derive(&Y, req(&X), |x| async move { Ok(x) })
+        .derive(&A, req(&Y), move |_| {
+            let a = a.clone();
+            async move { Ok(a) }
+        })
+        .derive(&B, req(&Y), move |_| {
+            let b = b.clone();
+            async move { Ok(b) }
+        })
+        .offer(&A)
+        .offer(&B)
+        .with(&names::ATTEMPT_DELAY, ms(100))
+        .with(&names::ATTEMPT_TIMEOUT, ms(150));
+    let mut task = resolving(&ctx);
+    assert!(task.run().is_pending());
+    world.clock.advance(ms(100));
+    assert!(task.run().is_pending());
+    world.clock.advance(ms(60));
+    assert!(task.run().is_pending(), "the first has had its time");
+    x.open();
+    let resolved = task.finish(&world.clock).expect("the second goes on");
+    assert_eq!(times(&world).len(), 1);
+    let late = &resolved.report().candidates[0].outcome;
+    assert!(
+        matches!(late, Outcome::Failed(cause) if cause.what.contains("timed out after 150ms, while deriving"))
+    );
 }
 
 #[test]

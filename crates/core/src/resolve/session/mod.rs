@@ -50,6 +50,8 @@ pub(super) struct Session<'a> {
     forks: Vec<Forks>,
     /// What is under way: walks, and connections.
     walking: Vec<(u32, Walk)>,
+    /// Walks of attempts that have had their time: others may still get what these waited for.
+    late: Vec<(u32, Walk)>,
     connecting: Few<(u32, Connecting<'a>), 1>,
     /// The first attempt to connect, if it was made before.
     begun: Option<Connecting<'a>>,
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             live: 0,
             forks: Vec::new(),
             walking: Vec::new(),
+            late: Vec::new(),
             connecting: Few::new(),
             begun: None,
             timer: None,
@@ -447,7 +450,7 @@ impl<'a> Session<'a> {
             drop(self.connecting.remove(i));
         }
         if let Some(i) = self.walking.iter().position(|(other, _)| *other == id) {
-            drop(self.walking.remove(i));
+            self.late.push(self.walking.remove(i));
             if let Turn::Come(forks) =
                 self.memo.record.roots[self.memo.record.attempts[id as usize].root as usize].turn
             {
@@ -482,6 +485,14 @@ impl<'a> Session<'a> {
     fn finish(mut self, end: &End) -> Box<Record> {
         drop(take(&mut self.connecting));
         drop(take(&mut self.memo.running));
+        if matches!(end, End::Deadline) {
+            self.late.append(&mut self.walking);
+        }
+        for (id, mut walk) in take(&mut self.late) {
+            walk.give_up(&mut self.memo);
+            let attempt = &mut self.memo.record.attempts[id as usize];
+            (attempt.found, attempt.outcome) = (walk.root.found, walk.outcome);
+        }
         let mut record = self.memo.record;
         let known = &record.known;
         let more = |level: &Level| {
