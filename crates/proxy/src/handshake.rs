@@ -1,6 +1,6 @@
 //! Reading a handshake off a flow without losing what comes after it.
 
-use tuyau_core::{ConnectError, ConnectErrorKind, Flow, FlowError};
+use tuyau_core::{ConnectError, ConnectErrorKind, Flow, FlowError, FlowErrorKind};
 
 /// A flow whose peer's answer is being read.
 pub(crate) struct Handshake {
@@ -39,6 +39,13 @@ impl Broken {
                 ConnectError::new(ConnectErrorKind::Closed, format!("{peer} hung up {when}{so_far}"))
                     .with_hint(hint)
             }
+            // What TLS says once its handshake is over.
+            Self::Failed(error) if error.kind() == FlowErrorKind::PermissionDenied => ConnectError::new(
+                ConnectErrorKind::Authentication,
+                format!("{peer} broke off {when}{so_far}"),
+            )
+            .with_source(error)
+            .with_hint("give a certificate and its key"),
             Self::Failed(error) => {
                 let kind = ConnectError::from(FlowError::new(error.kind())).kind();
                 ConnectError::new(kind, format!("{peer} broke off {when}{so_far}"))

@@ -8,7 +8,7 @@ use tuyau_core::names::{ALPN, HOST, NEGOTIATED_ALPN, SERVER_NAME};
 use tuyau_core::{BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Flow, Layer, Role};
 
 use crate::backend;
-use crate::config::{Backend, CIPHER, RESUMED, Settings, VERSION};
+use crate::config::{Backend, CERTIFICATE_REQUESTED, CIPHER, RESUMED, Settings, VERSION};
 use crate::error::About;
 use crate::handshake::{Wanted, handshake};
 use crate::material::{Reader, misuse};
@@ -128,9 +128,10 @@ impl TlsClient {
             served: Arc::default(),
             alpn: self.alpn.as_deref().unwrap_or_default().to_vec(),
             has_identity: self.shared.settings.identity.is_some(),
+            certificate_requested: false,
         };
         let verifies = self.shared.verifies;
-        let offered = about.alpn.clone();
+        let (offered, has_identity) = (about.alpn.clone(), about.has_identity);
         let hop = name.clone();
         let wanted = Wanted { role: Role::Client, server_name: Some(name), about: about.clone(), verifies };
         let handshake = async {
@@ -145,13 +146,13 @@ impl TlsClient {
                 }
             }
         };
-        cx.hop_telling("tls", hop, handshake, |flow| agreed(flow, &offered)).await
+        cx.hop_telling("tls", hop, handshake, |flow| agreed(flow, &offered, has_identity)).await
     }
 }
 
 /// `TLS 1.3, TLS_AES_256_GCM_SHA384; ALPN: h2`. That the server chose none of the protocols is no failure, as it is
 /// none for curl and `openssl s_client`; but it is said.
-fn agreed(flow: &Flow, offered: &[Vec<u8>]) -> Option<String> {
+fn agreed(flow: &Flow, offered: &[Vec<u8>], has_identity: bool) -> Option<String> {
     let mut agreed = flow.fact(&VERSION)?.to_string();
     if let Some(cipher) = flow.fact(&CIPHER) {
         agreed = format!("{agreed}, {cipher}");
@@ -160,13 +161,20 @@ fn agreed(flow: &Flow, offered: &[Vec<u8>]) -> Option<String> {
         agreed.push_str(", resumed");
     }
     match flow.fact(&NEGOTIATED_ALPN) {
-        Some(protocol) => Some(format!("{agreed}; ALPN: {}", String::from_utf8_lossy(&protocol))),
-        None if offered.is_empty() => Some(agreed),
+        Some(protocol) => agreed = format!("{agreed}; ALPN: {}", String::from_utf8_lossy(&protocol)),
+        None if offered.is_empty() => {}
         None => {
             let offered: Vec<_> = offered.iter().map(|it| String::from_utf8_lossy(it)).collect();
-            Some(format!("{agreed}; ALPN: none agreed on, of {}", offered.join(", ")))
+            agreed = format!("{agreed}; ALPN: none agreed on, of {}", offered.join(", "));
         }
     }
+    if flow.fact(&CERTIFICATE_REQUESTED) == Some(true) {
+        agreed.push_str(match has_identity {
+            true => "; client certificate: shown",
+            false => "; client certificate: asked for, and none given: it may refuse",
+        });
+    }
+    Some(agreed)
 }
 
 impl Layer for TlsClient {

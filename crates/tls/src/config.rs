@@ -28,6 +28,10 @@ pub static CIPHER: Key<Arc<str>> = Key::new("tls-cipher").shown();
 /// A fact: whether an earlier session was resumed.
 pub static RESUMED: Key<bool> = Key::new("tls-resumed").shown();
 
+/// A fact of clients: whether the server asked for a certificate. If it does not accept what it was shown, or that there
+/// was none, it says so after the handshake (with TLS 1.3): to whoever reads.
+pub static CERTIFICATE_REQUESTED: Key<bool> = Key::new("tls-certificate-requested").shown();
+
 /// A library that does TLS. Both are of one build only if both of this crate's features are on; asking for
 /// one that isn't is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -197,8 +197,12 @@ impl TlsError {
             (42..=46 | 48 | 49, _) if role == Role::Server || about.has_identity => {
                 Self::CertificateRefused { why: why() }
             }
-            // Some refuse a missing certificate so, others by `certificate_required` alone.
             (116, _) => Self::ClientCertificateRequired,
+            // Before TLS 1.3 there is no alert for that, and not all use it then. Who agreed on all else, and asked,
+            // has no other reason.
+            (40 | 42, _) if about.certificate_requested && !about.has_identity => {
+                Self::ClientCertificateRequired
+            }
             (70, _) => Self::NoCommonVersion,
             (120, _) => Self::NoCommonAlpn { ours: about.alpn() },
             (112, _) => Self::NameUnknown { asked: about.name.clone() },
@@ -217,6 +221,8 @@ pub(crate) struct About {
     pub(crate) alpn: Vec<Vec<u8>>,
     /// Whether this side has a certificate to show.
     pub(crate) has_identity: bool,
+    /// Whether it is a client, and was asked for one.
+    pub(crate) certificate_requested: bool,
 }
 
 impl About {

@@ -8,7 +8,7 @@ use tuyau_core::names::{NEGOTIATED_ALPN, PEER_CERTIFICATES, SECURITY, SERVER_NAM
 use tuyau_core::{Ask, Flow, FlowError, FlowErrorKind, Protection, RawFlow, ReadBuf};
 
 use crate::backend::{Agreed, Engine, Had};
-use crate::config::{CIPHER, RESUMED, VERSION};
+use crate::config::{CERTIFICATE_REQUESTED, CIPHER, RESUMED, VERSION};
 use crate::error::TlsError;
 use crate::lower::Lower;
 
@@ -196,11 +196,12 @@ impl<E: Engine> RawFlow for TlsFlow<E> {
     }
 
     fn fact(&self, ask: &mut Ask<'_>) {
-        let Agreed { version, cipher, alpn, peer, resumed, asked: _ } = &self.agreed;
+        let Agreed { version, cipher, alpn, peer, resumed, certificate_requested, asked: _ } = &self.agreed;
         ask.answer(&SECURITY, || self.security)
             .answer(&VERSION, || *version)
             .answer(&CIPHER, || cipher.clone())
-            .answer(&RESUMED, || *resumed);
+            .answer(&RESUMED, || *resumed)
+            .answer(&CERTIFICATE_REQUESTED, || *certificate_requested);
         if let Some(name) = &self.server_name {
             ask.answer(&SERVER_NAME, || name.clone());
         }

@@ -36,21 +36,9 @@ pub(crate) async fn handshake<E: Engine>(
     // Whoever has hung up has no address any more.
     let peer = flow.fact(&PEER);
     let mut lower = Lower::new(flow);
-    // Whoever upgrades a flow has nobody else to keep the deadline; whoever connects learns what was waited for.
-    let clock = cx.runtime().zip(cx.deadline());
-    let mut timer = clock.map(|(runtime, deadline)| runtime.sleep_until(deadline));
-    let outcome = poll_fn(|task| {
-        if let Poll::Ready(outcome) = drive(&mut engine, &mut lower, task) {
-            return Poll::Ready(outcome);
-        }
-        let is_late = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(task).is_ready())
-            || clock.is_some_and(|(runtime, deadline)| deadline <= runtime.now());
-        match is_late {
-            true => Poll::Ready(Err(Failed::Tls(TlsError::Silent { silent: lower.head().is_empty() }))),
-            false => Poll::Pending,
-        }
-    })
-    .await;
+    let outcome = cx.in_time(poll_fn(|task| drive(&mut engine, &mut lower, task))).await;
+    let outcome =
+        outcome.unwrap_or_else(|| Err(Failed::Tls(TlsError::Silent { silent: lower.head().is_empty() })));
     let what = || describe(role, server_name.as_deref(), peer.as_ref());
     match outcome {
         Ok(()) => {}
@@ -58,14 +46,7 @@ pub(crate) async fn handshake<E: Engine>(
             let error = ConnectError::from(error);
             return Err(ConnectError::new(error.kind(), what()).with_source(error));
         }
-        Err(Failed::Tls(error)) => {
-            let error = if is_for_want_of_a_certificate(&error, role, &about, lower.head()) {
-                TlsError::ClientCertificateRequired
-            } else {
-                error
-            };
-            return Err(error.into_connect(what()));
-        }
+        Err(Failed::Tls(error)) => return Err(error.into_connect(what())),
     }
     let agreed = engine.agreed();
     if let Some(alpn) = &agreed.alpn
@@ -79,17 +60,6 @@ pub(crate) async fn handshake<E: Engine>(
         false => Protection::Encrypted,
     };
     Ok(Flow::new(TlsFlow::new(engine, lower, agreed, server_name, security)))
-}
-
-/// Whether a server refused a client that showed no certificate. Before TLS 1.3 there is no alert for that; but one
-/// that had agreed on all else, and said so first, has no other reason.
-fn is_for_want_of_a_certificate(error: &TlsError, role: Role, about: &About, head: &[u8]) -> bool {
-    const HANDSHAKE: u8 = 22; // RFC 8446 section 5.1
-    let refused = |name: &str| matches!(error, TlsError::Alert { name: it } if it == name);
-    role == Role::Client
-        && !about.has_identity
-        && head.first() == Some(&HANDSHAKE)
-        && (refused("handshake failure") || refused("bad certificate"))
 }
 
 enum Failed {
@@ -148,7 +118,13 @@ fn reason<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>, er
     if !matches!(error.kind(), FlowErrorKind::Reset | FlowErrorKind::BrokenPipe) {
         return Failed::Flow(error);
     }
-    while let Poll::Ready(Ok(1..)) = engine.receive(lower, cx) {
+    loop {
+        match engine.receive(lower, cx) {
+            Poll::Ready(Ok(1..)) => {}
+            // A program tells how it ended.
+            Poll::Ready(Err(why)) if why.kind() == FlowErrorKind::UnexpectedEof => return Failed::Flow(why),
+            _ => return Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() }),
+        }
         if lower.is_plain() {
             return Failed::Tls(TlsError::PlainText { banner: harmless(lower.head()) });
         }
@@ -158,7 +134,6 @@ fn reason<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>, er
             Err(alert) => return Failed::Tls(alert),
         }
     }
-    Failed::Tls(TlsError::HungUp { silent: lower.head().is_empty() })
 }
 
 /// Tells the peer why, as far as that goes without waiting. Bytes that it has sent are read first: closing

@@ -12,7 +12,7 @@
 //! * [`dangerous`] has what verifies nobody.
 //!
 //! A flow knows by what it is protected: the facts `SECURITY`, `NEGOTIATED_ALPN`, `PEER_CERTIFICATES`,
-//! `SERVER_NAME`, and [`VERSION`], [`CIPHER`] and [`RESUMED`].
+//! `SERVER_NAME`, and [`VERSION`], [`CIPHER`], [`RESUMED`] and [`CERTIFICATE_REQUESTED`].
 //!
 //! ```
 //! use tuyau_core::{Context, names::HOST};
@@ -35,7 +35,8 @@
 //!
 //! With TLS 1.3, a server that refuses a client's certificate says so after the client's handshake is done:
 //! then the first read (or write) fails, with [`TlsError::ClientCertificateRequired`] or
-//! [`TlsError::CertificateRefused`] as its source.
+//! [`TlsError::CertificateRefused`] as its source. That it asked for one is known before, by the fact
+//! [`CERTIFICATE_REQUESTED`].
 
 #[cfg(not(any(feature = "rustls", feature = "openssl")))]
 compile_error!("tuyau-tls has no backend: enable its feature `rustls` (a default) or `openssl`");
@@ -56,8 +57,8 @@ mod tls;
 
 pub use client::TlsClient;
 pub use config::{
-    BACKEND, Backend, CIPHER, IDENTITY, Identity, MIN_VERSION, RESUMED, RESUMPTION, ROOTS, Roots, Settings,
-    UnknownWord, VERSION, Version,
+    BACKEND, Backend, CERTIFICATE_REQUESTED, CIPHER, IDENTITY, Identity, MIN_VERSION, RESUMED, RESUMPTION,
+    ROOTS, Roots, Settings, UnknownWord, VERSION, Version,
 };
 pub use error::TlsError;
 pub use server::{ClientAuth, ServerSettings, TlsServer};

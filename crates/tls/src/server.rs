@@ -185,6 +185,7 @@ impl Configured {
             served: self.served.clone(),
             alpn: self.settings.alpn.clone(),
             has_identity: true,
+            certificate_requested: false,
         };
         let verifies = self.settings.client_auth != ClientAuth::None;
         let wanted = Wanted { role: Role::Server, server_name: None, about: about.clone(), verifies };

@@ -165,7 +165,8 @@ fn spawn(command: Command) -> Result<Flow, ConnectError> {
         None => format!("`{command}`").into(),
     });
     let pipes = Pipes::new(read, write);
-    let stream = ChildStream { pipes, command, child: Some(child), peer, end: End::No, told_the_end: false };
+    let (end, refused, told_the_end) = (End::No, None, false);
+    let stream = ChildStream { pipes, command, child: Some(child), peer, end, refused, told_the_end };
     Ok(Flow::from_tokio_with(stream, |stream, ask| stream.fact(ask)))
 }
 
@@ -198,6 +199,8 @@ struct ChildStream {
     child: Option<Child>,
     peer: Target,
     end: End,
+    /// Until when a child that takes no more may exit, which says why.
+    refused: Option<Pin<Box<Sleep>>>,
     /// Whether the child's input was closed: it was told all, and may finish its work.
     told_the_end: bool,
 }
@@ -217,25 +220,35 @@ impl ChildStream {
             match &mut self.end {
                 End::No => self.end = End::Waiting(Box::pin(tokio::time::sleep(EXIT_GRACE))),
                 End::Waiting(grace) => {
-                    let exited = match &mut self.child {
-                        Some(child) => pin!(child.wait()).poll(cx),
-                        None => Poll::Pending,
-                    };
-                    if let Poll::Ready(status) = exited {
-                        self.end = End::Exited(status?);
-                    } else {
-                        ready!(grace.as_mut().poll(cx));
-                        self.end = End::GoesOn;
+                    self.end = match ready!(poll_exit(&mut self.child, grace, cx))? {
+                        Some(status) => End::Exited(status),
+                        None => End::GoesOn,
                     }
                 }
                 End::Exited(status) if !status.success() => {
-                    let failed = ChildFailed { command: self.command.to_string(), status: *status };
-                    let error = FlowError::with_source(FlowErrorKind::UnexpectedEof, failed);
-                    return Poll::Ready(Err(error.into()));
+                    let status = *status;
+                    return Poll::Ready(Err(self.failed(FlowErrorKind::UnexpectedEof, status)));
                 }
                 End::Exited(_) | End::GoesOn => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// After a write: that the child has failed, if it takes no more because of that.
+    fn poll_written(&mut self, cx: &mut Context<'_>, written: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return Poll::Ready(written);
+        }
+        let grace = self.refused.get_or_insert_with(|| Box::pin(tokio::time::sleep(EXIT_GRACE)));
+        Poll::Ready(match ready!(poll_exit(&mut self.child, grace, cx)) {
+            Ok(Some(status)) if !status.success() => Err(self.failed(FlowErrorKind::BrokenPipe, status)),
+            _ => written,
+        })
+    }
+
+    fn failed(&self, kind: FlowErrorKind, status: ExitStatus) -> io::Error {
+        let failed = ChildFailed { command: self.command.to_string(), status };
+        FlowError::with_source(kind, failed).into()
     }
 
     fn fact(&self, ask: &mut Ask<'_>) {
@@ -245,6 +258,20 @@ impl ChildStream {
             ask.answer(&EXIT_STATUS, || status);
         }
     }
+}
+
+/// How `child` ended, or `None` if it goes on after `grace`.
+fn poll_exit(
+    child: &mut Option<Child>,
+    grace: &mut Pin<Box<Sleep>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Option<ExitStatus>>> {
+    if let Some(child) = child
+        && let Poll::Ready(status) = pin!(child.wait()).poll(cx)
+    {
+        return Poll::Ready(status.map(Some));
+    }
+    grace.as_mut().poll(cx).map(|()| Ok(None))
 }
 
 impl AsyncRead for ChildStream {
@@ -266,7 +293,8 @@ impl AsyncRead for ChildStream {
 
 impl AsyncWrite for ChildStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.pipes).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.pipes).poll_write(cx, bytes));
+        self.poll_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -274,7 +302,8 @@ impl AsyncWrite for ChildStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.pipes).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.pipes).poll_write_vectored(cx, slices));
+        self.poll_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -55,6 +55,32 @@ async fn a_child_that_ends_badly_is_no_clean_end() {
 }
 
 #[tokio::test]
+async fn a_child_that_takes_no_more_says_how_it_ended() {
+    let mut flow = run(Command::shell("exec <&-; echo partial; exit 3")).await;
+    let error = loop {
+        if let Err(error) = flow.write_all(&[0; 4096]).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), FlowErrorKind::BrokenPipe);
+    let failed = error.source().and_then(|source| source.downcast_ref::<ChildFailed>()).unwrap();
+    assert_eq!(failed.status().code(), Some(3));
+    // What it said before is there all the same.
+    let mut got = [0; 8];
+    flow.read_exact(&mut got).await.unwrap();
+    assert_eq!(
+        (&got, flow.read(&mut [0]).await.unwrap_err().kind()),
+        (b"partial\n", FlowErrorKind::UnexpectedEof)
+    );
+    // One that has only closed its input has not failed.
+    let mut flow = run(Command::shell("exec <&-; echo; exec sleep 1000")).await;
+    assert_eq!(flow.read(&mut [0]).await.unwrap(), 1);
+    let error = flow.write_all(b"x").await.unwrap_err();
+    assert_eq!(error.kind(), FlowErrorKind::BrokenPipe);
+    assert!(error.source().unwrap().downcast_ref::<ChildFailed>().is_none());
+}
+
+#[tokio::test]
 async fn what_was_written_before_a_shutdown_is_passed_on_though_the_flow_is_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("passed-on");

@@ -79,6 +79,7 @@ pub(crate) struct Agreed {
     /// The peer's own certificate first.
     pub(crate) peer: Option<Arc<[Vec<u8>]>>,
     pub(crate) resumed: bool,
+    pub(crate) certificate_requested: bool,
     /// On the server's side: the name that the client asked for.
     pub(crate) asked: Option<Arc<str>>,
 }

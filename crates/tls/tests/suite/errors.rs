@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tuyau_core::names::{ALPN, DEADLINE, HOST};
 use tuyau_core::{ConnectCx, ConnectErrorKind, Context, Flow, FlowErrorKind, Layer, Role};
 use tuyau_testing::certs::{Ca, Leaf};
-use tuyau_tls::{ClientAuth, TlsError, Version};
+use tuyau_tls::{CERTIFICATE_REQUESTED, ClientAuth, TlsError, Version};
 
 use crate::support::*;
 
@@ -116,6 +116,7 @@ async fn client_certificate_missing() {
         assert_eq!(error.kind(), ConnectErrorKind::Authentication);
         // TLS 1.3: the client learns of it when it reads.
         let mut flow = ours.expect("its own handshake is done");
+        assert_eq!(flow.fact(&CERTIFICATE_REQUESTED), Some(true));
         let error = flow.read(&mut [0]).await.expect_err("it was refused");
         assert_eq!(error.kind(), FlowErrorKind::PermissionDenied);
         assert_eq!(chain(&error), "permission denied: the server requires a client certificate");

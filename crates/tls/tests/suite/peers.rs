@@ -9,7 +9,7 @@ use tuyau_core::{Context, Flow, Protection, Target};
 use tuyau_testing::certs::Ca;
 use tuyau_testing::peers::{self, Peer};
 use tuyau_testing::{Place, free_port};
-use tuyau_tls::{Backend, ClientAuth, RESUMED, VERSION, Version};
+use tuyau_tls::{Backend, CERTIFICATE_REQUESTED, ClientAuth, RESUMED, VERSION, Version};
 
 use crate::support::*;
 
@@ -109,6 +109,40 @@ async fn openssl_as_server_that_wants_a_certificate() {
             let identity = identity(&ca.client("alice"));
             let ctx = dialling(&trusting(backend, &ca).identity(identity), "a.test", port);
             reversed(&mut connect(&ctx).await).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_a_certificate_was_asked_for_is_known() {
+    let (place, ca) = (Place::new(), Ca::new("CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let detail = |resolved: &tuyau_core::Resolved| {
+        let steps = resolved.report().candidates.remove(0).hops;
+        steps.last().and_then(|step| step.detail.clone()).expect("what was agreed on")
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (_indifferent, anybody) = s_server(&place, &ca, &[version]);
+        let (_curious, asks) = s_server(&place, &ca, &["-verify", "1", "-CAfile", &cacert, version]);
+        for backend in BOTH {
+            // The second time by the session of the first, in which nobody is asked again.
+            for (port, requested) in [(anybody, [false, false]), (asks, [true, false])] {
+                let ctx = dialling(&trusting(backend, &ca), "a.test", port);
+                for requested in requested {
+                    let mut flow = ctx.resolve().await.unwrap_or_else(|error| panic!("{error:#}"));
+                    assert_eq!(flow.fact(&CERTIFICATE_REQUESTED), Some(requested), "{backend} {version}");
+                    let told =
+                        detail(&flow).contains("client certificate: asked for, and none given: it may");
+                    assert_eq!(told, requested, "{}", detail(&flow));
+                    reversed(&mut flow).await;
+                    flow.shutdown().await.expect("shutdown");
+                }
+            }
+            let identified = trusting(backend, &ca).identity(identity(&ca.client("alice")));
+            let flow = dialling(&identified, "a.test", asks).resolve().await;
+            let flow = flow.unwrap_or_else(|error| panic!("{error:#}"));
+            assert_eq!(flow.fact(&CERTIFICATE_REQUESTED), Some(true), "{backend} {version}");
+            assert!(detail(&flow).ends_with("; client certificate: shown"), "{}", detail(&flow));
         }
     }
 }

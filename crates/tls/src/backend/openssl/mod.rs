@@ -151,7 +151,11 @@ impl Engine for OpenSsl {
     const LENDS: bool = false;
 
     fn handshake(&mut self) -> Result<bool, TlsError> {
-        match self.stream.do_handshake() {
+        let result = self.stream.do_handshake();
+        if self.role == Role::Client {
+            self.about.certificate_requested |= shows_certificates(&self.stream.get_ref().output);
+        }
+        match result {
             Ok(()) => Ok(true),
             Err(error) => self.waits(&error).map(|()| false),
         }
@@ -261,9 +265,31 @@ impl Engine for OpenSsl {
             alpn: ssl.selected_alpn_protocol().map(Into::into),
             peer,
             resumed: ssl.session_reused(),
+            certificate_requested: self.about.certificate_requested,
             asked: (self.role == Role::Server).then(|| self.asked()).flatten().map(Into::into),
         }
     }
+}
+
+/// Whether a client shows its certificates, be it none, which only who was asked does: the library itself does not tell.
+/// They come in the clear (RFC 5246 section 7.4.6), or encrypted before the Finished (RFC 8446 section 4.4), each message
+/// in a record of its own.
+fn shows_certificates(records: &[u8]) -> bool {
+    const CHANGE_CIPHER_SPEC: u8 = 20;
+    const HANDSHAKE: u8 = 22;
+    const APPLICATION_DATA: u8 = 23;
+    const CERTIFICATE: u8 = 11;
+    let (mut rest, mut is_clear, mut encrypted) = (records, true, 0);
+    while let [kind, _, _, high, low, tail @ ..] = rest {
+        match *kind {
+            CHANGE_CIPHER_SPEC => is_clear = false,
+            HANDSHAKE if is_clear && tail.first() == Some(&CERTIFICATE) => return true,
+            APPLICATION_DATA => encrypted += 1,
+            _ => {}
+        }
+        rest = tail.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default();
+    }
+    encrypted > 1
 }
 
 /// Decrypts one record at most, without zeroing first what it is about to overwrite.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, Error, InconsistentKeys, RootCertStore, ServerConnection,
     SupportedProtocolVersion, version,
@@ -16,7 +16,7 @@ use rustls::{
 use tuyau_core::{ConnectError, ConnectErrorKind, Role};
 
 use super::Rustls;
-use super::verify::{Believed, Clients, Failures, Servers};
+use super::verify::{Believed, Clients, Notes, Servers, Shown};
 use crate::config::Version;
 use crate::error::About;
 use crate::material::{Loaded, mismatch, misuse, unusable};
@@ -28,14 +28,14 @@ const SESSIONS: usize = 256;
 /// A configured client.
 pub(crate) struct Client {
     config: Arc<ClientConfig>,
-    failures: Arc<Failures>,
+    notes: Arc<Notes>,
 }
 
 impl Client {
     pub(crate) fn new(parts: ClientParts) -> Result<Self, ConnectError> {
         let ClientParts { verification, identity, min_version, resumption } = parts;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let failures = Arc::new(Failures::default());
+        let notes = Arc::new(Notes::default());
         let believed = match verification {
             Verification::Trust(roots) => {
                 let webpki = WebPkiServerVerifier::builder_with_provider(store(&roots)?, provider.clone());
@@ -44,42 +44,37 @@ impl Client {
             Verification::Dangerous => Believed::Anybody,
         };
         let algorithms = provider.signature_verification_algorithms;
-        let verifier = Servers { believed, algorithms, failures: failures.clone() };
+        let verifier = Servers { believed, algorithms, notes: notes.clone() };
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions(min_version))
             .map_err(internal)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match identity {
-            Some(identity) => {
-                let key = SingleCertAndKey::from(certified(identity, &provider)?);
-                builder.with_client_cert_resolver(Arc::new(key) as Arc<dyn ResolvesClientCert>)
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let own = identity.map(|identity| certified(identity, &provider)).transpose()?.map(Arc::new);
+        let mut config = builder.with_client_cert_resolver(Arc::new(Shown { own, notes: notes.clone() }));
         config.resumption =
             if resumption { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
-        Ok(Self { config: Arc::new(config), failures })
+        Ok(Self { config: Arc::new(config), notes })
     }
 
     pub(crate) fn connection(&self, name: ServerName<'static>, about: About) -> Result<Rustls, ConnectError> {
         let config = self.config.clone();
         let conn = ClientConnection::new_with_alpn(config, name, about.alpn.clone()).map_err(internal)?;
-        Ok(Rustls::new(conn, Role::Client, about, &self.failures))
+        Ok(Rustls::new(conn, Role::Client, about, &self.notes))
     }
 }
 
 /// A configured server.
 pub(crate) struct Server {
     config: Arc<ServerConfig>,
-    failures: Arc<Failures>,
+    notes: Arc<Notes>,
 }
 
 impl Server {
     pub(crate) fn new(parts: ServerParts) -> Result<Self, ConnectError> {
         let ServerParts { identities, authentication, alpn, min_version, resumption } = parts;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let failures = Arc::new(Failures::default());
+        let notes = Arc::new(Notes::default());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions(min_version))
             .map_err(internal)?;
@@ -89,7 +84,7 @@ impl Server {
                 let verifier = WebPkiClientVerifier::builder_with_provider(store(&roots)?, provider.clone());
                 let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
                 let inner = verifier.build().map_err(internal)?;
-                builder.with_client_cert_verifier(Arc::new(Clients { inner, failures: failures.clone() }))
+                builder.with_client_cert_verifier(Arc::new(Clients { inner, notes: notes.clone() }))
             }
         };
         let keys = identities.try_map(|identity| certified(identity, &provider).map(Arc::new))?;
@@ -99,12 +94,12 @@ impl Server {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Self { config: Arc::new(config), failures })
+        Ok(Self { config: Arc::new(config), notes })
     }
 
     pub(crate) fn connection(&self, about: About) -> Result<Rustls, ConnectError> {
         let conn = ServerConnection::new(self.config.clone()).map_err(internal)?;
-        Ok(Rustls::new(conn, Role::Server, about, &self.failures))
+        Ok(Rustls::new(conn, Role::Server, about, &self.notes))
     }
 }
 

@@ -19,15 +19,15 @@ use crate::error::{About, TlsError};
 use crate::lower::{Lower, Sync, polled};
 
 pub(crate) use config::{Client, Server};
-use verify::Failures;
+use verify::{Failure, Notes};
 
 /// A connection, and what its errors are told with.
 pub(crate) struct Rustls {
     conn: Connection,
     role: Role,
     about: About,
-    /// What verification found wrong, which the error alone does not say.
-    failures: Arc<Failures>,
+    /// What verification found wrong, and what was asked for: neither of which the library says itself.
+    notes: Arc<Notes>,
     /// Whether bytes were received that have not been looked at.
     unprocessed: bool,
     /// A plain alert to be sent in place of the one that the library chose.
@@ -35,19 +35,23 @@ pub(crate) struct Rustls {
 }
 
 impl Rustls {
-    fn new(conn: impl Into<Connection>, role: Role, about: About, failures: &Arc<Failures>) -> Self {
+    fn new(conn: impl Into<Connection>, role: Role, about: About, notes: &Arc<Notes>) -> Self {
         let mut conn = conn.into();
         // `write` sees to it that no more than its share waits.
         conn.set_buffer_limit(None);
-        let failures = failures.clone();
-        Self { conn, role, about, failures, unprocessed: false, instead: None }
+        let notes = notes.clone();
+        Self { conn, role, about, notes, unprocessed: false, instead: None }
     }
 
     fn process(&mut self) -> Result<(), TlsError> {
         self.unprocessed = false;
-        match self.conn.process_new_packets() {
+        let noted = self.conn.is_handshaking().then_some(&self.notes);
+        let result = self.conn.process_new_packets();
+        let noted = noted.map(|notes| notes.take()).unwrap_or_default();
+        self.about.certificate_requested |= noted.certificate_requested;
+        match result {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.explain(error)),
+            Err(error) => Err(self.explain(error, noted.failure)),
         }
     }
 
@@ -63,8 +67,7 @@ impl Rustls {
         }
     }
 
-    fn explain(&mut self, error: Error) -> TlsError {
-        let failure = self.failures.take();
+    fn explain(&mut self, error: Error, failure: Option<Failure>) -> TlsError {
         match error {
             Error::InvalidCertificate(error) => match failure {
                 Some(failure) => failure.explain(&error, &self.about.name),
@@ -195,6 +198,7 @@ impl Engine for Rustls {
             alpn: self.conn.alpn_protocol().map(Into::into),
             peer: certificates.map(|chain| chain.iter().map(|der| der.to_vec()).collect()),
             resumed: self.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            certificate_requested: self.about.certificate_requested,
             asked,
         }
     }

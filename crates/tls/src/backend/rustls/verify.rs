@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::certificate::Certificate;
@@ -30,25 +31,51 @@ impl Failure {
     }
 }
 
-/// The way from a verifier, which all connections share, to the connection that it fails: it runs in
+/// What is noted of a connection by what all connections share.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    pub(super) failure: Option<Failure>,
+    /// The server asked for a certificate.
+    pub(super) certificate_requested: bool,
+}
+
+/// The way from what all connections share, a verifier say, to the connection that it is about: it runs in
 /// the call that processes what was received, on that call's thread.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<HashMap<ThreadId, Failure>>);
+pub(crate) struct Notes(Mutex<HashMap<ThreadId, Noted>>);
 
-impl Failures {
-    /// What failed in the call that this thread has just made.
-    pub(super) fn take(&self) -> Option<Failure> {
-        self.lock().remove(&thread::current().id())
+impl Notes {
+    /// What was noted in the call that this thread has just made.
+    pub(super) fn take(&self) -> Noted {
+        self.lock().remove(&thread::current().id()).unwrap_or_default()
     }
 
-    fn put(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) {
+    fn failed(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) {
         let chain = std::iter::once(own).chain(others).map(|der| der.to_vec()).collect();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        self.lock().insert(thread::current().id(), Failure { chain, now });
+        self.lock().entry(thread::current().id()).or_default().failure = Some(Failure { chain, now });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, Failure>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows servers that ask for a certificate the one there is.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) own: Option<Arc<CertifiedKey>>,
+    pub(super) notes: Arc<Notes>,
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.notes.lock().entry(thread::current().id()).or_default().certificate_requested = true;
+        self.own.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.own.is_some()
     }
 }
 
@@ -57,7 +84,7 @@ impl Failures {
 pub(super) struct Servers {
     pub(super) believed: Believed,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    pub(super) failures: Arc<Failures>,
+    pub(super) notes: Arc<Notes>,
 }
 
 /// Whom a client believes.
@@ -83,7 +110,7 @@ impl ServerCertVerifier for Servers {
             Believed::Trusted { roots, .. } if roots.contains(own) => trusted_itself(own, name, now),
             Believed::Trusted { webpki, .. } => webpki.verify_server_cert(own, others, name, ocsp, now),
         };
-        result.inspect_err(|_| self.failures.put(own, others, now))
+        result.inspect_err(|_| self.notes.failed(own, others, now))
     }
 
     fn verify_tls12_signature(
@@ -129,7 +156,7 @@ fn trusted_itself(
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) inner: Arc<dyn ClientCertVerifier>,
-    pub(super) failures: Arc<Failures>,
+    pub(super) notes: Arc<Notes>,
 }
 
 impl ClientCertVerifier for Clients {
@@ -152,7 +179,7 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let result = self.inner.verify_client_cert(own, others, now);
-        result.inspect_err(|_| self.failures.put(own, others, now))
+        result.inspect_err(|_| self.notes.failed(own, others, now))
     }
 
     fn verify_tls12_signature(
