@@ -12,6 +12,7 @@ mod app;
 mod base;
 mod cli;
 mod commands;
+mod confirm;
 mod exit;
 #[cfg(feature = "tls")]
 mod flags;

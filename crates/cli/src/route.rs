@@ -1,9 +1,7 @@
 //! What a command connects to, and in which context, from the options that say how.
 
-#[cfg(feature = "tls")]
-use tuyau::Via;
 use tuyau::names::{ATTEMPT_TIMEOUT, DEADLINE, POLICY};
-use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri};
+use tuyau::{Allow, Context, KeyRef, Policy, Scheme, Uri, Via};
 
 use crate::base;
 #[cfg(feature = "tls")]
@@ -192,14 +190,20 @@ fn asked_here(uri: &Uri, default_port: Option<u16>) -> Vec<(String, Option<u16>)
     let hosts = uri.hops().iter().map(|hop| (hop.host(), hop.port()));
     let mut hosts: Vec<_> = hosts.chain([(uri.host(), uri.port().or(default_port))]).collect();
     // What comes after a hop is looked up there, but for what looks up here.
-    let looks_up_here =
-        |hop: usize| uri.hops().get(hop).is_some_and(|hop| ["socks5", "tap"].contains(&hop.scheme().name));
-    let mut index = 0;
-    hosts.retain(|_| {
-        index += 1;
-        index == 1 || looks_up_here(index - 2)
-    });
+    let mut before = None;
+    let mut hops = uri.hops().iter();
+    hosts.retain(|_| std::mem::replace(&mut before, hops.next()).is_none_or(leaves_lookups));
     hosts.into_iter().filter_map(|(host, port)| Some((host?, port))).collect()
+}
+
+/// Whether the name of the target itself is looked up on this machine.
+pub(crate) fn is_looked_up_here(uri: &Uri) -> bool {
+    uri.hops().last().is_none_or(leaves_lookups)
+}
+
+/// Whether what comes after `hop` is looked up before it.
+fn leaves_lookups(hop: &Via) -> bool {
+    ["socks5", "tap"].contains(&hop.scheme().name)
 }
 
 fn check_pinned(pinned: &[Pinned], hosts: &[(String, Option<u16>)], uri: &Uri) -> Result<(), Failure> {

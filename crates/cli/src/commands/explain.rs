@@ -5,13 +5,15 @@ use std::{fs, io};
 
 use tuyau::report::{Candidate, Outcome};
 use tuyau::{Report, Uri, Via};
+use tuyau_tokio::IP;
 
 use crate::app::App;
 use crate::cli::{Connecting, Format};
+use crate::confirm::confirmed;
 use crate::exit::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD, columns, wrapped};
 use crate::page::page;
-use crate::route::{Routed, route_to};
+use crate::route::{Routed, is_looked_up_here, route_to};
 use crate::told;
 
 pub(crate) async fn plan(
@@ -22,13 +24,22 @@ pub(crate) async fn plan(
 ) -> Result<(), Failure> {
     let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     uri.require_port(&ctx).await?;
+    // What is looked up on the way is not looked up here: the net would decline.
+    let ctx = if is_looked_up_here(&uri) { ctx } else { ctx.without(&IP) };
     let mut report = uri.apply(ctx)?.plan();
-    report.notes.extend(through(&uri));
+    report.notes.extend(steps(&uri));
     report.notes.extend(note);
     let report = told::report(report);
     print(app, &report, format)?;
     let would_try = |it: &Candidate| matches!(it.outcome, Outcome::WouldConnect | Outcome::WouldDerive);
     if report.candidates.iter().any(would_try) { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The hops and what they lead to, nearest first.
+fn steps(uri: &Uri) -> Option<String> {
+    let way = uri.hops().iter().map(Via::to_string).chain([uri.to_string()]);
+    let steps: Vec<_> = (1..).zip(way).map(|(number, step)| format!("{number}. {step}")).collect();
+    (steps.len() > 1).then(|| format!("the way: {}", steps.join(", ")))
 }
 
 /// The hops.
@@ -46,12 +57,7 @@ pub(crate) async fn explain(
 ) -> Result<(), Failure> {
     let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     let mut report = match uri.connect_in(&ctx).await {
-        Ok(mut resolved) => {
-            let report = resolved.report();
-            // A clean end, where there is one: a server should not see an error for this.
-            let _ = resolved.shutdown().await;
-            report
-        }
+        Ok(resolved) => confirmed(&uri, resolved).await,
         Err(tuyau::Error::Connect(error)) => error.report(),
         Err(error) => return Err(error.into()),
     };

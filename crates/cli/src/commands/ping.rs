@@ -6,6 +6,7 @@ use tuyau::report::{Candidate, ReadOutcome, Report};
 
 use crate::app::App;
 use crate::cli::Connecting;
+use crate::confirm::confirmed;
 use crate::exit::Failure;
 use crate::output::{Took, Visible, wrapped};
 use crate::route::{Routed, route_to};
@@ -36,42 +37,37 @@ pub(crate) async fn run(
             }
             tally.tried += 1;
             let seq = tally.tried;
-            match uri.connect_in(&ctx).await {
-                Ok(mut resolved) => {
-                    let report = resolved.report();
-                    let _ = resolved.shutdown().await;
-                    drop(resolved);
-                    app.show(&report);
-                    // What was agreed on, once, as long as it stays so.
-                    let agreed: Vec<_> = winner(&report).into_iter().flat_map(detailed).collect();
-                    if agreed != details {
-                        agreed.iter().try_for_each(|detail| app.out.line(Visible(detail)))?;
-                        details = agreed;
-                    }
-                    let (steps, total) = steps(&report, named);
-                    let to = winner(&report).and_then(|it| it.endpoint.as_deref()).unwrap_or("?");
-                    let words: Vec<_> =
-                        steps.iter().map(|(name, took)| format!("{name} {}", Took(*took))).collect();
-                    app.out.line(format_args!(
-                        "{}: seq={seq} {}: {}",
-                        Visible(to),
-                        words.join(", "),
-                        Took(total)
-                    ))?;
-                    tally.add(steps, total);
-                }
-                Err(tuyau::Error::Connect(error)) => {
-                    let report = error.report();
-                    if signals::has_come() {
-                        tally.tried -= 1;
-                        app.out.tell(wrapped(&told::report(report), &std::io::stderr()));
-                        break;
-                    }
-                    app.show(&report);
-                    app.out.line(format_args!("seq={seq} {}", told(report.summary().to_string())))?;
-                }
+            let report = match uri.connect_in(&ctx).await {
+                Ok(resolved) => confirmed(&uri, resolved).await,
+                Err(tuyau::Error::Connect(error)) => error.report(),
                 Err(error) => return Err(error.into()),
+            };
+            let winner = report.winner.and_then(|winner| report.candidates.get(winner));
+            if winner.is_none() && signals::has_come() {
+                app.out.tell(wrapped(&told::report(report), &std::io::stderr()));
+                break;
             }
+            app.show(&report);
+            let Some(winner) = winner else {
+                tally.failed += 1;
+                app.out.line(format_args!("seq={seq} {}", told(report.summary().to_string())))?;
+                continue;
+            };
+            // What was agreed on, once, as long as it stays so.
+            let agreed = detailed(winner);
+            if agreed != details {
+                agreed.iter().try_for_each(|detail| app.out.line(Visible(detail)))?;
+                details = agreed;
+            }
+            let (steps, total) = steps(&report, winner, named);
+            let words: Vec<_> = steps.iter().map(|(name, took)| format!("{name} {}", Took(*took))).collect();
+            app.out.line(format_args!(
+                "{}: seq={seq} {}: {}",
+                Visible(winner.endpoint.as_deref().unwrap_or("?")),
+                words.join(", "),
+                Took(total)
+            ))?;
+            tally.add(steps, total);
         }
         Ok(())
     };
@@ -87,6 +83,7 @@ pub(crate) async fn run(
 #[derive(Debug, Default)]
 struct Tally {
     tried: u64,
+    failed: u64,
     total: Vec<Duration>,
     /// In the order in which they first came.
     steps: Vec<(String, Vec<Duration>)>,
@@ -104,10 +101,16 @@ impl Tally {
     }
 
     fn print(&self, app: &App, uri: &str) -> Result<(), Failure> {
-        let (tried, connected) = (self.tried, self.total.len() as u64);
-        let lost = 100 * (tried - connected) / tried.max(1);
-        app.out
-            .line(format_args!("\n--- {uri} ---\n{tried} tried, {connected} connected, {lost}% failed"))?;
+        let Self { tried, failed, total, .. } = self;
+        let connected = total.len() as u64;
+        let interrupted = match tried - connected - failed {
+            0 => "",
+            _ => ", 1 interrupted",
+        };
+        let lost = 100 * failed / tried.max(&1);
+        app.out.line(format_args!(
+            "\n--- {uri} ---\n{tried} tried, {connected} connected{interrupted}, {lost}% failed"
+        ))?;
         let several = self.steps.len() > 1;
         let parts = self.steps.iter().filter(|_| several).map(|(name, times)| (name.as_str(), times));
         for (name, times) in parts.chain([("total", &self.total)]) {
@@ -119,10 +122,6 @@ impl Tally {
     }
 }
 
-fn winner(report: &Report) -> Option<&Candidate> {
-    report.candidates.get(report.winner?)
-}
-
 /// `tls db.test: TLS 1.3, …`, of each step that tells more.
 fn detailed(winner: &Candidate) -> Vec<String> {
     let told = winner.hops.iter().filter_map(|hop| hop.detail.as_ref().map(|detail| (hop, detail)));
@@ -131,8 +130,7 @@ fn detailed(winner: &Candidate) -> Vec<String> {
 
 /// What the winner took: the lookup, other derivations that ran for it and each hop, or the connection itself if
 /// there is none; and how long all of it took.
-fn steps(report: &Report, named: bool) -> (Vec<(String, Duration)>, Duration) {
-    let Some(winner) = winner(report) else { return Default::default() };
+fn steps(report: &Report, winner: &Candidate, named: bool) -> (Vec<(String, Duration)>, Duration) {
     let mut steps: Vec<(String, Duration)> = Vec::new();
     let mut derived = Duration::ZERO;
     let mut left = winner.needs.clone();

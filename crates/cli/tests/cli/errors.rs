@@ -135,6 +135,95 @@ fn a_certificate_that_is_missed_after_the_handshake() {
 }
 
 #[test]
+fn explain_and_ping_hear_what_is_said_after_the_handshake() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let leaf = ca.leaf(&["127.0.0.1"]);
+    let (mine, others) = (ca.client("alice"), Ca::new("Other CA").client("mallory"));
+    let (mine, others) = (mine.files(&place, "alice"), others.files(&place, "mallory"));
+    let verify = ["-verify_return_error", "-CAfile", &cacert];
+    let (_strict, strict) = s_server(&place, &leaf, &[&["-Verify", "1"], &verify[..]].concat());
+    let (_curious, curious) = s_server(&place, &leaf, &["-verify", "1"]);
+    for backend in ["rustls", "openssl"] {
+        let said = |command: &str, port: u16, identity: Option<&(String, String)>, code| {
+            let uri = format!("tls://127.0.0.1:{port}");
+            let mut args =
+                [command.split(' ').collect(), vec![&uri, "--cacert", &cacert, "--tls", backend]].concat();
+            args.extend(identity.iter().flat_map(|(cert, key)| ["--cert", cert, "--key", key]));
+            run(tuyau(args), b"").code(code).text().to_owned()
+        };
+        for command in ["explain", "ping -n 1"] {
+            let refused = said(command, strict, None, 1);
+            for part in [
+                &format!("tls 127.0.0.1:{strict}: "),
+                "refused after the handshake: the server requires a client certificate",
+                "give one, with its key: --cert FILE --key FILE",
+            ] {
+                assert!(refused.contains(part), "{backend} {command}: no `{part}` in {refused}");
+            }
+            let refused = said(command, strict, Some(&others), 1);
+            assert!(refused.contains("the peer refused our certificate: "), "{backend} {command}: {refused}");
+            let accepted = said(command, strict, Some(&mine), 0);
+            assert!(accepted.contains("; client certificate: shown\n"), "{backend} {command}: {accepted}");
+            let unsure = said(command, curious, None, 0);
+            let note = "; client certificate: asked for, and none given: it may refuse\n";
+            assert!(unsure.contains(note), "{backend} {command}: {unsure}");
+        }
+        let refused = said("explain", strict, None, 1);
+        assert!(refused.contains("2. tls 127.0.0.1: failed ("), "{refused}");
+    }
+}
+
+#[test]
+fn what_a_proxy_wants_for_tls_is_told_in_its_own_uri() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (_proxy, port) = s_server(&place, &ca.leaf(&["127.0.0.1"]), &["-Verify", "1", version]);
+        let hop = format!("https://127.0.0.1:{port}");
+        for (told, cause, advice) in [
+            (
+                format!("{hop}?cacert={cacert}"),
+                "the server requires a client certificate",
+                "?cert=FILE&key=FILE in its URI",
+            ),
+            (
+                hop.clone(),
+                "an authority that is not trusted",
+                "give its certificate: ?cacert=FILE in its URI",
+            ),
+        ] {
+            let said = run(tuyau(["connect", "tls://db.test:1", "--via", &told]), b"").code(1).stderr;
+            assert!(
+                said.contains(&hop) && said.contains(cause) && said.contains(advice),
+                "{version}: {said}"
+            );
+            assert!(!said.contains("--c") && !said.contains("HTTP proxy"), "{version}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_has_exited_is_no_connection() {
+    let hop = "exec:sh -c 'exit 7'";
+    for (args, code) in [(&["explain"][..], 1), (&["ping", "-n", "1"], 1)] {
+        let ended = run(tuyau([args, &["tcp://db.test:1", "--via", hop]].concat()), b"").code(code);
+        assert!(ended.text().contains("the program ended at once (exit status: 7)"), "{}", ended.text());
+    }
+    let ended = run(tuyau(["explain", "exec:true"]), b"").code(1);
+    assert!(ended.text().contains("the program ended at once (exit status: 0)"), "{}", ended.text());
+    run(tuyau(["explain", "exec:sleep 1000"]), b"").code(0);
+    // Whether it was met while it was written to or while it was read from.
+    for (uri, how) in
+        [("tls://db.test:1", ""), ("tls://db.test:1", "exec <&-; "), ("ws://db.test:1", "exec <&-; ")]
+    {
+        let hop = format!("exec:sh -c '{how}exit 7'");
+        let said = run(tuyau(["connect", uri, "--via", &hop]), b"").code(1).stderr;
+        assert!(said.contains("ended with exit status: 7"), "{uri} {how}: {said}");
+    }
+}
+
+#[test]
 fn whatever_runs_out_of_time_is_named_with_what_to_do() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mute = silent.local_addr().expect("an address");

@@ -518,7 +518,12 @@ fn each_step_to_and_at_a_bastion_is_told_and_timed() {
     let channel = format!("4. ssh channel {}: ok (", uri.trim_start_matches("tcp://"));
     assert!(ended.text().contains(&channel), "{}", ended.text());
     let plan = run(home.tuyau(&["plan", &uri, "--via", "socks5h://h:1", "-J", "bastion"]), b"").code(0);
-    assert!(plan.text().contains("note: through socks5h://h:1, then ssh://bastion"), "{}", plan.text());
+    assert!(
+        plan.text().contains("note: the way: 1. socks5h://h:1, 2. ssh://bastion, 3. "),
+        "{}",
+        plan.text()
+    );
+    assert!(!plan.text().contains(" ip,"), "it is looked up by the bastion: {}", plan.text());
     assert!(plan.text().contains("from net = ssh://"), "{}", plan.text());
     assert!(!plan.text().contains("crates/"), "{}", plan.text());
 }
