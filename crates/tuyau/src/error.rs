@@ -7,8 +7,8 @@ use tuyau_core::ConnectError;
 
 use crate::UriError;
 
-/// Why there is no flow or no listener. `Display` is for people, and may have several lines.
-#[derive(Debug)]
+/// Why there is no flow or no listener. `Display` is for people, and may have several lines; so is `Debug`,
+/// which `fn main() -> Result<…>` prints.
 #[non_exhaustive]
 pub enum Error {
     /// The URI can't be used.
@@ -19,8 +19,7 @@ pub enum Error {
     Listen(ListenError),
 }
 
-/// Why a URI could not be listened on.
-#[derive(Debug)]
+/// Why a URI could not be listened on. `Debug` is `Display`, as of [`Error`].
 pub struct ListenError {
     uri: String,
     source: ConnectError,
@@ -53,6 +52,12 @@ impl fmt::Display for ListenError {
     }
 }
 
+impl fmt::Debug for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl StdError for ListenError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.source)
@@ -67,6 +72,12 @@ impl fmt::Display for Error {
             Self::Connect(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -193,3 +193,17 @@ fn take_over(names: &str) {
         _ => refused("systemd:http", "several sockets called http"),
     }
 }
+
+#[tokio::test]
+async fn what_main_returns_is_printed_for_people() {
+    let taken = tuyau::listen("tcp://127.0.0.1:0").await.expect("a listener");
+    let Target::Addr(local) = taken.local() else { panic!("{:?}", taken.local()) };
+    let listen = tuyau::listen(&format!("tcp://{local}")).await.expect_err("it is taken");
+    drop(taken);
+    let connect = tuyau::connect(&format!("tcp://{local}")).await.expect_err("nobody is there");
+    for error in [listen, connect] {
+        let printed = format!("{:?}", Box::<dyn std::error::Error>::from(error));
+        assert_eq!(printed.matches("os error").count(), 1, "{printed}");
+        assert!(printed.contains(&local.to_string()) && printed.contains("\n  "), "{printed}");
+    }
+}

@@ -143,11 +143,18 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
+        // What `fn main() -> Result<…>` prints of it: with the causes, each once.
+        let mut said = self.to_string();
+        f.write_str(&said)?;
         let mut cause = StdError::source(self);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said.push_str(&text);
+            }
+            // What could not be resolved says all of its causes.
+            cause = error.source().filter(|_| !error.is::<tuyau_core::Error>());
         }
         Ok(())
     }
