@@ -281,8 +281,9 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Connect again and again, and time each step on the way; nothing is sent
     #[command(
-        after_help = "What is timed is what connecting takes: to a program (exec:, sh:) that is starting it, \
-        whether or not it works; through one (--via exec:) the same."
+        after_help = "What is timed is what connecting takes: to a program (exec:, sh:), or through one (--via exec:), \
+        that is starting it. It then has a second to exit, and a server of TLS 1.3 that asked for a certificate one to \
+        refuse; a try that ends so has failed."
     )]
     Ping {
         /// Where to. Of an http or https URL: to its server

@@ -1,6 +1,5 @@
 //! What is known of a connection only once it is there: that the other side does not want it, or is gone.
 
-use std::error::Error;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -38,10 +37,9 @@ fn may_refuse(uri: &Uri, flow: &Flow) -> bool {
 
 async fn refusal(flow: &mut Flow) -> Option<ConnectError> {
     let heard = timeout(PATIENCE, flow.read(&mut [0])).await.ok()?;
-    let refused = |what: String| ConnectError::new(ConnectErrorKind::Closed, what);
     match (heard, flow.fact(&EXIT_STATUS)) {
         (Ok(0) | Err(_), Some(status)) => Some(
-            refused(format!("the program ended at once ({status})"))
+            ConnectError::new(ConnectErrorKind::Closed, format!("the program ended at once ({status})"))
                 .with_hint("its standard error may say why: run it by itself"),
         ),
         (Err(error), None) => refused_by_tls(&error),
@@ -50,18 +48,22 @@ async fn refusal(flow: &mut Flow) -> Option<ConnectError> {
 }
 
 /// What a TLS server said, if it did.
+#[cfg(feature = "tls")]
 fn refused_by_tls(error: &FlowError) -> Option<ConnectError> {
-    #[cfg(feature = "tls")]
-    {
-        use tuyau::tls::TlsError;
+    use std::error::Error;
 
-        let why = error.source()?.downcast_ref::<TlsError>()?;
-        let refused = ConnectError::new(ConnectErrorKind::Authentication, "refused after the handshake");
-        return match why {
-            TlsError::Truncated => None,
-            _ => Some(refused.with_source(why.clone()).with_hint(why.hint().unwrap_or_default())),
-        };
-    }
-    #[cfg(not(feature = "tls"))]
+    use tuyau::tls::TlsError;
+
+    let why = error.source()?.downcast_ref::<TlsError>().filter(|why| **why != TlsError::Truncated)?;
+    let refused = ConnectError::new(ConnectErrorKind::Authentication, "refused after the handshake")
+        .with_source(why.clone());
+    Some(match why.hint() {
+        Some(hint) => refused.with_hint(hint),
+        None => refused,
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+fn refused_by_tls(_: &FlowError) -> Option<ConnectError> {
     None
 }

@@ -2,18 +2,22 @@
 
 mod support;
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tuyau_core::names::{DEADLINE, HOST, POLICY, PORT, SECURITY};
-use tuyau_core::{ConnectErrorKind, Context, Flow, FlowErrorKind, Net, Policy, Protection, Target};
+use tuyau_core::names::{DEADLINE, HOST, POLICY, PORT, RUNTIME, SECURITY};
+use tuyau_core::{
+    ConnectCx, ConnectErrorKind, Context, Flow, FlowErrorKind, Net, Policy, Protection, Target,
+};
 use tuyau_ssh::{
     CommandFailed, EXIT, Exit, HOST_KEY, Keepalive, SSH_COMMAND, SSH_EXEC, SessionEnded, Ssh, SshCommand,
     exec,
 };
 use tuyau_testing::peers::{sshd, sshd_with};
-use tuyau_tokio::runtime;
+use tuyau_tokio::{IP, runtime};
 
 use support::{accept, counting, cx, hop, listener, outer, ssh, to_port, told};
 
@@ -158,6 +162,30 @@ async fn whoever_gives_up_leaves_the_connecting_to_those_who_wait() {
     tokio::task::yield_now().await;
     drop(first);
     says_it_back(&mut second.await.expect("no panic"), b"mine").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_no_more_time_says_nothing_of_the_server_to_who_has() {
+    let sshd = sshd();
+    let (target, _echo) = echo_server().await;
+    let hangs = AtomicBool::new(true);
+    let outer = outer(&sshd).derive(&IP, (), move |()| {
+        let hangs = hangs.swap(false, Ordering::SeqCst);
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(IpAddr::from([127, 0, 0, 1]))
+        }
+    });
+    let ssh = Ssh::new(hop(&sshd), outer);
+    let hurried = Context::new().with(&RUNTIME, runtime()).with(&DEADLINE, Duration::from_millis(50));
+    let (hurried, patient) = (ConnectCx::new(&hurried).expect("a context"), cx());
+    let (first, second) = tokio::join!(ssh.connect(&target, &hurried), ssh.connect(&target, &patient));
+    let error = first.expect_err("the lookup hangs");
+    assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
+    assert!(told(&error).contains("the deadline passed, while deriving ip"), "{}", told(&error));
+    says_it_back(&mut second.expect("it makes the connection itself"), b"mine").await;
 }
 
 async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {

@@ -284,6 +284,9 @@ fn hops() {
     said.run("get", &["get", "http://db.test/", "--via", &ssh, "--via", &socks5h]);
     let clear = ["connect", "tls://db.test:1", "--via", &socks5h, "--require", "encrypted-hops"];
     said.run("a hop in clear", &clear);
+    let explained = run(tuyau([&["explain"], &clear[1..]].concat()), b"").code(1);
+    let forbidden = format!("       1. tcp 127.0.0.1:{dead}: failed\n       from ");
+    assert!(explained.text().contains(&forbidden), "no `{forbidden}` in {}", explained.text());
     for code in 1..=9 {
         let port = scripted(vec![vec![5, 0], vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]]);
         said.through(&format!("SOCKS5 reply {code}"), &[&format!("socks5h://127.0.0.1:{port}")], port);
