@@ -30,6 +30,8 @@ fn may_refuse(uri: &Uri, flow: &Flow) -> bool {
     if flow.fact(&tuyau::tls::CERTIFICATE_REQUESTED) == Some(true) {
         return true;
     }
+    #[cfg(not(feature = "tls"))]
+    let _ = flow;
     let nearest = uri.hops().last().map_or(uri.scheme(), |hop| hop.scheme());
     // Whatever lies over a program has heard from it.
     uri.layers().next().is_none() && ["exec", "sh"].contains(&nearest.name)
