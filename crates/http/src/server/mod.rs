@@ -4,7 +4,7 @@ pub(crate) mod frames;
 pub(crate) mod guard;
 mod refusal;
 mod serve;
-mod service;
+pub(crate) mod service;
 mod stall;
 mod turns;
 pub(crate) mod watch;

@@ -33,8 +33,8 @@ impl Refused {
         Self { status, connection: connection.clone(), error: Some(error) }
     }
 
-    /// The status that it is answered with, unless the error handler chooses another: 400, 408, 414 or 431
-    /// where the request is at fault, 500 where the service failed.
+    /// The status that it is answered with, unless the error handler chooses another: 400, 408, 414, 431 or
+    /// 501 where the request is at fault, 500 where the service failed.
     pub fn status(&self) -> StatusCode {
         self.status
     }

@@ -1,13 +1,15 @@
 //! The user's service, as hyper calls it.
 
 use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -15,6 +17,7 @@ use tower_service::Service;
 use super::refusal::{ErrorHandler, Refused, answer};
 use super::stall;
 use super::watch::{Kind, Watch};
+use crate::Protocol;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::Incoming;
@@ -61,6 +64,7 @@ where
             Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
             None => {
                 let mut request = request.map(|body| Incoming::new(body, watch));
+                target_says_host(&mut request);
                 match request.extensions_mut() {
                     told if told.is_empty() => *told = extensions.clone(),
                     told => drop(told.insert(connection.clone())),
@@ -84,22 +88,78 @@ where
     }
 }
 
-/// What is wrong with a request that hyper lets pass.
+/// What is wrong with a request that hyper and h2 let pass.
 fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
-    let mut hosts = request.headers().get_all(HOST).iter();
+    let (url, headers) = (request.uri(), request.headers());
+    let mut hosts = headers.get_all(HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
+    let authority = url.authority().map(|authority| authority.as_str().as_bytes());
     let wrong = match request.version() {
         Version::HTTP_11 => host.is_none() || another.is_some(), // RFC 9112 section 3.2
         Version::HTTP_2 => {
             // RFC 9113 section 8.3.1: both name the same, if there are both.
-            let authority = request.uri().authority().map(|authority| authority.as_str());
             another.is_some()
                 || matches!((host, authority), (Some(host), Some(authority))
-                    if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+                    if !host.as_bytes().eq_ignore_ascii_case(authority))
         }
         _ => another.is_some(),
     };
-    wrong.then_some(StatusCode::BAD_REQUEST)
+    // RFC 9110 section 7.2: empty is what names none.
+    let named = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
+    if wrong || ![named, authority].into_iter().flatten().all(is_host) || !has_target(request) {
+        return Some(StatusCode::BAD_REQUEST);
+    }
+    // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
+    (!is_chunked_at_most(headers)).then_some(StatusCode::NOT_IMPLEMENTED)
+}
+
+/// A host, perhaps with a port, and nothing else.
+fn is_host(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes.iter().position(|byte| *byte == b']') {
+        Some(end) => bytes.split_at(end + 1),
+        None => bytes.split_at(bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len())),
+    };
+    let known = match host {
+        [b'[', literal @ .., b']'] => {
+            std::str::from_utf8(literal).is_ok_and(|literal| literal.parse::<Ipv6Addr>().is_ok())
+        }
+        // RFC 3986 section 3.2.2.
+        [] => false,
+        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte)),
+    };
+    known && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+}
+
+/// Whether the target has the form that its method wants (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn has_target<B>(request: &Request<B>) -> bool {
+    let (method, url) = (request.method(), request.uri());
+    let tunnel = method == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
+    match url.path_and_query().map(PathAndQuery::as_str) {
+        None => tunnel,
+        Some("*") => method == Method::OPTIONS,
+        Some(path) => {
+            let absolute = request.version() != Version::HTTP_2 && url.scheme().is_some();
+            !tunnel && (absolute || path.starts_with('/'))
+        }
+    }
+}
+
+/// Whether a message has no transfer coding but `chunked`, once.
+pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+/// Of an absolute form, the field `Host` does not count (RFC 9112 section 3.2.2).
+fn target_says_host<B>(request: &mut Request<B>) {
+    let url = request.uri();
+    if request.version() != Version::HTTP_2
+        && url.scheme().is_some()
+        && let Some(host) = url.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
 }
 
 /// A request that is under way, until its response is wholly in hyper's hands.

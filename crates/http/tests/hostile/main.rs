@@ -3,6 +3,7 @@
 mod frames;
 mod h1;
 mod h2;
+mod lines;
 mod rules;
 
 use std::convert::Infallible;
@@ -12,6 +13,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{any, get};
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::HOST;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::task::JoinHandle;
@@ -55,6 +58,7 @@ async fn large_after(body: Body) -> Vec<u8> {
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
+        .route("/host", get(|headers: HeaderMap| async move { headers[HOST].to_str().unwrap().to_owned() }))
         .route(
             "/length",
             any(|body: Body| async {

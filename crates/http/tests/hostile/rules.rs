@@ -207,6 +207,7 @@ async fn what_is_against_the_rules_is_an_error() {
         ("8.3.1 no method", vec![without(":method")], &[PROTOCOL]),
         ("8.3.1 no scheme", vec![without(":scheme")], &[PROTOCOL]),
         ("8.3.1 an empty path", vec![request(&[&base[..3], &[(":path", "")]].concat())], &[PROTOCOL]),
+        ("8.3.1 a path that is none", vec![request(&[&base[..3], &[(":path", "a")]].concat())], &[PROTOCOL]),
         ("8.3.1 two methods", vec![with(&[(":method", "GET")])], &[PROTOCOL]),
         ("8.3.1 two paths", vec![with(&[(":path", "/")])], &[PROTOCOL]),
         (
@@ -388,6 +389,29 @@ async fn what_is_by_the_rules_is_answered() {
     ];
     for (name, bytes, text) in rows {
         assert_eq!(answer(&bytes, 1).await, text, "{name}");
+    }
+}
+
+/// What h2 lets pass, and is no request all the same (section 8.3.1).
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_is_a_bad_one() {
+    for (method, authority, path) in [
+        ("GET", "u@a", "/"),
+        ("GET", "a:x", "/"),
+        ("GET", "a", "*"),
+        ("GET", "a", "?q"),
+        ("CONNECT", "u@a:1", ""),
+    ] {
+        let mut fields = vec![(":method", method), (":authority", authority)];
+        if !path.is_empty() {
+            fields.extend([(":scheme", "http"), (":path", path)]);
+        }
+        let mut client = connect(Limits::default());
+        client.send([hello(&[]), request(&fields)].concat()).await;
+        let frames = said(&mut client).await;
+        // `:status: 400` is one byte (RFC 7541, appendix A).
+        let refused = frames.iter().any(|(kind, _, _, payload)| *kind == HEADERS && payload[0] == 0x8c);
+        assert!(refused, "{fields:?}: {frames:?}");
     }
 }
 
