@@ -150,7 +150,9 @@ fn nothing_outside_or_hidden() {
     symlink(".git", www("git")).expect("a link");
     nix::unistd::mkfifo(www("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     assert_eq!((served.curl("/in", &[]), served.curl("/absolute/x", &[])), ("x".into(), "x".into()));
+    let long = format!("/{}", "x".repeat(1000));
     for path in [
+        &long,
         "/out",
         "/dir/up/secret",
         "/dir/up/",

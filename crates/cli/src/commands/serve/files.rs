@@ -66,7 +66,11 @@ impl Root {
     /// Where `path` is beneath the root, all links followed.
     fn locate(&self, path: &Path) -> io::Result<PathBuf> {
         self.beneath(path)?;
-        let real = fs::canonicalize(path)?;
+        let real = fs::canonicalize(path).map_err(|error| match error.kind() {
+            // What no name could be is no file's.
+            ErrorKind::InvalidFilename => ErrorKind::NotFound.into(),
+            _ => error,
+        })?;
         self.beneath(&real).map(Path::to_owned)
     }
 
