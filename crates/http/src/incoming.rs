@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{BodyError, BodyErrorKind};
 use crate::limits::Patience;
+use crate::proxy::fields::of_trailers;
 use crate::server::watch::Watch;
 
 /// The body of a request that is served, as it comes. Reading it ends with an error
@@ -96,7 +97,7 @@ impl Body for Incoming {
                 if this.body.is_end_stream() {
                     this.watch = None;
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(of_trailers(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 Poll::Ready(Some(Err(BodyError::with_source(BodyErrorKind::Broken, error))))

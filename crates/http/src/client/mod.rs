@@ -35,7 +35,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HeaderName, RANGE};
+use http::header::{ACCEPT_ENCODING, HeaderName, RANGE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
@@ -47,7 +47,7 @@ use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
 use pool::{Checkout, Keep, Origin, Pool, Route, Told};
 use response::{Lease, ResponseBody as Incoming};
-use sender::Unsent;
+use sender::{Unsent, understood};
 
 /// Asks for what is at URLs. Of a URL, the client puts scheme, host and port into its context ([`SCHEME`],
 /// `names::HOST`, `names::PORT`); all else, from the lookup of names over proxies to TLS, is the context's. What it
@@ -376,9 +376,11 @@ impl Client {
                 checkout.unwrap_or_else(|| Err(over(Stage::Connect)))?;
             let spare = reused.then(|| copy(&request)).flatten();
             let lease = Lease::of(&sender.link);
+            let upgrading = request.headers().contains_key(UPGRADE);
             let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await?
             {
                 Ok(response) => {
+                    understood(&response, upgrading)?;
                     let checkout = Checkout { sender, known, reused };
                     let lease = lease.with_return(checkout, Arc::downgrade(route.site()));
                     return Ok(response.map(|body| Incoming::new(body, lease)));

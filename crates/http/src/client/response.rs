@@ -18,6 +18,7 @@ use super::error::{Error, Stage};
 use super::pool::{Checkout, Site};
 use super::sender::Link;
 use crate::error::{BodyError, BodyErrorKind, BoxError};
+use crate::proxy::fields::of_trailers;
 
 /// The body of a response, as it comes: [`bytes`](Self::bytes), [`text`](Self::text), or frame by frame with
 /// `http_body_util::BodyExt`, trailers too. Read to its end, its connection can be used again; dropped before,
@@ -186,9 +187,8 @@ impl Body for Raw {
             }
             Some(Err(_)) => self.lease = None,
         }
-        Poll::Ready(
-            frame.map(|frame| frame.map_err(|error| BodyError::with_source(BodyErrorKind::Broken, error))),
-        )
+        let broken = |error| BodyError::with_source(BodyErrorKind::Broken, error);
+        Poll::Ready(frame.map(|frame| frame.map(of_trailers).map_err(broken)))
     }
 
     fn is_end_stream(&self) -> bool {

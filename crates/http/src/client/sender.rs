@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::client::conn::{http1, http2};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -24,6 +24,7 @@ use crate::Versions;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
+use crate::server::service::is_chunked_at_most;
 use crate::upgrade::Held;
 
 /// Speaks HTTP as a client on `flow`, which one already has: the version is what ALPN agreed on; without, it is
@@ -197,12 +198,14 @@ impl Sender {
         B::Error: Into<BoxError>,
     {
         let url = request.uri().clone();
+        let upgrading = request.headers().contains_key(UPGRADE);
         self.ready().await.map_err(|error| Error::caused(Stage::Send, self.explain(error)).at(&url))?;
         let sent = self.exchange(request.map(Body::new)).await;
         let response = sent.map_err(|Unsent { error, request }| {
             let stage = if request.is_some() { Stage::Send } else { Stage::Wait };
             Error::caused(stage, self.explain(error)).at(&url)
         })?;
+        understood(&response, upgrading).map_err(|error| error.at(&url))?;
         let lease = Lease::of(&self.link);
         Ok(response.map(|body| ResponseBody::new(body, lease)))
     }
@@ -244,6 +247,7 @@ impl Sender {
         let tunnel = self.is_shared() && request.method() == Method::CONNECT;
         let sent = match &mut self.wire {
             Wire::H1(sender) => {
+                frame(&mut request);
                 let url = to_origin_form(&mut request);
                 sender.try_send_request(request).await.map_err(|mut error| {
                     let mut request = error.take_message();
@@ -256,6 +260,7 @@ impl Sender {
             Wire::H2(sender) => {
                 *request.version_mut() = Version::HTTP_2;
                 host_to_authority(&mut request);
+                slash_before_query(&mut request);
                 sender.try_send_request(request).await.map_err(|mut error| {
                     let request = error.take_message();
                     Unsent { error: error.into_error(), request }
@@ -272,6 +277,35 @@ impl Sender {
     }
 }
 
+/// What HTTP/1.1 has to be told of a request: that `TE` is for one hop (RFC 9110 section 10.1.4); and that there is a body
+/// of unknown length, where hyper takes it that the method has none.
+fn frame(request: &mut Request<Body>) {
+    let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let seldom = matches!(*request.method(), Method::GET | Method::HEAD);
+    let headers = request.headers_mut();
+    if unsized_body && seldom && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if headers.contains_key(TE) && !headers.get_all(CONNECTION).iter().any(|option| option == "te") {
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Whether `response` is one that can be taken for what it says.
+pub(super) fn understood<B>(response: &Response<B>, upgrading: bool) -> Result<(), Error> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrading {
+        return Err(Error::what(Stage::Wait, "the server switched protocols, which was not asked for"));
+    }
+    if !is_chunked_at_most(response.headers()) {
+        let codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+        let codings: Vec<_> = codings.map(|coding| coding.as_bytes().escape_ascii().to_string()).collect();
+        let why =
+            format!("its body is encoded for transfer by `{}`, which was not asked for", codings.join(", "));
+        return Err(Error::what(Stage::Wait, why));
+    }
+    Ok(())
+}
+
 /// The form of the target that HTTP/1.1 has for its method (RFC 9112 section 3.2), and the field `Host`. Gives
 /// back what the URL was.
 fn to_origin_form(request: &mut Request<Body>) -> Uri {
@@ -286,8 +320,8 @@ fn to_origin_form(request: &mut Request<Body>) -> Uri {
     if request.method() == Method::CONNECT {
         parts.authority = url.authority().cloned();
     } else {
-        parts.path_and_query =
-            Some(url.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let path = url.path_and_query().filter(|path| path.as_str() != "/");
+        parts.path_and_query = Some(path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
     if let Ok(target) = Uri::from_parts(parts) {
         *request.uri_mut() = target;
@@ -304,6 +338,17 @@ fn host_to_authority(request: &mut Request<Body>) {
         if let Ok(url) = Uri::from_parts(parts) {
             *request.uri_mut() = url;
         }
+    }
+}
+
+/// A URL may leave the path out (`http://a?q`), HTTP/2 may not (RFC 9113 section 8.3.1).
+fn slash_before_query(request: &mut Request<Body>) {
+    let path = request.uri().path_and_query().filter(|path| path.as_str().starts_with('?'));
+    let Some(path) = path.and_then(|path| format!("/{}", path.as_str()).parse().ok()) else { return };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(path);
+    if let Ok(url) = Uri::from_parts(parts) {
+        *request.uri_mut() = url;
     }
 }
 

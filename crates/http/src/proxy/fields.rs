@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
+use http_body::Frame;
 use tuyau_core::{Protection, Target};
 
 use crate::connection::Connection;
@@ -15,30 +17,50 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Takes off what is meant for one hop (RFC 9110 section 7.6.1), but for `TE: trailers`.
+/// What is meant for one hop (RFC 9110 section 7.6.1), whether `Connection` names it or not.
+static OF_ONE_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// The frame, of trailers without what counts in a head only (RFC 9110 section 6.5.1): what frames, routes, or is meant
+/// for one hop.
+pub(crate) fn of_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            for name in OF_ONE_HOP.iter().chain(&[CONTENT_LENGTH, HOST]) {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// Takes off what is meant for one hop, but for `TE: trailers`.
 pub(super) fn end_to_end(headers: &mut HeaderMap) {
+    // RFC 9110 section 8.6: lengths that say the same are one; RFC 9112 section 6.3: with a coding, none counts.
+    let length = tokens(headers, &CONTENT_LENGTH).next().and_then(|length| length.parse::<u64>().ok());
+    match length.filter(|_| !headers.contains_key(TRANSFER_ENCODING)) {
+        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        None => drop(headers.remove(CONTENT_LENGTH)),
+    }
+    let trailers = tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     for name in tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect::<Vec<HeaderName>>()
     {
         if name != HOST && name != CONTENT_LENGTH {
             headers.remove(name);
         }
     }
-    // RFC 9112 section 6.3: of two lengths this one does not count, and goes no further.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    let trailers = tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
-    for name in [
-        CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HeaderName::from_static("http2-settings"),
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
+    for name in &OF_ONE_HOP {
         headers.remove(name);
     }
     if trailers {
@@ -93,11 +115,21 @@ pub(super) fn goes_on(headers: &mut HeaderMap, method: &Method) -> bool {
     most > 0
 }
 
+/// Whether a server may read in the field of this name who asked for what. For those that have them from CGI (RFC 3875
+/// section 4.1.18), `_` is `-`.
+fn tells_who(name: &HeaderName) -> bool {
+    let begins = |with: &str| {
+        let letters = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        letters.take(with.len()).eq(with.bytes())
+    };
+    begins("x-forwarded-") || begins("x-real-ip") || name == FORWARDED
+}
+
 /// Tells the server who asked for what, by `Forwarded` (RFC 7239) and the `X-Forwarded-` fields before it. What the
 /// client said itself is dropped, unless it is to be believed.
 pub(super) fn add_forwarded(headers: &mut HeaderMap, connection: Option<&Connection>, believed: bool) {
     if !believed {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
+        for name in headers.keys().filter(|name| tells_who(name)).cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
     }
@@ -111,13 +143,15 @@ pub(super) fn add_forwarded(headers: &mut HeaderMap, connection: Option<&Connect
         None => "unknown".into(),
     };
     let quoted = host.replace('\\', "\\\\").replace('"', "\\\"");
-    let element = format!("for={node};host=\"{quoted}\";proto={scheme}");
+    let host_is = if host.is_empty() { String::new() } else { format!("host=\"{quoted}\";") };
+    let element = format!("for={node};{host_is}proto={scheme}");
     append(headers, FORWARDED, &element);
     if let Some(address) = address {
         append(headers, X_FORWARDED_FOR, &address.to_string());
     }
     for (name, value) in [(X_FORWARDED_HOST, host.as_str()), (X_FORWARDED_PROTO, scheme)] {
-        if !headers.contains_key(&name)
+        if !value.is_empty()
+            && !headers.contains_key(&name)
             && let Ok(value) = HeaderValue::try_from(value)
         {
             headers.insert(name, value);
@@ -149,7 +183,7 @@ mod tests {
     fn fields_of_one_hop_are_taken_off() {
         let mut all = headers(&[
             ("connection", "close, X-Once"),
-            ("connection", "host,content-length,keep-alive"),
+            ("connection", "host,content-length,keep-alive,te"),
             ("host", "a"),
             ("content-length", "1"),
             ("transfer-encoding", "chunked"),
@@ -168,6 +202,24 @@ mod tests {
         left.sort_unstable();
         let stays = [("host", "a"), ("te", "trailers"), ("trailer", "x-sum"), ("x-stays", "1")];
         assert_eq!(left, stays);
+        let mut coded = headers(&[
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "transfer-encoding"),
+        ]);
+        end_to_end(&mut coded);
+        assert_eq!(coded, headers(&[]), "the length did not count");
+        for (said, length) in
+            [(&["2", "2"][..], Some("2")), (&["2, 2"], Some("2")), (&["02"], Some("2")), (&[""], None)]
+        {
+            let mut sized = HeaderMap::new();
+            for value in said {
+                sized.append(CONTENT_LENGTH, value.parse().unwrap());
+            }
+            end_to_end(&mut sized);
+            let lengths: Vec<_> = sized.get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(lengths, Vec::from_iter(length), "{said:?}");
+        }
         let mut sized =
             headers(&[("content-length", "1"), ("connection", "content-length, host"), ("host", "a")]);
         end_to_end(&mut sized);
@@ -212,7 +264,11 @@ mod tests {
             ("forwarded", "for=203.0.113.9"),
         ];
         let mut all = headers(&said);
+        for name in ["x_forwarded_for", "x-forwarded-port", "x-forwarded_prefix", "x-real-ip"] {
+            all.insert(name, "203.0.113.9".parse().unwrap());
+        }
         add_forwarded(&mut all, None, false);
+        assert!(!format!("{all:?}").contains("203.0.113.9"), "{all:?}");
         assert_eq!(all[FORWARDED], "for=unknown;host=\"a\\\"b\";proto=http");
         assert!(!all.contains_key(X_FORWARDED_FOR));
         assert_eq!(all[X_FORWARDED_PROTO], "http");
@@ -222,6 +278,12 @@ mod tests {
         assert_eq!(
             (&all[X_FORWARDED_FOR], &all[X_FORWARDED_PROTO]),
             (&"203.0.113.9".parse().unwrap(), &"https".parse().unwrap())
+        );
+        let mut all = headers(&[("host", "")]);
+        add_forwarded(&mut all, None, false);
+        assert_eq!(
+            all,
+            headers(&[("host", ""), ("forwarded", "for=unknown;proto=http"), ("x-forwarded-proto", "http")])
         );
     }
 }

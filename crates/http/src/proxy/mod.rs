@@ -23,7 +23,7 @@
 //! status only: 502, 504 if it took too long, 403 if the policy of a forward proxy's context forbids it. A tunnel is one,
 //! too: [`Tunnel`].
 
-mod fields;
+pub(crate) mod fields;
 mod forward;
 mod passing;
 mod reverse;

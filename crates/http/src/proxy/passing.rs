@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderName, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
@@ -103,6 +103,11 @@ impl Passing {
             Ok(response) => response,
             Err(error) => return self.failed(error),
         };
+        if let Some(Upgrade::Stream) = upgrade
+            && response.status().is_success()
+        {
+            return self.failed(Error::what(Stage::Wait, "the server does not speak WebSocket there"));
+        }
         let came_by = response.version();
         let tunnel = match (upgrade, place) {
             (Some(upgrade), Some(place)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -119,6 +124,9 @@ impl Passing {
                 upgrade.agree(&mut response);
                 response.extensions_mut().insert(tunnel);
             }
+        }
+        if response.status() == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 section 8.6
         }
         fields::add_via(response.headers_mut(), came_by, &self.name);
         response.map(Either::Left)
@@ -197,14 +205,17 @@ impl Upgrade {
             };
         }
         let mut options = fields::tokens(request.headers(), &CONNECTION);
-        let value = request.headers().get(UPGRADE);
-        // HTTP/2 in clear text is not upgraded to (RFC 9113 section 3.1); with a body, it is a request like others.
-        let value = value.filter(|value| {
-            !value.as_bytes().eq_ignore_ascii_case(b"h2c")
-                && request.version() == Version::HTTP_11
-                && options.any(|option| option.eq_ignore_ascii_case("upgrade"))
-        });
-        Ok(value.cloned().map(Self::Field))
+        if request.version() != Version::HTTP_11
+            || !options.any(|option| option.eq_ignore_ascii_case("upgrade"))
+        {
+            return Ok(None);
+        }
+        // HTTP/2 in clear text is not upgraded to (RFC 9113 section 3.1): nobody would see what goes by in it.
+        let protocols: Vec<&str> = fields::tokens(request.headers(), &UPGRADE)
+            .filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"))
+            .collect();
+        let value = HeaderValue::try_from(protocols.join(", ")).ok();
+        Ok(value.filter(|value| !value.is_empty()).map(Self::Field))
     }
 
     fn ask(&self, request: &mut Request<Body>) {

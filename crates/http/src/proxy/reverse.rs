@@ -22,8 +22,8 @@ use crate::incoming::Incoming;
 /// A reverse proxy (a gateway, RFC 9110 section 3.7): every request goes to one server. See [the module](super).
 ///
 /// The server is told the host that the client asked for, as it is, and who asked: by `Forwarded` (RFC 7239), and by
-/// `X-Forwarded-For`, `-Host` and `-Proto`. What clients say there themselves is dropped, unless they
-/// [are believed](Self::believe).
+/// `X-Forwarded-For`, `-Host` and `-Proto`. What clients say there themselves, in any `X-Forwarded-` field or `X-Real-IP`, is
+/// dropped, unless they [are believed](Self::believe).
 #[derive(Clone, Debug)]
 pub struct Reverse {
     passing: Passing,

@@ -3,6 +3,7 @@
 mod client;
 mod connector;
 mod graceful;
+mod hygiene;
 mod matrix;
 mod peers;
 mod pool;

@@ -23,12 +23,12 @@ use crate::support::{Below, Stack, reach, rest, router, run};
 use crate::upgrade::{chat, websockets};
 
 /// Connects to whoever listens there, whatever is asked for.
-fn to(hub: &MemHub, name: &str) -> Context {
+pub(crate) fn to(hub: &MemHub, name: &str) -> Context {
     derivations(Context::new()).with(&MEM_HUB, hub.clone()).with(&MEM_NAME, name.into()).offer(&MEM)
 }
 
 /// Has this listen at `name`.
-fn listen<S, B>(hub: &MemHub, name: &str, service: S)
+pub(crate) fn listen<S, B>(hub: &MemHub, name: &str, service: S)
 where
     S: Service<Request<Incoming>, Response = http::Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -40,7 +40,7 @@ where
 }
 
 /// A server that answers each connection with `answer`, and notes what came until the end of a head.
-fn noting(answer: &'static str) -> (Context, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn noting(answer: &'static str) -> (Context, Arc<Mutex<Vec<String>>>) {
     let noted = Arc::new(Mutex::new(Vec::new()));
     let notes = noted.clone();
     let ctx = Context::from_fn(move || {
@@ -63,7 +63,7 @@ fn noting(answer: &'static str) -> (Context, Arc<Mutex<Vec<String>>>) {
 }
 
 /// What a proxy answers on one connection until that ends; of a tunnel, the head.
-async fn says<S, B>(proxy: S, bytes: &str) -> String
+pub(crate) async fn says<S, B>(proxy: S, bytes: &str) -> String
 where
     S: Service<Request<Incoming>, Response = http::Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -86,7 +86,7 @@ where
     rest(&mut client).await
 }
 
-fn reverse(ctx: Context) -> Reverse {
+pub(crate) fn reverse(ctx: Context) -> Reverse {
     Reverse::new(Client::new(ctx), "http://server.test".parse().unwrap())
 }
 
@@ -407,7 +407,7 @@ async fn grpc_through_a_reverse_proxy() {
 }
 
 /// A response's status, and why it is that, as a log sees it.
-async fn failure<S, B>(proxy: S, url: &str, body: Body) -> (StatusCode, Option<Error>)
+pub(crate) async fn failure<S, B>(proxy: S, url: &str, body: Body) -> (StatusCode, Option<Error>)
 where
     S: Service<Request<Incoming>, Response = http::Response<B>, Error = std::convert::Infallible>
         + Clone
