@@ -256,8 +256,9 @@ impl Client {
     /// there. It asks for an upgrade if the request does: see [`upgrade`](crate::upgrade).
     ///
     /// A request is sent again, on another connection, if nothing of it was sent; or if the server closed a kept
-    /// connection without an answer, or refused the stream, and the request may be repeated: its method is
-    /// idempotent (RFC 9110 section 9.2.2), its body is bytes.
+    /// connection without an answer, and the request may be repeated: its method is idempotent (RFC 9110 section 9.2.2),
+    /// its body is bytes. What a server of HTTP/2 did not process, as it says (RFC 9113 section 8.7), is sent again
+    /// whatever its method.
     ///
     /// Cancel safe: dropped, the connection is closed, or the stream reset.
     ///
@@ -476,13 +477,22 @@ fn may_repeat(error: &hyper::Error, method: &Method) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         // RFC 9113 section 8.7: it was not processed.
-        if error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM) {
+        if error.downcast_ref::<h2::Error>().is_some_and(is_unprocessed) {
             return true;
         }
         cause = error.source();
     }
     let closed = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error);
     closed && method.is_idempotent()
+}
+
+/// A stream that was refused, or is above the last that a server answers that is about to go.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let leaves = error.is_go_away() && error.is_remote();
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => true,
+        reason => leaves && reason == Some(h2::Reason::NO_ERROR),
+    }
 }
 
 fn is_reset(error: &hyper::Error) -> bool {

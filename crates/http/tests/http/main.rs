@@ -2,6 +2,9 @@
 
 mod client;
 mod connector;
+#[path = "../hostile/frames.rs"]
+#[allow(dead_code, reason = "of both suites")]
+mod frames;
 mod graceful;
 mod hygiene;
 mod matrix;
@@ -10,5 +13,6 @@ mod pool;
 mod proxy;
 mod seeds;
 mod server;
+mod servers;
 mod support;
 mod upgrade;
