@@ -24,7 +24,7 @@ use crate::Versions;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
-use crate::server::service::is_chunked_at_most;
+use crate::server::service::is_coding_known;
 use crate::upgrade::Held;
 
 /// Speaks HTTP as a client on `flow`, which one already has: the version is what ALPN agreed on; without, it is
@@ -296,7 +296,7 @@ pub(super) fn understood<B>(response: &Response<B>, upgrading: bool) -> Result<(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrading {
         return Err(Error::what(Stage::Wait, "the server switched protocols, which was not asked for"));
     }
-    if !is_chunked_at_most(response.headers()) {
+    if !is_coding_known(response.headers()) {
         let codings = response.headers().get_all(TRANSFER_ENCODING).iter();
         let codings: Vec<_> = codings.map(|coding| coding.as_bytes().escape_ascii().to_string()).collect();
         let why =

@@ -110,7 +110,7 @@ fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
         return Some(StatusCode::BAD_REQUEST);
     }
     // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
-    (!is_chunked_at_most(headers)).then_some(StatusCode::NOT_IMPLEMENTED)
+    (!is_coding_known(headers)).then_some(StatusCode::NOT_IMPLEMENTED)
 }
 
 /// A host, perhaps with a port, and nothing else.
@@ -144,11 +144,12 @@ fn has_target<B>(request: &Request<B>) -> bool {
     }
 }
 
-/// Whether a message has no transfer coding but `chunked`, once.
-pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        && codings.next().is_none()
+/// Whether a body is in no transfer coding but `chunked`, once. (`identity` was one in RFC 2616, and is none.)
+pub(crate) fn is_coding_known(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    codings.next().is_none_or(|coding| {
+        coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
+    }) && codings.next().is_none()
 }
 
 /// Of an absolute form, the field `Host` does not count (RFC 9112 section 3.2.2).

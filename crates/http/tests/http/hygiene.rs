@@ -44,6 +44,7 @@ async fn responses() {
         ("200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n", passed("content-length: 2", "ok")),
         ("200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", "502".into()),
         ("200 OK\r\nContent-Length: +2\r\n\r\nok", "502".into()),
+        ("200 OK\r\nTransfer-Encoding: identity\r\n\r\nok", passed("", "ok")),
         // A body that nobody could decode.
         ("200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", "502".into()),
         ("200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "502".into()),
