@@ -92,7 +92,7 @@ impl Forward {
         };
         let flow = match self.passing.client.open(&url).await {
             Ok(flow) => flow,
-            Err(error) => return self.passing.failed(error),
+            Err(error) => return self.passing.failed(error, None),
         };
         let here = request.extensions().get::<Connection>().and_then(Connection::local);
         if let Some(Target::Addr(address)) = flow.fact(&PEER)

@@ -1,9 +1,8 @@
 //! One request and its response, passed on.
 
 use std::collections::hash_map::RandomState;
-use std::error::Error as StdError;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use tuyau_core::ConnectErrorKind;
 
 use super::fields;
@@ -86,8 +85,15 @@ impl Passing {
         // After the client's own word on which fields are for one hop only.
         change(&mut head.headers);
         (head.uri, head.version) = (url, Version::HTTP_11);
+        // Of HTTP/2, the error of a request does not say that it was its body's.
+        let broke_off = Arc::new(OnceLock::new());
+        let noted = broke_off.clone();
+        let noting = move |error: BodyError| {
+            noted.get_or_init(|| clients_own(&error));
+            error
+        };
         // What can be sent again is, on another connection, should a kept one be closed just now.
-        let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+        let body = if body.is_end_stream() { Body::empty() } else { Body::new(body.map_err(noting)) };
         let mut request = Request::from_parts(head, body);
         let (client, place) = match &upgrade {
             None => (&self.client, None),
@@ -101,12 +107,12 @@ impl Passing {
         };
         let mut response = match client.execute(request, Options { total: None, expect_continue }).await {
             Ok(response) => response,
-            Err(error) => return self.failed(error),
+            Err(error) => return self.failed(error, broke_off.get().copied()),
         };
         if let Some(Upgrade::Stream) = upgrade
             && response.status().is_success()
         {
-            return self.failed(Error::what(Stage::Wait, "the server does not speak WebSocket there"));
+            return self.failed(Error::what(Stage::Wait, "the server does not speak WebSocket there"), None);
         }
         let came_by = response.version();
         let tunnel = match (upgrade, place) {
@@ -132,10 +138,14 @@ impl Passing {
         response.map(Either::Left)
     }
 
-    /// The response for a request that has none, and why, for a log.
-    pub(super) fn failed(&self, error: Error) -> Response<Either<ResponseBody, Full<Bytes>>> {
+    /// The response for a request that has none, and why, for a log; `own` is the status if its client is at fault.
+    pub(super) fn failed(
+        &self,
+        error: Error,
+        own: Option<StatusCode>,
+    ) -> Response<Either<ResponseBody, Full<Bytes>>> {
         let policy = error.resolution().is_some_and(|error| error.kind() == ConnectErrorKind::Policy);
-        let status = match clients_own(&error) {
+        let status = match own {
             Some(status) => status,
             None if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             None if policy && self.tells_policy => StatusCode::FORBIDDEN,
@@ -148,19 +158,12 @@ impl Passing {
     }
 }
 
-/// The status, if it is the body of the client's request that broke off.
-fn clients_own(error: &Error) -> Option<StatusCode> {
-    let mut cause = StdError::source(error);
-    while let Some(error) = cause {
-        if let Some(body) = error.downcast_ref::<BodyError>() {
-            return Some(match body.kind() {
-                BodyErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
-                _ => StatusCode::BAD_REQUEST,
-            });
-        }
-        cause = error.source();
+/// What a client is told whose request broke off in its body.
+fn clients_own(error: &BodyError) -> StatusCode {
+    match error.kind() {
+        BodyErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
     }
-    None
 }
 
 /// Says the status, and no more.

@@ -486,11 +486,16 @@ async fn why_it_failed_is_for_the_log() {
 async fn a_client_that_stalls_is_told_so() {
     let hub = MemHub::new();
     listen(&hub, "server", router());
-    let stalls = Body::new(http_body_util::StreamBody::new(tokio_stream::pending::<
-        Result<Frame<Bytes>, std::io::Error>,
-    >()));
-    let (status, error) = failure(reverse(to(&hub, "server")), "http://svc/length", stalls).await;
-    assert_eq!((status, error.unwrap().is_timeout()), (StatusCode::REQUEST_TIMEOUT, false));
+    for version in [Versions::Http1, Versions::Http2] {
+        let stalls = Body::new(http_body_util::StreamBody::new(tokio_stream::pending::<
+            Result<Frame<Bytes>, std::io::Error>,
+        >()));
+        let client = Client::new(to(&hub, "server")).versions(version);
+        let proxy = Reverse::new(client, "http://svc".parse().unwrap());
+        let (status, error) = failure(proxy, "http://svc/length", stalls).await;
+        let told = (status, error.unwrap().is_timeout());
+        assert_eq!(told, (StatusCode::REQUEST_TIMEOUT, false), "{version:?}");
+    }
 }
 
 /// A server that wants no body gets none, nor does the proxy.
