@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::error::{BodyError, BodyErrorKind};
 use crate::limits::Patience;
 use crate::proxy::fields::of_trailers;
@@ -25,19 +25,16 @@ use crate::server::watch::Watch;
 pub struct Incoming {
     body: hyper::body::Incoming,
     /// Made by the first wait: most requests have no body, most bodies are there.
-    waiting: Option<Pin<Box<Waiting>>>,
+    waiting: Option<Box<Waiting>>,
     for_ever: bool,
     /// Is told if it is dropped before its end.
     watch: Option<Arc<Watch>>,
 }
 
-pin_project! {
-    struct Waiting {
-        patience: Patience,
-        since: Option<Instant>,
-        #[pin]
-        sleep: Sleep,
-    }
+struct Waiting {
+    patience: Patience,
+    since: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl Incoming {
@@ -54,7 +51,6 @@ impl Incoming {
     /// What is waited on has come: `bytes` of it.
     fn came(&mut self, bytes: usize) {
         let Some(waiting) = &mut self.waiting else { return };
-        let waiting = waiting.as_mut().project();
         if let Some(since) = waiting.since.take() {
             waiting.patience.waited(since.elapsed());
         }
@@ -70,15 +66,10 @@ impl Incoming {
         }
         let waiting = self.waiting.get_or_insert_with(|| {
             let patience = Patience::new(limits.body_idle, limits.min_rate);
-            Box::pin(Waiting { patience, since: None, sleep: sleep_until(Instant::now()) })
+            Box::new(Waiting { patience, since: None, alarm: Alarm::default() })
         });
-        let mut waiting = waiting.as_mut().project();
-        if waiting.since.is_none() {
-            let now = Instant::now();
-            *waiting.since = Some(now);
-            waiting.sleep.as_mut().reset(now + waiting.patience.left());
-        }
-        waiting.sleep.poll(cx)
+        let since = *waiting.since.get_or_insert_with(Instant::now);
+        waiting.alarm.poll_until(since + waiting.patience.left(), cx)
     }
 }
 

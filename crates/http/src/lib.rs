@@ -37,6 +37,7 @@
 //!
 //! Server and client must be awaited in a tokio runtime.
 
+mod alarm;
 mod client;
 mod connection;
 mod error;

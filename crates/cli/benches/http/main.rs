@@ -55,6 +55,8 @@ fn server(row: &str, speaks: Speaks, tls: Option<&Identity>, path: &'static str,
         ("", Serving::ours(speaks, tls)),
         ("hyper", Serving::hyper(speaks, tls, false)),
         ("nginx", nginx.serving()),
+        // How much of a difference is none.
+        ("hyper again", Serving::hyper(speaks, tls, false)),
     ];
     if speaks == Speaks::H1 {
         servers.push(("hyper, its timer set", Serving::hyper(speaks, tls, true)));

@@ -29,6 +29,7 @@ pub use sender::{Sender, handshake};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
@@ -39,7 +40,7 @@ use http::header::{ACCEPT_ENCODING, HeaderName, RANGE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tuyau_core::{Context, Flow, Report};
 
 use crate::Versions;
@@ -287,7 +288,8 @@ impl Client {
         let total = options.total.or(self.settings.total);
         let until = total.map(|total| Instant::now() + total.min(FOR_EVER));
         let over = |stage| Error::late(stage, total.unwrap_or_default()).at(&url);
-        let following = self.follow(request, &options, until, &over);
+        // Pinned, here and below, as it would be copied to wherever it is awaited.
+        let following = pin!(self.follow(request, &options, until, &over));
         in_time(until, following).await.unwrap_or_else(|| Err(over(Stage::Wait)))
     }
 
@@ -372,7 +374,8 @@ impl Client {
         let mut request = Request::from_parts(head, body);
         let mut fresh = false;
         loop {
-            let checkout = in_time(until, route.checkout(keep, fresh)).await;
+            let checkout = pin!(route.checkout(keep, fresh));
+            let checkout = in_time(until, checkout).await;
             let Checkout { mut sender, known, reused } =
                 checkout.unwrap_or_else(|| Err(over(Stage::Connect)))?;
             let spare = reused.then(|| copy(&request)).flatten();
@@ -414,33 +417,25 @@ impl Client {
         let first_byte = first_byte.min(FOR_EVER);
         let progress = request.body_mut().progress();
         let mut until = Instant::now() + first_byte;
-        let mut timer = sender.timer.take();
+        let mut alarm = std::mem::take(&mut sender.alarm);
         let result = {
-            let mut exchanging = std::pin::pin!(sender.exchange(request));
+            let mut exchanging = pin!(sender.exchange(request));
             poll_fn(|cx| {
                 if let Poll::Ready(result) = exchanging.as_mut().poll(cx) {
                     return Poll::Ready(Ok(result));
                 }
-                let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
                 loop {
-                    if timer.deadline() > until {
-                        timer.as_mut().reset(until);
+                    ready!(alarm.poll_until(until, cx));
+                    let last = progress.as_ref().map(|progress| progress.last() + first_byte);
+                    match last.filter(|last| *last > until) {
+                        Some(later) => until = later,
+                        None => return Poll::Ready(Err(Error::late(Stage::Wait, first_byte))),
                     }
-                    ready!(timer.as_mut().poll(cx));
-                    // It may have been armed for an earlier request.
-                    if timer.deadline() >= until {
-                        let last = progress.as_ref().map(|progress| progress.last() + first_byte);
-                        match last.filter(|last| *last > until) {
-                            Some(later) => until = later,
-                            None => return Poll::Ready(Err(Error::late(Stage::Wait, first_byte))),
-                        }
-                    }
-                    timer.as_mut().reset(until);
                 }
             })
             .await
         };
-        sender.timer = timer;
+        sender.alarm = alarm;
         result
     }
 

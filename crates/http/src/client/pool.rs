@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tuyau_core::names::{ALPN, HOST, POLICY, PORT};
-use tuyau_core::{Context, Flow, Reads, Report, Resolved};
+use tuyau_core::{BoxFuture, Context, Flow, Reads, Report, Resolved};
 
 use super::error::{Error, Stage};
 use super::keys::{SCHEME, STACKS, Scheme};
@@ -213,7 +213,12 @@ impl Route {
         Ok(resolved)
     }
 
-    async fn dial(&self, keep: &Keep) -> Result<Checkout, Error> {
+    /// Boxed: most requests find a connection, and need not carry the room for this about.
+    fn dial<'a>(&'a self, keep: &'a Keep) -> BoxFuture<'a, Result<Checkout, Error>> {
+        Box::pin(self.dial_anew(keep))
+    }
+
+    async fn dial_anew(&self, keep: &Keep) -> Result<Checkout, Error> {
         let connecting = async {
             let resolved = self.resolve(keep).await?;
             let reads = resolved.reads();

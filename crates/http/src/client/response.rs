@@ -11,12 +11,13 @@ use http::Response;
 use http::header::CONTENT_ENCODING;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_http::decompression::{Decompression, DecompressionBody};
 
 use super::error::{Error, Stage};
 use super::pool::{Checkout, Site};
 use super::sender::Link;
+use crate::alarm::Alarm;
 use crate::error::{BodyError, BodyErrorKind, BoxError};
 use crate::proxy::fields::of_trailers;
 
@@ -29,8 +30,9 @@ pub struct ResponseBody {
     idle: Option<Duration>,
     /// When all of it must have come.
     until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// Since when the reader waits.
+    since: Option<Instant>,
+    alarm: Alarm,
 }
 
 enum Content {
@@ -81,7 +83,7 @@ impl ResponseBody {
     pub(super) fn new(body: hyper::body::Incoming, lease: Lease) -> Self {
         let mut raw = Raw { body, lease: Some(lease) };
         raw.has_ended();
-        Self { body: Content::Plain(raw), idle: None, until: None, timer: None, waiting: false }
+        Self { body: Content::Plain(raw), idle: None, until: None, since: None, alarm: Alarm::default() }
     }
 
     pub(super) fn timed(mut self, idle: Option<Duration>, until: Option<Instant>) -> Self {
@@ -110,16 +112,11 @@ impl ResponseBody {
 
     /// Whether the reader has waited too long.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let idle = self.idle.filter(|_| !self.waiting).map(|idle| Instant::now() + idle);
-        if idle.is_some() || (!self.waiting && self.until.is_some()) {
-            let Some(until) = [idle, self.until].into_iter().flatten().min() else { return Poll::Pending };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-            timer.as_mut().reset(until);
-            self.waiting = true;
-        }
-        match &mut self.timer {
-            Some(timer) if self.waiting => timer.as_mut().poll(cx),
-            _ => Poll::Pending,
+        let Self { idle, until, since, alarm, .. } = self;
+        let idle = idle.map(|idle| *since.get_or_insert_with(Instant::now) + idle);
+        match [idle, *until].into_iter().flatten().min() {
+            Some(until) => alarm.poll_until(until, cx),
+            None => Poll::Pending,
         }
     }
 }
@@ -129,14 +126,14 @@ pub(super) async fn decoded(response: Response<ResponseBody>) -> Response<Respon
     if !response.headers().contains_key(CONTENT_ENCODING) {
         return response;
     }
-    let (head, ResponseBody { body, idle, until, timer, waiting }) = response.into_parts();
+    let (head, ResponseBody { body, idle, until, since, alarm }) = response.into_parts();
     let raw = match body {
         Content::Plain(raw) => raw,
-        body => return Response::from_parts(head, ResponseBody { body, idle, until, timer, waiting }),
+        body => return Response::from_parts(head, ResponseBody { body, idle, until, since, alarm }),
     };
     let mut once = Decompression::new(Once(Some(Response::from_parts(head, raw))));
     let Ok(response) = tower_service::Service::call(&mut once, http::Request::new(())).await;
-    response.map(|body| ResponseBody { body: Content::Decoded(Box::new(body)), idle, until, timer, waiting })
+    response.map(|body| ResponseBody { body: Content::Decoded(Box::new(body)), idle, until, since, alarm })
 }
 
 /// A service that has its response already.
@@ -214,12 +211,12 @@ impl Body for ResponseBody {
             Content::Decoded(body) => Pin::new(body).poll_frame(cx).map_err(undecoded),
         };
         if poll.is_ready() {
-            this.waiting = false;
+            this.since = None;
             return poll;
         }
         this.poll_late(cx).map(|()| {
             let over = this.until.is_some_and(|until| until <= Instant::now());
-            (this.idle, this.until, this.waiting) = (None, None, false);
+            (this.idle, this.until) = (None, None);
             Some(Err(BodyError::new(if over { BodyErrorKind::OutOfTime } else { BodyErrorKind::TimedOut })))
         })
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::client::conn::{http1, http2};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tuyau_core::Flow;
 
 use super::body::Body;
@@ -21,6 +21,7 @@ use super::error::{Error, Stage};
 use super::heard::{Heard, Lost};
 use super::response::{Lease, ResponseBody};
 use crate::Versions;
+use crate::alarm::Alarm;
 use crate::connection::Connection;
 use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
@@ -55,8 +56,8 @@ pub async fn handshake(flow: Flow, versions: Versions) -> Result<Sender, Error> 
 pub struct Sender {
     wire: Wire,
     pub(super) link: Arc<Link>,
-    /// Armed by one request, and left so for the next: that costs less than to arm one for each.
-    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// Set by one request, and left so for the next: that costs less than to set one for each.
+    pub(super) alarm: Alarm,
 }
 
 enum Wire {
@@ -89,14 +90,10 @@ impl Link {
         self.in_use.fetch_sub(1, Relaxed);
     }
 
-    /// When it will have been idle for `time`, as things stand; `None` if it has.
-    fn until_idle(&self, time: Duration) -> Option<Instant> {
-        let since = match self.in_use.load(Relaxed) {
-            0 => self.origin + Duration::from_millis(self.idle_since.load(Relaxed)),
-            _ => Instant::now(),
-        };
-        let until = since + time.min(FOR_EVER);
-        (until > Instant::now()).then_some(until)
+    /// Since when it is idle.
+    fn idle_since(&self) -> Option<Instant> {
+        let idle = self.in_use.load(Relaxed) == 0;
+        idle.then(|| self.origin + Duration::from_millis(self.idle_since.load(Relaxed)))
     }
 }
 
@@ -123,8 +120,12 @@ pub(super) fn version(alpn: Option<&[u8]>, versions: Versions) -> Result<Version
     }
 }
 
+/// A connection that is idle has at least this long: whoever opened it is about to use it.
+const LEAST_IDLE: Duration = Duration::from_millis(10);
+
 /// The connection closes itself once it was idle for so long.
 pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Result<Sender, Error> {
+    let idle = idle.clamp(LEAST_IDLE, FOR_EVER);
     let connection = Connection::of(&flow, None, &[]);
     let (flow, heard) = Heard::of(flow);
     let link = Arc::new(Link {
@@ -147,19 +148,26 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
             Wire::H1(sender)
         }
     };
-    Ok(Sender { wire, link, timer: None })
+    Ok(Sender { wire, link, alarm: Alarm::default() })
 }
 
 /// Until it ends, or was idle for too long. Whoever waits for a response is told what went wrong.
 async fn drive(connection: impl Future<Output = hyper::Result<()>>, link: Arc<Link>, idle: Duration) {
     let mut connection = std::pin::pin!(connection);
-    while let Some(until) = link.until_idle(idle) {
-        tokio::select! {
-            biased;
-            _ = &mut connection => return,
-            () = sleep_until(until) => {}
+    let mut alarm = Alarm::default();
+    let ended = poll_fn(|cx| {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
         }
-    }
+        loop {
+            let since = link.idle_since();
+            ready!(alarm.poll_until(since.unwrap_or_else(Instant::now) + idle, cx));
+            if since.is_some() {
+                return Poll::Ready(());
+            }
+        }
+    });
+    ended.await;
 }
 
 /// A request that was not answered, and itself if nothing of it was sent.
@@ -224,9 +232,11 @@ impl Sender {
     pub(super) fn share(&self) -> Option<Self> {
         match &self.wire {
             Wire::H1(_) => None,
-            Wire::H2(sender) => {
-                Some(Self { wire: Wire::H2(sender.clone()), link: self.link.clone(), timer: None })
-            }
+            Wire::H2(sender) => Some(Self {
+                wire: Wire::H2(sender.clone()),
+                link: self.link.clone(),
+                alarm: Alarm::default(),
+            }),
         }
     }
 

@@ -15,7 +15,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
 use tuyau_core::{Flow, Key, Protection, ReadBuf};
 
@@ -26,6 +26,7 @@ use super::service::{Adapter, Shared};
 use super::stall::Tasks;
 use super::turns::{self, InTurns};
 use super::watch::{Due, GRACE, Kind, Watch};
+use crate::alarm::Alarm;
 use crate::connection::{Connection, Fact};
 use crate::error::{BoxError, Limit, ServeError, ServeErrorKind};
 use crate::incoming::{FOR_EVER, Incoming};
@@ -412,13 +413,10 @@ pin_project! {
         closing: Arc<Closing>,
         #[pin]
         told: OwnedNotified,
-        // That the stop and the timer wake: asking them takes locks, and once is enough.
+        // That the stop wakes: asking it takes a lock, and once is enough.
         waker: Option<Waker>,
         closed: bool,
-        #[pin]
-        timer: Sleep,
-        // When that is ready; it may be earlier than anything is due.
-        armed: u64,
+        alarm: Alarm,
     }
 }
 
@@ -431,8 +429,7 @@ impl<C> Driver<C> {
             told: closing.told.clone().notified_owned(),
             waker: None,
             closed: false,
-            timer: sleep_until(Instant::now() + FOR_EVER),
-            armed: u64::MAX,
+            alarm: Alarm::default(),
         }
     }
 
@@ -449,8 +446,7 @@ impl<C: Served> Future for Driver<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
-        let mut new = this.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()));
-        if new {
+        if this.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *this.waker = Some(cx.waker().clone());
             if !*this.closed {
                 let _ = this.told.as_mut().poll(cx);
@@ -472,44 +468,21 @@ impl<C: Served> Future for Driver<C> {
             if let Poll::Ready(ended) = served.as_mut().poll(cx) {
                 return Poll::Ready(Ended::Http(ended));
             }
-            let due = this.watch.due();
-            let next = due.map_or(u64::MAX, |(at, _)| at).min(asks_until);
-            if next < *this.armed {
-                *this.armed = next;
-                this.timer.as_mut().reset(soon(this.watch.at(next)));
-                new = true;
-            }
-            if new {
-                ready!(this.timer.as_mut().poll(cx));
-            } else if !this.timer.is_elapsed() {
-                return Poll::Pending;
-            }
-            let now = this.watch.now();
-            match due {
-                Some((at, due)) if at <= now => match due {
-                    // hyper's own end of it says goodbye (GOAWAY, close_notify).
-                    Due::Idle => {
-                        *this.closed = true;
-                        this.watch.closing();
-                        served.end();
-                        *this.armed = u64::MAX;
-                    }
-                    Due::Gone => return Poll::Ready(Ended::Gone),
-                    Due::Late(limit) => return Poll::Ready(Ended::Late(limit)),
-                },
-                _ => {
-                    *this.armed = next.min(now.saturating_add(this.watch.tick()));
-                    this.timer.as_mut().reset(soon(this.watch.at(*this.armed)));
-                    new = true;
+            let (at, due) = this.watch.due();
+            ready!(this.alarm.poll_until(this.watch.at(at.min(asks_until)), cx));
+            match due.filter(|_| at <= asks_until) {
+                // hyper's own end of it says goodbye (GOAWAY, close_notify).
+                Some(Due::Idle) => {
+                    *this.closed = true;
+                    this.watch.closing();
+                    served.end();
                 }
+                Some(Due::Gone) => return Poll::Ready(Ended::Gone),
+                Some(Due::Late(limit)) => return Poll::Ready(Ended::Late(limit)),
+                None => {}
             }
         }
     }
-}
-
-/// What tokio's clock can represent.
-fn soon(at: Instant) -> Instant {
-    at.min(Instant::now() + FOR_EVER)
 }
 
 impl From<ServeError> for io::Error {

@@ -11,9 +11,10 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::watch::Watch;
+use crate::alarm::Alarm;
 use crate::incoming::FOR_EVER;
 use crate::limits::Patience;
 
@@ -99,7 +100,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
         if NEXT_IS_STREAM.replace(false) {
             let patience = Patience::new(watch.limits.write_idle, watch.limits.min_rate);
             let stall = Stall { since: None, patience };
-            let stream = Stream { task, stall, timer: None, watch: watch.clone() };
+            let stream = Stream { task, stall, alarm: Alarm::default(), watch: watch.clone() };
             match one_thread {
                 true => BEGUN.with_borrow_mut(|begun| begun.push(Box::pin(stream))),
                 false => drop(tokio::spawn(stream)),
@@ -121,7 +122,7 @@ pin_project! {
         #[pin]
         task: F,
         stall: Stall,
-        timer: Option<Pin<Box<Sleep>>>,
+        alarm: Alarm,
         watch: Arc<Watch>,
     }
 }
@@ -141,11 +142,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         }
         let Some(since) = this.stall.since else { return Poll::Pending };
         let until = since + this.stall.patience.left().min(FOR_EVER);
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() != until {
-            timer.as_mut().reset(until);
-        }
-        let late = timer.as_mut().poll(cx);
+        let late = this.alarm.poll_until(until, cx);
         if late.is_ready() {
             this.watch.body_was_late();
         }

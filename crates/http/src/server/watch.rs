@@ -265,8 +265,23 @@ impl Watch {
         }
     }
 
-    /// When something is due, and what, as things stand.
-    pub(crate) fn due(&self) -> Option<(u64, Due)> {
+    /// When something is due, and what, as things stand; or when to ask again.
+    pub(crate) fn due(&self) -> (u64, Option<Due>) {
+        match self.first_due() {
+            Some((at, due)) => (at, Some(due)),
+            None => {
+                let limits = &self.limits;
+                // No limit that may begin meanwhile is shorter.
+                let time = match self.kind {
+                    Kind::H1 => limits.keep_alive_idle,
+                    Kind::H2 => limits.h2_idle.min(limits.header_time),
+                };
+                (self.now().saturating_add(nanos(time)), None)
+            }
+        }
+    }
+
+    fn first_due(&self) -> Option<(u64, Due)> {
         for since in [&self.idle_since, &self.head_since] {
             if since.load(Relaxed) == NOW {
                 since.store(self.now(), Relaxed);
@@ -310,16 +325,6 @@ impl Watch {
             (Kind::H2, _) => Some((after(idle_since, limits.h2_idle), Due::Idle)),
         };
         [write, head, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
-    }
-
-    /// How long the driver may go without asking [`due`](Self::due), though nothing is due: no limit that may
-    /// begin meanwhile is shorter.
-    pub(crate) fn tick(&self) -> u64 {
-        let limits = &self.limits;
-        nanos(match self.kind {
-            Kind::H1 => limits.keep_alive_idle,
-            Kind::H2 => limits.h2_idle.min(limits.header_time),
-        })
     }
 }
 
