@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How much a server puts up with. The defaults are safe on the open internet; each can be
 /// raised by whoever knows its clients. A time of [`Duration::MAX`] is no limit.
 ///
+/// What is late is noticed by a thread of the process, `tuyau-alarm`, which sleeps until then: runtimes that wait for
+/// sockets need no timer. In a runtime whose clock is paused, by that.
+///
 /// ```
 /// use std::time::Duration;
 /// use tuyau_http::Limits;
