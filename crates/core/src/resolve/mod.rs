@@ -234,12 +234,11 @@ fn timed(ctx: &Context, key: &'static Key<Duration>, clock: bool) -> Result<Opti
     }
 }
 
-/// The keys that the resolver itself reads.
-fn control_keys() -> [KeyRef; 8] {
+/// The keys that the resolver itself reads; but the deadline, which makes no connection another one.
+fn control_keys() -> [KeyRef; 7] {
     [
         RUNTIME.erase(),
         POLICY.erase(),
-        DEADLINE.erase(),
         ATTEMPT_TIMEOUT.erase(),
         ATTEMPT_DELAY.erase(),
         FIRST_GROUP_COUNT.erase(),

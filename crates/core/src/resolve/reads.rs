@@ -14,7 +14,7 @@ use crate::shared::Origin;
 
 /// The bindings that a resolution read, by identity. Two contexts of which it
 /// [`matches`](Self::matches) both would have resolved alike up to where time and the network
-/// decide: what connection pools key on.
+/// decide: what connection pools key on. The [deadline](crate::names::DEADLINE) is none of them.
 ///
 /// It keeps no value alive.
 #[derive(Clone, Default)]

@@ -102,7 +102,7 @@ fn a_chain_of_100_000_resolves_and_drops() {
             .offer(&A);
         let resolved = resolve(&ctx).unwrap();
         assert_eq!(winner(&resolved), "100000");
-        assert_eq!(resolved.reads().keys().count(), 100_001 + 1 + 8);
+        assert_eq!(resolved.reads().keys().count(), 100_001 + 1 + 7);
         let report = resolved.report();
         assert!(!format!("{report}{report:#}").is_empty());
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 use tuyau_core::ConnectErrorKind;
+use tuyau_core::report::Outcome;
 
 use crate::error::BoxError;
 
@@ -69,7 +70,7 @@ impl Error {
     pub(crate) fn unresolved(error: tuyau_core::Error) -> Self {
         let dialled = error.report().candidates.iter().any(|candidate| {
             candidate.endpoint.is_some()
-                && matches!(candidate.outcome, tuyau_core::report::Outcome::Failed(_))
+                && matches!(candidate.outcome, Outcome::Failed(_) | Outcome::Cancelled)
         });
         let timeout = error.kind() == ConnectErrorKind::TimedOut;
         let stage = if dialled { Stage::Connect } else { Stage::Resolve };

@@ -107,11 +107,37 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalUrl(pub Uri);
 
-/// What comes of it; `None` if the time was over before.
-async fn in_time<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match until {
-        Some(until) => timeout_at(until, work).await.ok(),
-        None => Some(work.await),
+/// The time that something may take.
+#[derive(Clone, Copy, Default)]
+struct Time {
+    total: Duration,
+    until: Option<Instant>,
+}
+
+impl Time {
+    /// From now on.
+    fn of(total: Option<Duration>) -> Self {
+        let until = total.map(|total| Instant::now() + total.min(FOR_EVER));
+        Self { total: total.unwrap_or_default(), until }
+    }
+
+    /// The one of the two that is over first.
+    fn or(self, other: Self) -> Self {
+        match (self.until, other.until) {
+            (Some(until), Some(others)) if until <= others => self,
+            (Some(_), None) => self,
+            _ => other,
+        }
+    }
+
+    /// What comes of `work`, which is all there is to `stage`.
+    async fn keep<T>(self, stage: Stage, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match self.until {
+            Some(until) => {
+                timeout_at(until, work).await.unwrap_or_else(|_| Err(Error::late(stage, self.total)))
+            }
+            None => work.await,
+        }
     }
 }
 
@@ -284,24 +310,8 @@ impl Client {
         request: Request<Body>,
         options: Options,
     ) -> Result<Response<Incoming>, Error> {
-        let url = request.uri().clone();
-        let total = options.total.or(self.settings.total);
-        let until = total.map(|total| Instant::now() + total.min(FOR_EVER));
-        let over = |stage| Error::late(stage, total.unwrap_or_default()).at(&url);
-        // Pinned, here and below, as it would be copied to wherever it is awaited.
-        let following = pin!(self.follow(request, &options, until, &over));
-        in_time(until, following).await.unwrap_or_else(|| Err(over(Stage::Wait)))
-    }
-
-    /// Sends, and sends again where the response leads.
-    async fn follow(
-        &self,
-        request: Request<Body>,
-        options: &Options,
-        until: Option<Instant>,
-        over: &(impl Fn(Stage) -> Error + Sync),
-    ) -> Result<Response<Incoming>, Error> {
         let settings = &*self.settings;
+        let time = Time::of(options.total.or(settings.total));
         let (mut head, mut body) = request.into_parts();
         for (name, value) in &settings.headers {
             head.headers.entry(name).or_insert_with(|| value.clone());
@@ -319,7 +329,7 @@ impl Client {
             #[cfg(not(feature = "cookies"))]
             let sent = head.clone();
             let response =
-                self.send(sent, body, options, until, over).await.map_err(|error| error.at(&head.uri))?;
+                self.send(sent, body, &options, time).await.map_err(|error| error.at(&head.uri))?;
             #[cfg(feature = "cookies")]
             if let Some(cookies) = &self.cookies {
                 cookies.store(&response, &head.uri);
@@ -333,7 +343,7 @@ impl Client {
             // What can't be sent again is answered by the redirect itself.
             let next = next.filter(|next| !next.body || again.is_some());
             let Some(next) = next else {
-                let mut response = response.map(|body| body.timed(settings.idle, until));
+                let mut response = response.map(|body| body.timed(settings.idle, time.until));
                 response.extensions_mut().insert(FinalUrl(head.uri));
                 return Ok(if decode { response::decoded(response).await } else { response });
             };
@@ -366,23 +376,20 @@ impl Client {
         head: Parts,
         body: Body,
         options: &Options,
-        until: Option<Instant>,
-        over: &(impl Fn(Stage) -> Error + Sync),
+        time: Time,
     ) -> Result<Response<Incoming>, Error> {
         let keep = &self.settings.keep;
         let route = self.route(&head.uri)?;
         let mut request = Request::from_parts(head, body);
         let mut fresh = false;
         loop {
-            let checkout = pin!(route.checkout(keep, fresh));
-            let checkout = in_time(until, checkout).await;
-            let Checkout { mut sender, known, reused } =
-                checkout.unwrap_or_else(|| Err(over(Stage::Connect)))?;
+            let Checkout { mut sender, known, reused } = route.checkout(keep, fresh, time).await?;
             let spare = reused.then(|| copy(&request)).flatten();
             let lease = Lease::of(&sender.link);
             let upgrading = request.headers().contains_key(UPGRADE);
-            let Unsent { error, request: unsent } = match self.exchange(&mut sender, request, options).await?
-            {
+            // Pinned, as it would be copied to wherever it is awaited.
+            let exchanging = pin!(self.exchange(&mut sender, request, options));
+            let Unsent { error, request: unsent } = match time.keep(Stage::Wait, exchanging).await? {
                 Ok(response) => {
                     understood(&response, upgrading)?;
                     let checkout = Checkout { sender, known, reused };

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tuyau_core::names::{ALPN, HOST, POLICY, PORT};
-use tuyau_core::{BoxFuture, Context, Flow, Reads, Report, Resolved};
+use tokio::time::Instant;
+use tuyau_core::names::{ALPN, DEADLINE, HOST, POLICY, PORT};
+use tuyau_core::{BoxFuture, ConnectCx, Context, Flow, Reads, Report, Resolved};
 
+use super::Time;
 use super::error::{Error, Stage};
 use super::keys::{SCHEME, STACKS, Scheme};
 use super::sender::{Sender, open};
@@ -37,18 +39,6 @@ pub(super) struct Keep {
     pub(super) idle: Duration,
     pub(super) most_idle: usize,
     pub(super) told: Option<Told>,
-}
-
-impl Keep {
-    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match self.connect {
-            Some(limit) => match tokio::time::timeout(limit, connecting).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::late(Stage::Connect, limit)),
-            },
-            None => connecting.await,
-        }
-    }
 }
 
 /// Who is told how each connection came about.
@@ -98,6 +88,8 @@ pub(super) struct Known {
 pub(super) struct Route {
     id: u64,
     ctx: Context,
+    /// How long a resolution may take by the context itself, if it has a clock.
+    allowed: Option<Duration>,
     site: Arc<Site>,
     /// Whether one connection serves one request at a time, as far as is known: if not, one dial is enough for all who
     /// wait.
@@ -142,8 +134,11 @@ impl Pool {
 
     /// The way of `ctx` to `origin`; `id` is its own.
     pub(super) fn route(&self, id: u64, ctx: &Context, origin: &Origin, keep: &Keep) -> Result<Route, Error> {
-        let plain = tuyau_core::ConnectCx::new(ctx).and_then(|cx| Ok((cx.get(&STACKS)?, cx.get(&POLICY)?)));
-        let (stacks, policy) = plain.map_err(|error| Error::caused(Stage::Resolve, error))?;
+        let plain = ConnectCx::new(ctx).and_then(|cx| {
+            let allowed = cx.runtime().map(|_| cx.get(&DEADLINE)).transpose()?;
+            Ok((cx.get(&STACKS)?, cx.get(&POLICY)?, allowed.map(|allowed| allowed.unwrap_or(Duration::MAX))))
+        });
+        let (stacks, policy, allowed) = plain.map_err(|error| Error::caused(Stage::Resolve, error))?;
         let site = self.site(origin, keep);
         let alpn: &[&[u8]] = match keep.versions {
             Versions::All => &[b"h2", b"http/1.1"],
@@ -161,6 +156,7 @@ impl Pool {
         Ok(Route {
             id,
             ctx,
+            allowed,
             site,
             exclusive: AtomicBool::new(keep.versions == Versions::Http1),
             dialling: tokio::sync::Mutex::default(),
@@ -172,41 +168,54 @@ impl Pool {
 impl Route {
     /// A connection: one that is there, or a new one. Cancel safe: whoever waits for the same dial goes on with
     /// one of its own.
-    pub(super) async fn checkout(&self, keep: &Keep, fresh: bool) -> Result<Checkout, Error> {
+    pub(super) async fn checkout(&self, keep: &Keep, fresh: bool, time: Time) -> Result<Checkout, Error> {
         let before = self.dials.load(Relaxed);
-        if !fresh && let Some(found) = self.find().await {
+        if !fresh && let Some(found) = time.keep(Stage::Connect, self.find()).await? {
             return Ok(found);
         }
         if self.exclusive.load(Relaxed) {
-            return self.dial(keep).await;
+            return self.dial(keep, time).await;
         }
-        let mut dialled = self.dialling.lock().await;
+        let dialling = async { Ok(self.dialling.lock().await) };
+        let mut dialled = time.keep(Stage::Connect, dialling).await?;
         if let Some((dial, error)) = &dialled.failed
             && *dial > before
         {
             return Err(error.clone());
         }
         if (!fresh || self.dials.load(Relaxed) > before)
-            && let Some(found) = self.find().await
+            && let Some(found) = time.keep(Stage::Connect, self.find()).await?
         {
             return Ok(found);
         }
         if self.exclusive.load(Relaxed) {
             drop(dialled);
-            return self.dial(keep).await;
+            return self.dial(keep, time).await;
         }
-        let result = self.dial(keep).await;
-        dialled.failed = result.as_ref().err().map(|error| (self.dials.load(Relaxed), error.clone()));
+        let result = self.dial(keep, time).await;
+        // Others may have more time.
+        let failed = result.as_ref().err().filter(|error| !(error.is_timeout() && time.until.is_some()));
+        dialled.failed = failed.map(|error| (self.dials.load(Relaxed), error.clone()));
         result
     }
 
     /// A flow of its own, in no pool.
     pub(super) async fn connect(&self, keep: &Keep) -> Result<Flow, Error> {
-        Ok(keep.in_time(self.resolve(keep)).await?.into_flow())
+        Ok(self.resolve(keep, Time::of(keep.connect)).await?.into_flow())
     }
 
-    async fn resolve(&self, keep: &Keep) -> Result<Resolved, Error> {
-        let resolved = self.ctx.resolve().await.map_err(Error::unresolved)?;
+    async fn resolve(&self, keep: &Keep, time: Time) -> Result<Resolved, Error> {
+        let resolved = match time.until.zip(self.allowed) {
+            // The deadline goes down the way, so that whoever was waited for is named.
+            Some((until, allowed)) => {
+                let left = until.saturating_duration_since(Instant::now());
+                self.ctx.clone().with(&DEADLINE, left.min(allowed)).resolve().await.map_err(Error::unresolved)
+            }
+            None => {
+                let resolving = async { self.ctx.resolve().await.map_err(Error::unresolved) };
+                time.keep(Stage::Connect, resolving).await
+            }
+        }?;
         if let Some(Told(told)) = &keep.told {
             told(&resolved.report());
         }
@@ -214,18 +223,19 @@ impl Route {
     }
 
     /// Boxed: most requests find a connection, and need not carry the room for this about.
-    fn dial<'a>(&'a self, keep: &'a Keep) -> BoxFuture<'a, Result<Checkout, Error>> {
-        Box::pin(self.dial_anew(keep))
+    fn dial<'a>(&'a self, keep: &'a Keep, time: Time) -> BoxFuture<'a, Result<Checkout, Error>> {
+        Box::pin(self.dial_anew(keep, time))
     }
 
-    async fn dial_anew(&self, keep: &Keep) -> Result<Checkout, Error> {
+    async fn dial_anew(&self, keep: &Keep, time: Time) -> Result<Checkout, Error> {
+        let time = Time::of(keep.connect).or(time);
         let connecting = async {
-            let resolved = self.resolve(keep).await?;
+            let resolved = self.resolve(keep, time).await?;
             let reads = resolved.reads();
-            let sender = open(resolved.into_flow(), keep.versions, keep.idle).await?;
-            Ok::<_, Error>((sender, reads))
+            let opening = open(resolved.into_flow(), keep.versions, keep.idle);
+            Ok::<_, Error>((time.keep(Stage::Connect, opening).await?, reads))
         };
-        let result = keep.in_time(connecting).await;
+        let result = connecting.await;
         self.dials.fetch_add(1, Relaxed);
         let (sender, reads) = result?;
         let known = Arc::new(Known { reads, matched: AtomicU64::new(self.id) });
@@ -240,14 +250,14 @@ impl Route {
     }
 
     /// One that is there and alive.
-    async fn find(&self) -> Option<Checkout> {
-        loop {
-            let mut found = self.take()?;
+    async fn find(&self) -> Result<Option<Checkout>, Error> {
+        while let Some(mut found) = self.take() {
             // Over HTTP/1 its task may still have to note that the last response was read; a dead one says so.
             if found.sender.ready().await.is_ok() {
-                return Some(found);
+                return Ok(Some(found));
             }
         }
+        Ok(None)
     }
 
     fn take(&self) -> Option<Checkout> {

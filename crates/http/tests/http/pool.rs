@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tuyau_core::names::{HOST, SERVER_NAME};
+use tuyau_core::names::{HOST, RUNTIME, SERVER_NAME};
 use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Key, req};
 use tuyau_http::{Client, Http, Stage, Versions};
-use tuyau_tokio::{MEM, MEM_HUB, MEM_NAME, MemEndpoint, MemHub, duplex};
+use tuyau_tokio::{MEM, MEM_HUB, MEM_NAME, MemEndpoint, MemHub, duplex, runtime};
 
 use crate::support::{rest, router};
 
@@ -95,6 +95,37 @@ async fn one_dial_that_fails_fails_for_all_who_wait() {
     // Who comes later tries again.
     assert!(client.get("http://a/").send().await.is_err());
     assert_eq!(dials.load(Relaxed), 2);
+}
+
+/// How long it may take makes no connection another one. Who has less time than others fails alone, and names what it
+/// waited for.
+#[tokio::test(start_paused = true)]
+async fn who_has_little_time_shares_connections_and_fails_alone() {
+    for versions in [Versions::Http1, Versions::Http2] {
+        let (ctx, dials) = counted(versions);
+        let client = Client::new(ctx.with(&RUNTIME, runtime())).versions(versions);
+        for seconds in [5, 10, 15] {
+            let response =
+                client.get("http://a/").timeout(Duration::from_secs(seconds)).send().await.unwrap();
+            assert_eq!(response.into_body().text().await.unwrap(), "hello");
+        }
+        assert_eq!(dials.load(Relaxed), 1);
+    }
+    let (ctx, _) = counted(Versions::Http2);
+    let slow = Context::from_fn(move || {
+        let ctx = ctx.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(ctx.resolve().await.expect("it connects").into_flow())
+        }
+    });
+    let client = Client::new(slow.with(&RUNTIME, runtime())).versions(Versions::Http2);
+    let hasty = client.get("http://a/").timeout(Duration::from_secs(2)).send();
+    let (hasty, patient) = tokio::join!(hasty, client.get("http://a/").send());
+    let error = hasty.unwrap_err();
+    assert_eq!((error.stage(), error.is_timeout()), (Stage::Connect, true), "{error:?}");
+    assert_eq!(error.resolution().expect("it says more").report().candidates.len(), 1);
+    assert_eq!(patient.unwrap().status(), 200);
 }
 
 #[tokio::test]
