@@ -1,5 +1,8 @@
 //! What a context forbids, whatever else it holds.
 
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -134,28 +137,28 @@ impl Policy {
     }
 
     /// Why `key`, with this protection, may not be connected as the outermost transport.
-    pub(crate) fn refuses(&self, key: KeyRef, protection: Protection) -> Option<&'static str> {
+    pub(crate) fn refuses(&self, key: KeyRef, protection: Protection) -> Option<Cow<'static, str>> {
         if self.end_to_end && protection == Protection::Clear {
-            return Some(CLEAR);
+            return Some(CLEAR.into());
         }
-        self.refuses_protocol(key)
+        self.refuses_protocol(key).map(Cow::Owned)
     }
 
     /// Why `key` may not be connected at any depth.
-    pub(crate) fn refuses_protocol(&self, key: KeyRef) -> Option<&'static str> {
+    pub(crate) fn refuses_protocol(&self, key: KeyRef) -> Option<String> {
         let protocols = self.protocols.as_ref()?;
-        (!protocols.contains(&key)).then_some(OTHER)
+        (!protocols.contains(&key)).then(|| format!("{OTHER}`{key}`"))
     }
 }
 
 const CLEAR: &str = "the policy wants encryption, and this transport is clear";
-const OTHER: &str = "the policy allows other protocols only";
+const OTHER: &str = "the policy does not allow ";
 
 /// What to do about a candidate that was refused for this reason.
 pub(crate) fn refusal_hint(why: &str) -> &'static str {
     match why {
         CLEAR => "use a transport that encrypts, or loosen the policy",
-        OTHER => "use an allowed protocol, or add this one to the policy",
+        _ if why.starts_with(OTHER) => "use an allowed protocol, or add this one to the policy",
         _ => "what comes before it must succeed, unless the context allows a downgrade",
     }
 }

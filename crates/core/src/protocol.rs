@@ -8,6 +8,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::key::HIDDEN;
+use crate::policy::refusal_hint;
 use crate::{BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Flow, Key, KeyRef, Protection};
 
 /// A value of any type, as contexts hold them.
@@ -178,7 +179,8 @@ impl Dial {
     pub async fn open(&self, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let key = self.endpoint.key_ref();
         if let Some(why) = cx.policy().refuses_protocol(key) {
-            return Err(ConnectError::new(ConnectErrorKind::Policy, why));
+            let hint = refusal_hint(&why);
+            return Err(ConnectError::new(ConnectErrorKind::Policy, why).with_hint(hint));
         }
         let Some(connect) = self.endpoint.connect(&*self.value, cx.reborrow()) else {
             unreachable!("the endpoint key binds values of its own type only")

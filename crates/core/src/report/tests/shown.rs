@@ -200,7 +200,7 @@ fn json_is_flat_and_in_milliseconds() {
     ];
     let outcomes = [
         Outcome::Absent(cause("`host` is missing")),
-        forbidden("the policy allows other protocols only"),
+        forbidden("the policy does not allow `tls`"),
         Outcome::Cancelled,
         Outcome::WouldConnect,
         Outcome::WouldDerive,

@@ -1,5 +1,6 @@
 //! Whose turn comes next of a root, which has as many candidates as there are choices on the way to it.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::task;
 
@@ -37,14 +38,14 @@ impl Session<'_> {
         let offer = self.offer(root);
         let protection = offer.endpoint.declared_protection();
         let why = if protection < self.protected && !self.allow_downgrade {
-            "a better protected transport comes before, and none less protected may follow it"
+            Cow::Borrowed("a better protected transport comes before, and none less protected may follow it")
         } else if let Some(why) = self.frame.inherited.policy().refuses(offer.key(), protection) {
             why
         } else {
             return false;
         };
         self.memo.record.roots[root as usize].turn = Turn::Over;
-        self.add_attempt(root, Found::Absent, AttemptState::Refused(why.into()));
+        self.add_attempt(root, Found::Absent, AttemptState::Refused(why));
         true
     }
 
