@@ -38,6 +38,67 @@ pub(crate) trait Speaks: Sync {
     fn failed(&self, kind: ConnectErrorKind) -> Vec<u8>;
 }
 
+/// What all servers to embed can be told, and do; `$users` is how clients give user name and password.
+macro_rules! server {
+    ($server:ident, $speaker:expr, $users:literal) => {
+        impl $server {
+            /// Connects through `ctx`, whoever asks for whatever.
+            ///
+            /// # Errors
+            /// If `ctx` has no [`RUNTIME`](tuyau_core::names::RUNTIME), or one that is derived: a client that
+            /// says nothing could not be dropped.
+            pub fn new(ctx: tuyau_core::Context) -> Result<Self, tuyau_core::ConnectError> {
+                $crate::serving::Serving::new(ctx).map(Self)
+            }
+
+            #[doc = concat!("Lets this user in, and nobody without a password any more (", $users, ").")]
+            pub fn with_user(mut self, credentials: $crate::Credentials) -> Self {
+                self.0.users.push(credentials);
+                self
+            }
+
+            /// Connects only to what `allow` says yes to; it sees what was asked for, a name or an address. (What
+            /// a name may turn out to be is the business of the context's policy.)
+            pub fn allow(
+                mut self,
+                allow: impl Fn(&tuyau_core::Target) -> bool + Send + Sync + 'static,
+            ) -> Self {
+                self.0.allow = std::sync::Arc::new(allow);
+                self
+            }
+
+            /// How long a client may take to say what it wants. 10 s if not set.
+            pub fn handshake_timeout(mut self, timeout: std::time::Duration) -> Self {
+                self.0.timeout = timeout;
+                self
+            }
+
+            /// Serves one client until both sides have ended: the bytes that went from the client, and to it.
+            ///
+            /// Dropping the future closes both sides.
+            ///
+            /// # Errors
+            /// If the client could not be understood, was refused, or what it asked for could not be connected
+            /// (it was told so then); or if relaying failed.
+            pub async fn serve(
+                &self,
+                client: tuyau_core::Flow,
+            ) -> Result<(u64, u64), tuyau_core::ConnectError> {
+                self.0.serve(&$speaker, client).await
+            }
+        }
+
+        impl std::fmt::Debug for $server {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($server))
+                    .field("users", &self.0.users.len())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use server;
+
 /// A server's settings.
 #[derive(Clone)]
 pub(crate) struct Serving {

@@ -1,19 +1,15 @@
 //! The server side of HTTP CONNECT, to embed.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Target};
+use tuyau_core::{ConnectError, ConnectErrorKind, Target};
 
 use super::answer::{MAX_FIELDS, is_worth_parsing};
-use crate::Credentials;
 use crate::error::{line, said};
 use crate::handshake::{Broken, Handshake};
-use crate::serving::{Refused, Serving, Speaks};
+use crate::serving::{Refused, Serving, Speaks, server};
 
 /// How many bytes of header a request may have.
 const MAX_HEAD: usize = 16 * 1024;
@@ -30,46 +26,7 @@ const MAX_HEAD: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct HttpConnectServer(Serving);
 
-impl HttpConnectServer {
-    /// Connects through `ctx`, whoever asks for whatever.
-    ///
-    /// # Errors
-    /// If `ctx` has no [`RUNTIME`](tuyau_core::names::RUNTIME), or one that is derived: a client that
-    /// says nothing could not be dropped.
-    pub fn new(ctx: Context) -> Result<Self, ConnectError> {
-        Serving::new(ctx).map(Self)
-    }
-
-    /// Lets this user in, and nobody without a password any more (Basic, RFC 7617).
-    pub fn with_user(mut self, credentials: Credentials) -> Self {
-        self.0.users.push(credentials);
-        self
-    }
-
-    /// Connects only to what `allow` says yes to; it sees what was asked for, a name or an address. (What
-    /// a name may turn out to be is the business of the context's policy.)
-    pub fn allow(mut self, allow: impl Fn(&Target) -> bool + Send + Sync + 'static) -> Self {
-        self.0.allow = Arc::new(allow);
-        self
-    }
-
-    /// How long a client may take to say what it wants. 10 s if not set.
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.0.timeout = timeout;
-        self
-    }
-
-    /// Serves one client until both sides have ended: the bytes that went from the client, and to it.
-    ///
-    /// Dropping the future closes both sides.
-    ///
-    /// # Errors
-    /// If the client could not be understood, was refused, or what it asked for could not be connected
-    /// (it was told so then); or if relaying failed.
-    pub async fn serve(&self, client: Flow) -> Result<(u64, u64), ConnectError> {
-        self.0.serve(&Speaker, client).await
-    }
-}
+server!(HttpConnectServer, Speaker, "Basic, RFC 7617");
 
 struct Speaker;
 
@@ -187,10 +144,4 @@ fn refuse(status: &str, kind: ConnectErrorKind, what: String) -> Refused {
 
 fn answer(status: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
-}
-
-impl fmt::Debug for HttpConnectServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpConnectServer").field("users", &self.0.users.len()).finish_non_exhaustive()
-    }
 }

@@ -1,17 +1,13 @@
 //! A SOCKS5 server, to embed.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
 
-use tuyau_core::{ConnectError, ConnectErrorKind, Context, Flow, Target};
+use tuyau_core::{ConnectError, ConnectErrorKind, Target};
 
 use super::wire;
-use crate::Credentials;
 use crate::error::said;
 use crate::handshake::{Broken, Handshake};
-use crate::serving::{Refused, Serving, Speaks};
+use crate::serving::{Refused, Serving, Speaks, server};
 
 /// The server side of SOCKS5 (RFC 1928): a handler of accepted flows that connects them to what they ask
 /// for, through any context.
@@ -26,46 +22,7 @@ use crate::serving::{Refused, Serving, Speaks};
 #[derive(Clone)]
 pub struct Socks5Server(Serving);
 
-impl Socks5Server {
-    /// Connects through `ctx`, whoever asks for whatever.
-    ///
-    /// # Errors
-    /// If `ctx` has no [`RUNTIME`](tuyau_core::names::RUNTIME), or one that is derived: a client that
-    /// says nothing could not be dropped.
-    pub fn new(ctx: Context) -> Result<Self, ConnectError> {
-        Serving::new(ctx).map(Self)
-    }
-
-    /// Lets this user in, and nobody without a password any more (RFC 1929).
-    pub fn with_user(mut self, credentials: Credentials) -> Self {
-        self.0.users.push(credentials);
-        self
-    }
-
-    /// Connects only to what `allow` says yes to; it sees what was asked for, a name or an address. (What
-    /// a name may turn out to be is the business of the context's policy.)
-    pub fn allow(mut self, allow: impl Fn(&Target) -> bool + Send + Sync + 'static) -> Self {
-        self.0.allow = Arc::new(allow);
-        self
-    }
-
-    /// How long a client may take to say what it wants. 10 s if not set.
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.0.timeout = timeout;
-        self
-    }
-
-    /// Serves one client until both sides have ended: the bytes that went from the client, and to it.
-    ///
-    /// Dropping the future closes both sides.
-    ///
-    /// # Errors
-    /// If the client could not be understood, was refused, or what it asked for could not be connected
-    /// (it was told so then); or if relaying failed.
-    pub async fn serve(&self, client: Flow) -> Result<(u64, u64), ConnectError> {
-        self.0.serve(&Speaker, client).await
-    }
-}
+server!(Socks5Server, Speaker, "RFC 1929");
 
 struct Speaker;
 
@@ -146,9 +103,3 @@ impl Speaks for Speaker {
 }
 
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-impl fmt::Debug for Socks5Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socks5Server").field("users", &self.0.users.len()).finish_non_exhaustive()
-    }
-}
