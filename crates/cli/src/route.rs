@@ -33,6 +33,10 @@ pub(crate) fn route_to(uri: &str, options: &Connecting) -> Result<Routed, Failur
     if let Some(routed) = crate::web::route_to_site(uri, options) {
         return routed;
     }
+    #[cfg(feature = "web")]
+    if let Err(error) = tuyau::uri(uri) {
+        return Err(Failure::Usage(crate::web::no_uri_nor_url(&error)));
+    }
     route(uri, options, None)
 }
 

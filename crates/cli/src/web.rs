@@ -4,8 +4,8 @@ use clap::Args;
 use http::Uri as HttpUri;
 use http::uri::Authority;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tuyau::UriErrorKind;
 use tuyau::http::{Client, Error, STACKS, Scheme, Stage, Versions};
+use tuyau::{UriError, UriErrorKind};
 use unicode_width::UnicodeWidthStr;
 
 use crate::app::App;
@@ -52,7 +52,10 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         }
         (None, Some(uri), None) => Some(uri.clone()),
         (None, Some(_), Some(_)) => {
-            return Err(Failure::Usage(format!("--over has no use with {url}, which names a socket itself")));
+            return Err(Failure::Usage(format!(
+                "--over has no use with {}, which names a socket itself",
+                visible(&url)
+            )));
         }
         (None, None, socket) => socket,
     };
@@ -98,10 +101,26 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
     Ok(Asked { url, client: shown(app, client) })
 }
 
+/// What a URL of HTTP can begin with.
+const SCHEMES: [&str; 4] = ["http", "https", "http+unix", "https+unix"];
+
+/// What is wrong with what is no URI, where a URL of HTTP can stand as well.
+pub(crate) fn no_uri_nor_url(error: &UriError) -> String {
+    let said = error.to_string();
+    let Some(hint) = error.hint().filter(|_| error.kind() == UriErrorKind::UnknownScheme) else {
+        return said;
+    };
+    match hint.split_once("? HTTP is a protocol") {
+        Some((meant, _)) => said.replace(hint, &format!("{meant}?")),
+        None if hint.contains("schemes are ") => format!("{said}; for HTTP {}", SCHEMES.join(", ")),
+        None => said,
+    }
+}
+
 /// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
 pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
     let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
-    if !["http", "https", "http+unix", "https+unix"].contains(&scheme.as_str()) {
+    if !SCHEMES.contains(&scheme.as_str()) {
         return None;
     }
     let to = |Site { scheme, host, socket, .. }: Site| {
@@ -131,7 +150,12 @@ impl Site {
         let scheme = match parsed.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
-            _ => return Err(unusable(&url, "its scheme is to be http, https, http+unix or https+unix")),
+            _ => {
+                return Err(unusable(
+                    &url,
+                    format_args!("its scheme is to be one of {}", SCHEMES.join(", ")),
+                ));
+            }
         };
         let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
             return Err(unusable(&url, "it has no host"));
@@ -207,7 +231,23 @@ fn socket_of(url: &str) -> Result<(String, Option<String>), Failure> {
 }
 
 fn unusable(url: &str, why: impl std::fmt::Display) -> Failure {
-    Failure::Usage(format!("the URL {url} can't be used: {why}"))
+    Failure::Usage(format!("the URL {} can't be used: {why}", visible(url)))
+}
+
+/// `url` as it may be shown: without the user, who may have a password.
+pub(crate) fn visible(url: &str) -> String {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A slash in a password ends the authority too early.
+    let cut = !authority.contains('@')
+        && authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.contains(|it: char| it.is_ascii_alphabetic()));
+    let searched = if cut { rest } else { authority };
+    match searched.rfind('@') {
+        Some(at) => format!("{scheme}***@{}", &rest[at + 1..]),
+        None => url.into(),
+    }
 }
 
 /// A request that has no response, or no whole one.
@@ -228,6 +268,19 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("https://u:pass@h/@x", "https://***@h/@x"),
+            ("htps://u:pa/ss@h/", "htps://***@h/"),
+            ("u:pass@h", "***@h"),
+            ("http://h:80/@x?y=a@b", "http://h:80/@x?y=a@b"),
+            ("http://[::1]/@x", "http://[::1]/@x"),
+        ] {
+            assert_eq!(visible(url), shown);
+        }
+    }
 
     #[test]
     fn sockets_in_urls() {

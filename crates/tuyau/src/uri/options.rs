@@ -188,7 +188,7 @@ fn consumer(uri: &Uri, option: &UriOption, to: Use) -> Result<Consumer, UriError
             names.push(known.name);
         }
     }
-    let hint = did_you_mean("options", wanted.name, names);
+    let hint = did_you_mean("options", wanted.name, &names);
     error(format!("nothing here consumes the option {}", quote(&option.name)), hint)
 }
 
@@ -271,17 +271,20 @@ impl Uri {
     }
 }
 
-/// The `names` there are, the nearest spelling first; what is as near as another stays in its order.
-pub(crate) fn did_you_mean(what: &str, name: &str, mut names: Vec<&str>) -> String {
-    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
-    names.sort_by_key(|known| distance(known));
-    match names.first() {
-        None => format!("there are no {what}"),
-        Some(nearest) if distance(nearest) * 2 < nearest.len() => {
-            format!("did you mean {nearest}? The {what} are {}", names.join(", "))
-        }
-        Some(_) => format!("the {what} are {}", names.join(", ")),
+/// What there is, after the nearest spelling, if one is near.
+pub(crate) fn did_you_mean(what: &str, name: &str, names: &[&str]) -> String {
+    let all = names.join(", ");
+    match nearest(name, names.iter().copied()) {
+        _ if names.is_empty() => format!("there are no {what}"),
+        Some((nearest, _)) => format!("did you mean {nearest}? The {what} are {all}"),
+        None => format!("the {what} are {all}"),
     }
+}
+
+/// The one of `names` that `name` may be a misspelling of, and how far it is from that.
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
+    let near = names.map(|known| (known, strsim::damerau_levenshtein(known, name)));
+    near.filter(|(known, distance)| distance * 2 < known.len()).min_by_key(|(_, distance)| *distance)
 }
 
 impl Scheme {

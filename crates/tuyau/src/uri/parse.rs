@@ -267,11 +267,11 @@ impl Parts<'_> {
 
     fn host(&self, span: Range<usize>) -> Result<(User, Address), UriError> {
         let Some(rest) = self.text[span.clone()].strip_prefix("//") else {
-            return Err(self.error(
-                UriErrorKind::Host,
-                span.start..span.start,
-                "// is missing after the colon",
-            ));
+            let at = span.start..span.start;
+            let right =
+                format!("{}//{}", &self.text[..span.start], self.text[span.start..].trim_start_matches('/'));
+            return Err(UriError::new(UriErrorKind::Host, self.text, at, "// is missing after the colon")
+                .with_hint(format!("write {}", shown(&right))));
         };
         let start = span.start + 2;
         let end = rest.find('/').map_or(span.end, |slash| start + slash);

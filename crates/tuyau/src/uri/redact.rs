@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::schemes::schemes;
+use crate::schemes::{Form, hops, schemes};
 
 /// The bytes of `text` that must not be shown: the password of its user info, and the values of options
 /// that are secrets by their names.
@@ -40,9 +40,14 @@ fn password(text: &str) -> Option<Range<usize>> {
     let Some(slashes) = text.find("://") else {
         // `user:password@host`, or `tcp:user:password@host`. Paths and commands have no user info.
         let base = scheme.rsplit('+').next().unwrap_or(scheme);
-        let local = schemes().iter().any(|known| known.name.eq_ignore_ascii_case(base) && !known.network);
-        let at = after.rfind('@').filter(|_| !local)?;
-        return non_empty(scheme.len() + 1..scheme.len() + 1 + at);
+        let mut known = schemes().iter().chain(hops()).filter(|known| known.name.eq_ignore_ascii_case(base));
+        let start = scheme.len() + 1;
+        let end = start + after.rfind('@')?;
+        return match known.next() {
+            None => non_empty(start..end),
+            Some(known) if known.form != Form::Authority => None,
+            Some(_) => non_empty(start + text[start..end].find(':')? + 1..end),
+        };
     };
     let start = slashes + 3;
     let rest = &text[start..];

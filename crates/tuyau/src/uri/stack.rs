@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::error::quote;
-use super::options::did_you_mean;
+use super::options::{did_you_mean, nearest};
 use super::parse::{is_host_and_port, no_scheme};
 use super::{UriError, UriErrorKind};
 use crate::schemes::{ABSENT, DEFAULT_TRANSPORT, Form, Scheme, SchemeKind, Wiring, hops, schemes};
@@ -127,25 +127,36 @@ fn scheme_named(
     if is_host_and_port(text) {
         return Err(no_scheme(text, role));
     }
-    if let Some(misplaced) = find(other, &name) {
-        let (message, hint) = match role {
-            Role::Target => (
-                format!("{} is not to connect to, but to go through", quote(written)),
-                format!("it is a hop: --via {}", misplaced.example),
-            ),
-            Role::Hop => (format!("{} is not to go through", quote(written)), of_the(table, "hops", &name)),
-        };
-        return Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint));
-    }
     let what = if role == Role::Hop { "hops" } else { "schemes" };
-    let message = format!("unknown {} {}", if role == Role::Hop { "hop" } else { "scheme" }, quote(written));
-    Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(of_the(table, what, &name)))
-}
-
-/// What there is, the nearest spelling first.
-fn of_the(table: &'static [Scheme], what: &str, name: &str) -> String {
-    let available = table.iter().filter(|known| known.available);
-    did_you_mean(what, name, available.map(|known| known.name).collect())
+    let names: Vec<_> = table.iter().filter(|known| known.available).map(|known| known.name).collect();
+    let (message, hint) = match (find(other, &name), role) {
+        (Some(misplaced), Role::Target) => (
+            format!("{} is not to connect to, but to go through", quote(written)),
+            format!("it is a hop: --via {}", misplaced.example),
+        ),
+        (Some(_), Role::Hop) => (
+            format!("{} is not to go through", quote(written)),
+            format!(
+                "it leads no further by itself; name what is spoken there: the hops are {}",
+                names.join(", ")
+            ),
+        ),
+        (None, _) => {
+            let message = format!("unknown {} {}", what.trim_end_matches('s'), quote(written));
+            let known = nearest(&name, names.iter().copied()).map(|(_, distance)| distance);
+            let absent = nearest(&name, ABSENT.iter().map(|(absent, _)| *absent))
+                .filter(|(_, distance)| known.is_none_or(|known| *distance < known));
+            let advice = absent.and_then(|(absent, _)| ABSENT.iter().find(|(name, _)| *name == absent));
+            (
+                message,
+                match advice {
+                    Some((absent, advice)) => format!("did you mean {absent}? {advice}"),
+                    None => did_you_mean(what, &name, &names),
+                },
+            )
+        }
+    };
+    Err(UriError::new(UriErrorKind::UnknownScheme, text, span, message).with_hint(hint))
 }
 
 pub(crate) fn find(table: &'static [Scheme], name: &str) -> Option<&'static Scheme> {
