@@ -7,10 +7,9 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::thread;
 use std::time::Instant;
 
-use tuyau_testing::peers::{Peer, command};
+use tuyau_testing::peers::{self, Peer};
 use tuyau_testing::{Place, free_port};
 
 fn main() {
@@ -60,25 +59,8 @@ fn ours(place: &Place) -> (Peer, u16) {
 
 fn nginx(place: &Place) -> (Peer, u16) {
     let (dir, port) = (place.dir().display(), free_port());
-    let config = format!(
-        "daemon off; master_process off; pid {dir}/pid; error_log stderr info;
-        events {{ }}
-        http {{
-            access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
-            fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-            sendfile on; tcp_nopush on;
-            server {{ listen 127.0.0.1:{port}; root {dir}; }}
-        }}"
-    );
-    fs::write(place.path("nginx.conf"), config).expect("a file");
-    let mut nginx = command("nginx", "nginx-light");
-    nginx.args(["-p", &place.path(""), "-c", &place.path("nginx.conf"), "-e", "stderr"]);
-    let mut peer = Peer::spawn(&mut nginx);
-    peer.error_line("using the \"epoll\"");
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        thread::yield_now();
-    }
-    (peer, port)
+    let server = format!("sendfile on; tcp_nopush on; server {{ listen 127.0.0.1:{port}; root {dir}; }}");
+    (peers::nginx(place, &server), port)
 }
 
 /// Seconds.

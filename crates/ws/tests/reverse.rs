@@ -7,20 +7,18 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tuyau_core::names::{HOST, LAYER, PORT};
 use tuyau_core::{Context, Flow, Role};
-use tuyau_testing::peers::{Peer, command};
+use tuyau_testing::peers::{Peer, command, nginx};
 use tuyau_testing::{Place, free_port};
 use tuyau_tokio::{TCP, derivations};
 use tuyau_ws::{Settings, WS, WsLayer, over};
 
-/// Starts a proxy by the configuration that `config` makes of the proxy's port and the server's, and goes through it.
-async fn goes_through(config: impl Fn(&Place, u16, u16) -> String, start: impl Fn(&str) -> Peer) {
+/// Goes through the proxy that `start` starts, on the port that comes first, in front of the server on the other.
+async fn goes_through(start: impl Fn(&Place, u16, u16) -> Peer) {
     const N: usize = 300_000;
     let (place, port) = (Place::new(), free_port());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = listener.local_addr().expect("bound").port();
-    let file = place.path("conf");
-    fs::write(&file, config(&place, port, server)).expect("write");
-    let proxy = start(&file);
+    let proxy = start(&place, port, server);
     while Probe::connect(("127.0.0.1", port)).is_err() {
         tokio::task::yield_now().await;
     }
@@ -54,28 +52,27 @@ async fn goes_through(config: impl Fn(&Place, u16, u16) -> String, start: impl F
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_nginx() {
-    let config = |place: &Place, port, server| {
-        let dir = place.dir().display();
-        format!(
-            "daemon off;\nmaster_process off;\npid {dir}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n\
-             access_log off;\nclient_body_temp_path {dir}/a;\nproxy_temp_path {dir}/b;\nfastcgi_temp_path {dir}/c;\n\
-             uwsgi_temp_path {dir}/d;\nscgi_temp_path {dir}/e;\n\
-             server {{\nlisten 127.0.0.1:{port};\nlocation / {{\nproxy_pass http://127.0.0.1:{server};\n\
-             proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\n\
-             proxy_set_header Connection upgrade;\n}}\n}}\n}}\n"
-        )
-    };
-    goes_through(config, |file| Peer::spawn(command("nginx", "nginx-light").args(["-c", file]))).await;
+    goes_through(|place, port, server| {
+        let http = format!(
+            "server {{ listen 127.0.0.1:{port};
+             location / {{ proxy_pass http://127.0.0.1:{server}; proxy_http_version 1.1;
+                 proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }} }}"
+        );
+        nginx(place, &http)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_haproxy() {
-    let config = |_: &Place, port, server| {
-        format!(
+    goes_through(|place, port, server| {
+        let config = format!(
             "defaults\n mode http\n timeout connect 30s\n timeout client 30s\n timeout server 30s\n timeout tunnel 1m\n\
              frontend near\n bind 127.0.0.1:{port}\n default_backend far\n\
              backend far\n server far 127.0.0.1:{server}\n"
-        )
-    };
-    goes_through(config, |file| Peer::spawn(command("haproxy", "haproxy").args(["-db", "-f", file]))).await;
+        );
+        fs::write(place.path("conf"), config).expect("write");
+        Peer::spawn(command("haproxy", "haproxy").args(["-db", "-f", &place.path("conf")]))
+    })
+    .await;
 }

@@ -211,27 +211,11 @@ impl Nginx {
             listen += " http2";
         }
         let dir = place.dir().display();
-        let config = format!(
-            "daemon off; master_process off; pid {dir}/pid; error_log stderr info;
-            events {{ }}
-            http {{
-                access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
-                fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-                sendfile on; tcp_nopush on; open_file_cache max=10; keepalive_requests 1000000000;
-                server {{
-                    listen {listen}; {server} root {dir};
-                    location = / {{ return 200 hello; }}
-                }}
-            }}"
+        let http = format!(
+            "sendfile on; tcp_nopush on; open_file_cache max=10; keepalive_requests 1000000000;
+             server {{ listen {listen}; {server} root {dir}; location = / {{ return 200 hello; }} }}"
         );
-        fs::write(place.path("nginx.conf"), config).expect("a file");
-        let mut command = peers::command("nginx", "nginx-light");
-        command.args(["-p", &place.path(""), "-c", &place.path("nginx.conf"), "-e", "stderr"]);
-        let mut peer = Peer::spawn(&mut command);
-        peer.error_line("using the \"epoll\"");
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            thread::yield_now();
-        }
+        let peer = peers::nginx(&place, &http);
         Self { port, peer, _place: place }
     }
 

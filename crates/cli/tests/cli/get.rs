@@ -7,27 +7,15 @@ use std::os::unix::net::UnixListener;
 use std::thread::{self, JoinHandle};
 
 use tuyau_testing::certs::Ca;
-use tuyau_testing::free_port;
+use tuyau_testing::{free_port, peers};
 
 use crate::peers::{Peer, Place, peer, run, tuyau};
 
 /// nginx, with the directory `www` of `place`; `more` is what its server has besides.
 fn nginx(place: &Place, listen: &str, more: &str) -> Peer {
-    let dir = place.dir().display();
-    let conf = format!(
-        "daemon off; master_process off; pid {dir}/pid; error_log stderr notice; worker_rlimit_nofile 64;
-         events {{ worker_connections 32; }}
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
-         uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-         server {{ listen {listen}; root {dir}/www; {more} }} }}"
-    );
     fs::create_dir_all(place.path("www")).expect("a directory");
-    fs::write(place.path("nginx.conf"), conf).expect("a file");
-    // It checks nothing of it twice: once this passed it listens.
-    run(peer("nginx", ["-t", "-c", &place.path("nginx.conf"), "-e", "stderr"]), b"").code(0);
-    let mut nginx = Peer::spawn(&mut peer("nginx", ["-c", &place.path("nginx.conf"), "-e", "stderr"]));
-    nginx.error_line("getrlimit");
-    nginx
+    let dir = place.dir().display();
+    peers::nginx(place, &format!("server {{ listen {listen}; root {dir}/www; {more} }}"))
 }
 
 /// Answers one connection per answer, each with these bytes, and gives the requests' heads.
@@ -251,17 +239,21 @@ fn what_takes_too_long_in_all_did_not_stall() {
     let ended = run(tuyau(["get", &url, "-m", "0.2"]), b"").code(3);
     assert!(ended.stderr.contains("the time for the whole exchange was over"), "{}", ended.stderr);
     serving.join().expect("no panic");
-    // Nor was it connected if a proxy is silent.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let via = format!("socks5h://{}", silent.local_addr().expect("an address"));
-    let ended = run(tuyau(["get", "http://h.test/", "-m", "0.2", "--via", &via]), b"").code(1);
-    assert!(ended.stderr.contains("http://h.test/: connect: took more than 200ms"), "{}", ended.stderr);
+    // Nor was it connected if a proxy is silent, or a server that is to speak TLS: who, it says.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = listener.local_addr().expect("an address");
+    let via = format!("socks5h://{silent}");
+    let ended = run(tuyau(["get", "http://h.test/", "-m", "1", "--via", &via]), b"").code(1);
+    assert!(ended.stderr.contains(&format!("at socks5h {silent} to h.test:80")), "{}", ended.stderr);
+    let url = format!("https://localhost:{}/", silent.port());
+    let ended = run(tuyau(["get", &url, "-m", "1"]), b"").code(1);
+    assert!(ended.stderr.contains(&silent.to_string()), "{}", ended.stderr);
 }
 
 #[test]
 fn what_has_no_use_is_an_error() {
     for (args, says) in [
-        (&["get", "ftp://a/"][..], "its scheme is to be http"),
+        (&["get", "ftp://a/"][..], "its scheme is to be one of http"),
         (&["get", "http://:80/x"], "it has no host"),
         (&["get", "http://a/", "-C", "-"], "-C - has no use without -o"),
         (&["get", "http://a/", "-C", "x"], "it is a number of bytes, or -"),

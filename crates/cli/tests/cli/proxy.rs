@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 use tuyau_testing::certs::Ca;
-use tuyau_testing::peers::{python, sshd};
+use tuyau_testing::peers::{self, python, sshd};
 use tuyau_testing::{dead_port, free_port};
 
 use crate::browser::{opened, page, trusting};
@@ -163,26 +163,18 @@ fn nginx_behind_and_in_front() {
     let (front, behind) = (free_port(), free_port());
     let dir = place.dir().display();
     let (_proxy, at) = proxy(&["--to", &format!("http://127.0.0.1:{behind}"), "--trust-forwarded"]);
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|it| format!("{it}_temp_path {dir}/{it}; "))
-        .concat();
-    let conf = format!(
-        "daemon off; master_process off; pid {dir}/pid; error_log stderr notice; worker_rlimit_nofile 64;
-         events {{ worker_connections 32; }}
-         http {{ access_log off; {temporary} client_max_body_size 0;
+    let servers = format!(
+        "client_max_body_size 0;
          server {{ listen 127.0.0.1:{behind}; root {dir}/www;
             location /told {{ return 200 \"$host $http_x_forwarded_for $http_x_forwarded_proto $http_forwarded\"; }} }}
          server {{ listen 127.0.0.1:{front};
             location / {{ proxy_pass http://{at}; proxy_http_version 1.1; proxy_set_header Host $host;
-                proxy_set_header X-Forwarded-For 203.0.113.9; proxy_set_header X-Forwarded-Proto https; }} }} }}"
+                proxy_set_header X-Forwarded-For 203.0.113.9; proxy_set_header X-Forwarded-Proto https; }} }}"
     );
     fs::create_dir(place.path("www")).expect("a directory");
     let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
     fs::write(place.path("www/file"), &content).expect("a file");
-    fs::write(place.path("nginx.conf"), conf).expect("a file");
-    run(peer("nginx", ["-t", "-c", &place.path("nginx.conf"), "-e", "stderr"]), b"").code(0);
-    let mut nginx = Peer::spawn(&mut peer("nginx", ["-c", &place.path("nginx.conf"), "-e", "stderr"]));
-    nginx.error_line("getrlimit");
+    let _nginx = peers::nginx(&place, &servers);
     for port in [at.as_str(), &format!("127.0.0.1:{front}")] {
         let got = run(peer("curl", ["-sS", &format!("http://{port}/file")]), b"").code(0).stdout;
         assert!(got == content, "{port}");

@@ -121,30 +121,19 @@ fn nginx(place: &Place, port: u16, tls_port: u16, up: u16, more: &str) -> Peer {
     let (chain, key) = ca.leaf(&["svc.test"]).files(place, "srv");
     std::fs::write(place.path("hello.txt"), "hello from nginx").unwrap();
     let dir = place.dir().display();
-    let config = format!(
-        "daemon off; master_process off; pid {dir}/pid; error_log stderr info;
-        events {{ }}
-        http {{
-            access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
-            uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s; client_max_body_size 0;
-            gzip on; gzip_min_length 1; gzip_types text/plain;
-            server {{
-                listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;
-                ssl_certificate {chain}; ssl_certificate_key {key};
-                root {dir};
-                location /up/ {{ proxy_pass http://127.0.0.1:{up}/; proxy_http_version 1.1;
-                    proxy_set_header Connection \"\"; proxy_request_buffering off; }}
-                location /moved {{ return 301 /hello.txt; }}
-            }}
-            {more}
-        }}"
+    let servers = format!(
+        "client_max_body_size 0; gzip on; gzip_min_length 1; gzip_types text/plain;
+         server {{
+             listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;
+             ssl_certificate {chain}; ssl_certificate_key {key};
+             root {dir};
+             location /up/ {{ proxy_pass http://127.0.0.1:{up}/; proxy_http_version 1.1;
+                 proxy_set_header Connection \"\"; proxy_request_buffering off; }}
+             location /moved {{ return 301 /hello.txt; }}
+         }}
+         {more}"
     );
-    std::fs::write(place.path("nginx.conf"), config).unwrap();
-    let mut command = peers::command("nginx", "nginx-light");
-    command.args(["-p", &place.path(""), "-c", &place.path("nginx.conf"), "-e", "stderr"]);
-    let mut peer = Peer::spawn(&mut command);
-    peer.error_line("using the \"epoll\"");
-    peer
+    peers::nginx(place, &servers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,9 +144,6 @@ async fn nginx_as_server_and_as_reverse_proxy_in_front() {
     let _nginx = nginx(&place, port, tls_port, up, "");
     let ctx = derivations(Context::new());
     let clear = Client::new(ctx.clone().offer(&TCP));
-    while clear.get(format!("http://127.0.0.1:{port}/")).send().await.is_err() {
-        tokio::task::yield_now().await;
-    }
     let tls = tuyau_tls::over(ctx, &TLS, &TCP)
         .with(&ROOTS, Roots::File(place.path("ca.pem").into()))
         .with(&tuyau_core::names::SERVER_NAME, "svc.test".into())
@@ -213,9 +199,6 @@ async fn nginx_leads_elsewhere() {
     let _nginx = nginx(&place, port, tls_port, 1, &servers);
     let client = Client::new(derivations(Context::new()).offer(&TCP)).cookies(tuyau_http::Cookies::default());
     let url = |path: &str| format!("http://ada:pass@127.0.0.1:{here}{path}");
-    while client.get(url("/told")).send().await.is_err() {
-        tokio::task::yield_now().await;
-    }
     let said = async |request: tuyau_http::RequestBuilder| {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);

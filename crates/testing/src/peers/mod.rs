@@ -4,6 +4,7 @@
 //! A program that is not installed fails the test, and the failure says what to install.
 
 mod install;
+mod nginx;
 mod nsd;
 mod postgres;
 mod process;
@@ -14,6 +15,7 @@ mod server;
 mod sshd;
 
 pub use install::{command, require};
+pub use nginx::nginx;
 pub use nsd::{Nsd, nsd};
 pub use postgres::{postgres, postgres_tls};
 pub use process::{Ended, LIMIT, Peer, run};
