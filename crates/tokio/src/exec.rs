@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::process::Child;
@@ -29,7 +31,7 @@ use crate::pipes::Pipes;
 /// Half-close closes the child's input. When its output ends, its exit status decides: success is
 /// the end of the flow, anything else is an error with a [`ChildFailed`] as source. Dropping the flow
 /// kills the child; at once, or, if its input was closed before, when it has had 5 s to pass on what it
-/// was given.
+/// was given. What the child has started itself goes on, unless [it has a group](Command::in_own_group).
 pub static EXEC: Endpoint<Exec> = Endpoint::new("exec", &Exec);
 /// A fact of child processes: how the child ended, once its output has been read to the end.
 pub static EXIT_STATUS: Key<ExitStatus> = Key::new("exit-status").shown();
@@ -50,17 +52,23 @@ pub struct Command {
     argv: Arc<[OsString]>,
     shell: bool,
     directory: Option<PathBuf>,
+    own_group: bool,
 }
 
 impl Command {
     /// A program and its arguments. No shell is involved: nothing is expanded or split.
     pub fn argv(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), shell: false, directory: None }
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            shell: false,
+            directory: None,
+            own_group: false,
+        }
     }
 
     /// A line that `/bin/sh` interprets.
     pub fn shell(line: impl Into<OsString>) -> Self {
-        Self { argv: [line.into()].into(), shell: true, directory: None }
+        Self { shell: true, ..Self::argv([line]) }
     }
 
     /// In this directory; ours, if not set.
@@ -69,8 +77,16 @@ impl Command {
         self
     }
 
+    /// In a process group of its own, which is killed as a whole with the flow: with all that the child has started,
+    /// unless that made a group of its own, or the child has ended before. A terminal's keys do not reach it, nor can
+    /// it read from the terminal: it can ask nobody for a password.
+    pub fn in_own_group(mut self) -> Self {
+        self.own_group = true;
+        self
+    }
+
     fn to_system(&self) -> Option<tokio::process::Command> {
-        let Self { argv, shell, directory } = self;
+        let Self { argv, shell, directory, own_group } = self;
         let (program, arguments) = argv.split_first()?;
         let mut command = if *shell {
             let mut command = tokio::process::Command::new("/bin/sh");
@@ -83,6 +99,9 @@ impl Command {
         };
         if let Some(directory) = directory {
             command.current_dir(directory);
+        }
+        if *own_group {
+            command.process_group(0);
         }
         Some(command)
     }
@@ -165,8 +184,9 @@ fn spawn(command: Command) -> Result<Flow, ConnectError> {
         None => format!("`{command}`").into(),
     });
     let pipes = Pipes::new(read, write);
+    let child = Some(Running { child, own_group: command.own_group });
     let (end, refused, told_the_end) = (End::No, None, false);
-    let stream = ChildStream { pipes, command, child: Some(child), peer, end, refused, told_the_end };
+    let stream = ChildStream { pipes, command, child, peer, end, refused, told_the_end };
     Ok(Flow::from_tokio_with(stream, |stream, ask| stream.fact(ask)))
 }
 
@@ -195,8 +215,8 @@ impl std::error::Error for ChildFailed {}
 struct ChildStream {
     pipes: Pipes,
     command: Command,
-    // tokio kills it on drop, and reaps it. There until the stream is dropped.
-    child: Option<Child>,
+    /// There until the stream is dropped.
+    child: Option<Running>,
     peer: Target,
     end: End,
     /// Until when a child that takes no more may exit, which says why.
@@ -262,11 +282,11 @@ impl ChildStream {
 
 /// How `child` ended, or `None` if it goes on after `grace`.
 fn poll_exit(
-    child: &mut Option<Child>,
+    child: &mut Option<Running>,
     grace: &mut Pin<Box<Sleep>>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Option<ExitStatus>>> {
-    if let Some(child) = child
+    if let Some(Running { child, .. }) = child
         && let Poll::Ready(status) = pin!(child.wait()).poll(cx)
     {
         return Poll::Ready(status.map(Some));
@@ -326,11 +346,28 @@ impl AsyncWrite for ChildStream {
 impl Drop for ChildStream {
     fn drop(&mut self) {
         let may_finish = self.told_the_end && !matches!(self.end, End::Exited(_));
-        if let (true, Some(mut child), Ok(runtime)) = (may_finish, self.child.take(), Handle::try_current()) {
+        if let (true, Some(mut running), Ok(runtime)) = (may_finish, self.child.take(), Handle::try_current())
+        {
             runtime.spawn(async move {
                 // Dropped after that, or with the runtime: killed.
-                let _ = tokio::time::timeout(FINISH_GRACE, child.wait()).await;
+                let _ = tokio::time::timeout(FINISH_GRACE, running.child.wait()).await;
             });
+        }
+    }
+}
+
+/// tokio kills the child on drop, and reaps it.
+struct Running {
+    child: Child,
+    own_group: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Until it was waited for nobody else can have its number.
+        let group = self.child.id().filter(|_| self.own_group).and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = group {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
 }

@@ -47,7 +47,7 @@ impl Service {
                 Err(error) => out.error(format_args!("{peer}: {}", Chain(&error))),
             },
             Self::Exec(argv) => {
-                let ctx = Context::new().with(&EXEC, Command::argv(argv)).offer(&EXEC);
+                let ctx = Context::new().with(&EXEC, Command::argv(argv).in_own_group()).offer(&EXEC);
                 let child = match ctx.resolve().await {
                     Ok(child) => child.into_flow(),
                     Err(error) => return out.error(format_args!("{peer}: {error}")),

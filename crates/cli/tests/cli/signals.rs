@@ -70,6 +70,19 @@ fn clients_end_by_the_signal_and_take_their_program_with_them() {
 }
 
 #[test]
+fn a_server_takes_with_it_what_its_programs_have_started() {
+    for (signal, _) in ALL {
+        let program = ["--exec", "sh", "-c", "sleep 1000 & echo $!; wait"];
+        let (server, uri) = listening(["listen", "tcp://127.0.0.1:0"].iter().chain(&program));
+        let mut client = Peer::spawn(&mut tuyau(["connect", &uri]));
+        let pid = Pid::from_raw(client.line("").parse().expect("a pid"));
+        server.signal(signal);
+        server.end().code(0);
+        assert!(ends(pid), "{signal} leaves {pid} behind");
+    }
+}
+
+#[test]
 fn a_tour_that_is_cut_short_leaves_nothing_behind() {
     let place = Place::new();
     let mut command = tuyau(["tour"]);
