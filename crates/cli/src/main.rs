@@ -20,6 +20,7 @@ mod output;
 mod overrides;
 mod page;
 mod pingpong;
+mod refused;
 mod relay;
 mod route;
 mod signals;

@@ -82,6 +82,8 @@ pub enum TlsError {
         /// What it said, made harmless.
         banner: String,
     },
+    /// The peer says hello as clients do.
+    NotAServer,
     /// The peer ended the connection during the handshake.
     HungUp {
         /// Whether it had said anything.
@@ -133,6 +135,9 @@ impl TlsError {
                 "it is an SSH server: check the port, or go through it by ssh://"
             }
             Self::PlainText { .. } => "check the port; or the protocol starts in clear text and is upgraded",
+            Self::NotAServer => {
+                "check the port: what sends back what it is sent answers so, or another client"
+            }
             Self::HungUp { .. } => "it may not speak TLS on that port; its log may say why",
             Self::Silent { .. } => "it may not speak TLS on that port, or wait for clear text first",
             Self::Truncated => "trust the content only if the protocol above says where it ends",
@@ -163,6 +168,7 @@ impl TlsError {
             | Self::NoCertificateFor { .. }
             | Self::NameUnknown { .. }
             | Self::PlainText { .. }
+            | Self::NotAServer
             | Self::Alert { .. }
             | Self::Protocol { .. } => ConnectErrorKind::Protocol,
         }
@@ -265,6 +271,7 @@ impl fmt::Display for TlsError {
             Self::PlainText { banner } => {
                 write!(f, "the peer speaks plain text where TLS should be: \"{banner}\"")
             }
+            Self::NotAServer => f.write_str("the peer is no server: it says hello as a client does"),
             Self::HungUp { silent: true } => f.write_str("the peer hung up without a word of TLS"),
             Self::HungUp { silent: false } => f.write_str("the peer hung up during the handshake"),
             Self::Silent { silent: true } => f.write_str("the peer said nothing"),
@@ -277,6 +284,9 @@ impl fmt::Display for TlsError {
 }
 
 impl Error for TlsError {}
+
+/// Why a peer broke the protocol that said one thing where another is due.
+pub(crate) const OUT_OF_TURN: &str = "the peer sent a message out of turn";
 
 /// `a`, `b` and `c`; nothing at all is said so.
 fn list(names: &[String]) -> String {

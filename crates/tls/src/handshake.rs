@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tuyau_core::names::PEER;
 use tuyau_core::{ConnectCx, ConnectError, Flow, FlowError, FlowErrorKind, Protection, Role, Target};
@@ -12,8 +13,11 @@ use crate::error::{About, TlsError, harmless};
 use crate::flow::TlsFlow;
 use crate::lower::Lower;
 
-/// How much of what a refused peer still sends is read, so that it gets to see why.
-const LAST_WORDS: usize = 64 * 1024;
+/// How much of what a refused peer still sends is read, in bytes, so that it gets to see why.
+const LAST_WORDS: usize = 1024 * 1024;
+
+/// How long a server waits for the end of that.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What the handshake is to give.
 pub(crate) struct Wanted {
@@ -46,7 +50,16 @@ pub(crate) async fn handshake<E: Engine>(
             let error = ConnectError::from(error);
             return Err(ConnectError::new(error.kind(), what()).with_source(error));
         }
-        Err(Failed::Tls(error)) => return Err(error.into_connect(what())),
+        Err(Failed::Tls(error)) => {
+            farewell(&mut engine, &mut lower, role, cx).await;
+            let error = match error {
+                TlsError::Protocol { .. } if role == Role::Client && lower.is_client_hello() => {
+                    TlsError::NotAServer
+                }
+                error => error,
+            };
+            return Err(error.into_connect(what()));
+        }
     }
     let agreed = engine.agreed();
     if let Some(alpn) = &agreed.alpn
@@ -72,10 +85,7 @@ fn drive<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>) -> 
     loop {
         let done = match engine.handshake() {
             Ok(done) => done,
-            Err(error) => {
-                farewell(engine, lower, cx);
-                return Poll::Ready(Err(Failed::Tls(error)));
-            }
+            Err(error) => return Poll::Ready(Err(Failed::Tls(error))),
         };
         if let Err(error) = ready!(poll_send(engine, lower, cx)) {
             return Poll::Ready(Err(reason(engine, lower, cx, error)));
@@ -136,20 +146,43 @@ fn reason<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>, er
     }
 }
 
-/// Tells the peer why, as far as that goes without waiting. Bytes that it has sent are read first: closing
-/// over them would have the system throw away what we say.
-fn farewell<E: Engine>(engine: &mut E, lower: &mut Lower, cx: &mut Context<'_>) {
-    if poll_send(engine, lower, cx).is_pending() || lower.flow.poll_shutdown(cx).is_pending() {
-        return;
-    }
+/// Tells the peer why. A client may have sent its request by then, and closing over bytes that were not read has the
+/// system reset the connection, and the client throw away what it was told: so a server, if it has a clock, waits a
+/// little for the end.
+async fn farewell<E: Engine>(engine: &mut E, lower: &mut Lower, role: Role, cx: &ConnectCx<'_>) {
+    let clock = cx.runtime().filter(|_| role == Role::Server);
+    let mut linger = clock.map(|runtime| {
+        let until = runtime.now() + LINGER;
+        runtime.sleep_until(cx.deadline().map_or(until, |deadline| until.min(deadline)))
+    });
     let mut left = LAST_WORDS;
-    let mut bytes = [0; 4096];
-    while let Poll::Ready(Ok(n @ 1..)) = lower.poll_read(cx, &mut bytes) {
-        left = left.saturating_sub(n);
-        if left == 0 {
-            break;
+    poll_fn(|task| {
+        let said = poll_farewell(engine, lower, &mut left, task);
+        match linger.as_mut() {
+            Some(linger) if said.is_pending() => linger.as_mut().poll(task),
+            _ => Poll::Ready(()),
         }
+    })
+    .await;
+}
+
+/// Sends what there is to say, and the end; then reads up to the peer's end, or as much as `left` has.
+fn poll_farewell<E: Engine>(
+    engine: &mut E,
+    lower: &mut Lower,
+    left: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if ready!(poll_send(engine, lower, cx)).is_err() || ready!(lower.flow.poll_shutdown(cx)).is_err() {
+        return Poll::Ready(());
     }
+    let mut bytes = [0; 4096];
+    while *left > 0
+        && let Ok(n @ 1..) = ready!(lower.poll_read(cx, &mut bytes))
+    {
+        *left = left.saturating_sub(n);
+    }
+    Poll::Ready(())
 }
 
 /// Whether `address`, with its port, already names the host so.

@@ -46,6 +46,11 @@ impl Lower {
             [kind, major, ..] => !matches!((kind, major), (21 | 22, 3)),
         }
     }
+
+    /// Whether the peer began as clients do (RFC 8446 sections 4 and 5.1).
+    pub(crate) fn is_client_hello(&self) -> bool {
+        matches!(self.head.as_slice(), [22, 3, _, _, _, 1, ..])
+    }
 }
 
 /// The flow below as the standard library's blocking I/O, which says `WouldBlock` where it would wait.

@@ -89,6 +89,10 @@ impl ServerSettings {
 /// A server, for [`Listener::layered`](tuyau_core::Listener::layered) and
 /// [`Context::upgrade`](tuyau_core::Context::upgrade). Clones are the same server: one can be kept to
 /// [reload](Self::reload) it.
+///
+/// A client that is refused is told why, and may have sent more by then. If the context has a
+/// [`RUNTIME`](tuyau_core::names::RUNTIME), what it still sends is read for up to 2 s, up to 1 MiB of it: closing earlier
+/// could reset the connection before it has read that.
 #[derive(Clone)]
 pub struct TlsServer(Arc<RwLock<Arc<Configured>>>);
 

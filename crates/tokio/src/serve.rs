@@ -267,6 +267,7 @@ async fn finish(
     place: OwnedSemaphorePermit,
     time: Duration,
 ) -> Result<Flow, ConnectError> {
+    let peer = accepted.peer();
     let handshake = match accepted {
         Accepted::Flow(flow) => return Ok(flow),
         Accepted::Handshake(handshake) | Accepted::HandshakeWith(_, handshake) => handshake,
@@ -274,7 +275,9 @@ async fn finish(
     let result = timeout(time, handshake).await;
     drop(place);
     result.unwrap_or_else(|_| {
-        Err(ConnectError::new(ConnectErrorKind::TimedOut, format!("the handshake took more than {time:?}"))
+        let whose = peer.map(|peer| format!(" with the client {peer}")).unwrap_or_default();
+        let what = format!("the handshake{whose} took more than {time:?}");
+        Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
             .with_hint("the client is silent, or speaks another protocol"))
     })
 }

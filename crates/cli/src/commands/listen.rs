@@ -16,6 +16,7 @@ use crate::base;
 use crate::cli::ServerTls;
 use crate::exit::{Chain, Failure};
 use crate::output::{Output, Visible};
+use crate::refused::Refused;
 use crate::relay::{Buffers, echo, relay_child};
 use crate::route::to_listen;
 use crate::signals::Signals;
@@ -75,7 +76,7 @@ pub(crate) async fn one(app: &App, uri: &str, tls: &ServerTls) -> Result<(), Fai
     let uri = to_listen(uri, Some(tls))?;
     let ctx = base::context(&uri)?;
     let mut listener = listen(app, &uri, &ctx).await?;
-    let flow = first(&mut listener).await?;
+    let flow = first(app, &mut listener).await?;
     // Who comes now is refused, and knows it.
     drop(listener);
     if app.verbose {
@@ -100,7 +101,7 @@ pub(crate) async fn serve(
     let mut listener = listen(app, &uri, &base::context(&uri)?).await?;
     if once {
         let one = async {
-            let flow = first(&mut listener).await?;
+            let flow = first(app, &mut listener).await?;
             drop(listener);
             service.handle(flow, out).await;
             Ok(())
@@ -153,13 +154,14 @@ fn stack(uri: &Uri) -> String {
 }
 
 /// The first connection that is made.
-async fn first(listener: &mut Listener) -> Result<Flow, Failure> {
+async fn first(app: &App, listener: &mut Listener) -> Result<Flow, Failure> {
     use tuyau::AcceptErrorKind::Closed;
+    let refused = Refused::new(app);
     loop {
         match listener.accept().await.map(Accepted::finish) {
             Ok(handshake) => match handshake.await {
                 Ok(flow) => return Ok(flow),
-                Err(error) => tracing::warn!("handshake: {}", Chain(&error)),
+                Err(error) => refused.tell(&error),
             },
             Err(error) if error.kind() == Closed => return Err(Failure::Failed(Chain(&error).to_string())),
             Err(error) => {
@@ -185,7 +187,7 @@ where
     H: Fn(Flow) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let out = app.out;
+    let (out, refused) = (app.out, Refused::new(app));
     let (stop, stopped) = oneshot::channel::<()>();
     let gone = Arc::new(OnceLock::new());
     let noted = gone.clone();
@@ -200,7 +202,7 @@ where
                 }
             }
             ServeFailure::Accept(error) => out.error(Chain(&error)),
-            ServeFailure::Handshake(error) => out.error(format_args!("handshake: {}", Chain(&error))),
+            ServeFailure::Handshake(error) => refused.tell(&error),
             _ => out.error("a connection ended by a bug of this program"),
         })
         .stop(async move {

@@ -104,6 +104,25 @@ fn files_ranges_conditions_and_compression() {
     assert!(ended.stderr.contains("requests"), "{}", ended.stderr);
 }
 
+/// Whoever runs the server sees why clients are refused, without asking for it; and no flood of it.
+#[test]
+fn refused_clients_are_told_of_and_counted() {
+    let place = Place::new();
+    let clients = Ca::new("CA of clients").file(&place, "clients.pem");
+    let served = Served::new(true, &["--client-ca", &clients]);
+    for _ in 0..12 {
+        let refused = run(peer("curl", ["-sS", "--cacert", &served.cacert, &served.url]), b"");
+        assert!(refused.stderr.contains("certificate required"), "{}", refused.stderr);
+    }
+    let log = served.log();
+    let told = "error: TLS handshake with the client 127.0.0.1:";
+    let told: Vec<_> = log.lines().filter(|line| line.starts_with(told)).collect();
+    assert_eq!(told.len(), 10, "{log}");
+    assert!(told.iter().all(|line| line.ends_with(": the client showed no certificate, and must")), "{log}");
+    assert!(log.contains("for 60 s, handshakes that fail are only counted: -v tells all\n"), "{log}");
+    assert!(log.contains("12 handshakes failed"), "{log}");
+}
+
 /// A request whose body is not as long as it says is malformed (RFC 9113 section 8.1.1), wanted or not.
 #[test]
 fn what_nobody_wants_is_still_by_the_rules() {

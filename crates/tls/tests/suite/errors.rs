@@ -101,7 +101,7 @@ async fn a_certificate_that_is_given_as_root_is_trusted() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn client_certificate_missing() {
     let ca = Ca::new("CA");
     for (a, b) in crosswise() {
@@ -125,7 +125,55 @@ async fn client_certificate_missing() {
     }
 }
 
-#[tokio::test]
+/// A client that is refused may have sent its request by then. It is not hung up on over that: it could not read why.
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_reads_why() {
+    let ca = Ca::new("CA");
+    for (a, b) in crosswise() {
+        let settings = serving(b, &ca.leaf(&["a.test"])).client_auth(ClientAuth::Required(roots(&ca)));
+        let (client, server, cx) = (client(trusting(a, &ca)), server(settings), cx());
+        let (ours, theirs) = tuyau_tokio::duplex();
+        let asking = async {
+            let mut flow = client.wrap(ours, Role::Client, &cx).await.expect("its own handshake is done");
+            for _ in 0..20 {
+                flow.write_all(&[b'x'; 1000]).await.expect("it is not hung up on");
+                tokio::task::yield_now().await;
+            }
+            chain(&flow.read(&mut [0]).await.expect_err("it was refused"))
+        };
+        let (said, refused) = tokio::join!(asking, server.wrap(theirs, Role::Server, &cx));
+        assert_eq!(said, "permission denied: the server requires a client certificate", "{a} to {b}");
+        refused.expect_err("it showed no certificate");
+    }
+}
+
+/// But it can't keep the server: neither by going on for ever, nor by doing nothing.
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_has_a_bound() {
+    let (ca, cx) = (Ca::new("CA"), cx());
+    for backend in BOTH {
+        let server = server(serving(backend, &ca.leaf(&["a.test"])));
+        let (mut ours, theirs) = tuyau_tokio::duplex();
+        let talking = async {
+            let mut sent = 0;
+            while ours.write_all(&[b'x'; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        };
+        let began = tokio::time::Instant::now();
+        let (sent, refused) = tokio::join!(talking, server.wrap(theirs, Role::Server, &cx));
+        refused.expect_err("that is no TLS");
+        assert!((1 << 20..2 << 20).contains(&sent), "{backend}: {sent}");
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let (mut ours, theirs) = tuyau_tokio::duplex();
+        ours.write_all(b"no TLS").await.expect("write");
+        server.wrap(theirs, Role::Server, &cx).await.expect_err("that is no TLS");
+        assert_eq!(began.elapsed().as_secs(), 2, "{backend}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn client_certificate_refused() {
     let (ca, other) = (Ca::new("CA"), Ca::new("Other CA"));
     for (a, b) in crosswise() {
@@ -225,7 +273,7 @@ async fn to_a_stranger(role: Role, bytes: &[u8], hangs_up: bool, check: impl Fn(
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn plain_text() {
     let hint = "(check the port; or the protocol starts in clear text and is upgraded)";
     let ssh = "(it is an SSH server: check the port, or go through it by ssh://)";
@@ -248,6 +296,29 @@ async fn plain_text() {
         assert_eq!(said, format!("{text}: \"GET / HTTP/1.1\" {hint}"));
     })
     .await;
+}
+
+/// What comes back to a client is its own hello.
+#[tokio::test]
+async fn an_echo_is_no_server() {
+    let ca = Ca::new("CA");
+    for backend in BOTH {
+        let (ours, mut theirs) = tuyau_tokio::duplex();
+        let echo = async {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = theirs.read(&mut bytes).await
+                && theirs.write_all(&bytes[..n]).await.is_ok()
+            {}
+        };
+        let (client, cx) = (client(trusting(backend, &ca)), cx());
+        let (error, ()) = tokio::join!(client.wrap(ours, Role::Client, &cx), echo);
+        assert_eq!(
+            said(&error.expect_err("nobody serves")),
+            "TLS handshake with a.test at memory: the peer is no server: it says hello as a client does (check the \
+             port: what sends back what it is sent answers so, or another client)",
+            "{backend}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use crate::cli::ServerTls;
 use crate::commands::listen::listen;
 use crate::exit::{Chain, Failure};
 use crate::output::Visible;
+use crate::refused::Refused;
 use crate::route::to_listen;
 use crate::signals::Signals;
 use files::Files;
@@ -114,7 +115,7 @@ where
     B::Error: Into<tuyau::http::BoxError>,
 {
     let out = app.out;
-    let verbose = app.verbose;
+    let (verbose, refused) = (app.verbose, Refused::new(app));
     let (stop, stopped) = oneshot::channel::<()>();
     let (abort, aborted) = oneshot::channel::<()>();
     let serving = server
@@ -126,9 +127,7 @@ where
             {
                 out.error(Chain(&error));
             }
-            ServeFailure::Accept(tuyau_tokio::Failure::Handshake(error)) if verbose => {
-                out.error(format_args!("handshake: {}", Visible(&Chain(&error).to_string())));
-            }
+            ServeFailure::Accept(tuyau_tokio::Failure::Handshake(error)) => refused.tell(&error),
             ServeFailure::Connection { peer, error } if verbose => {
                 let peer = peer.map_or_else(|| "somebody".into(), |peer| peer.to_string());
                 out.error(format_args!("{}: {}", Visible(&peer), Chain(&error)));

@@ -14,7 +14,7 @@ use tuyau_core::{FlowError, ReadBuf, Role};
 use super::{Agreed, Engine, Had, MAX_WRITE};
 use crate::certificate;
 use crate::config::Version;
-use crate::error::{About, TlsError};
+use crate::error::{About, OUT_OF_TURN, TlsError};
 use crate::lower::Lower;
 
 pub(crate) use config::{Client, Server};
@@ -138,6 +138,8 @@ impl OpenSsl {
                 Some(asked) => TlsError::NoCertificateFor { asked, names: self.about.served.to_vec() },
                 None => TlsError::Protocol { why: "no certificate could be chosen".into() },
             },
+            // UNEXPECTED_MESSAGE
+            244 => TlsError::Protocol { why: OUT_OF_TURN.into() },
             _ => TlsError::Protocol { why: first.reason().unwrap_or("an error without a name").to_owned() },
         }
     }

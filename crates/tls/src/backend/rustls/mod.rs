@@ -15,7 +15,7 @@ use tuyau_core::{FlowError, ReadBuf, Role};
 use super::{Agreed, Engine, Had, MAX_WRITE};
 use crate::certificate;
 use crate::config::Version;
-use crate::error::{About, TlsError};
+use crate::error::{About, OUT_OF_TURN, TlsError};
 use crate::lower::{Lower, Sync, polled};
 
 pub(crate) use config::{Client, Server};
@@ -86,6 +86,9 @@ impl Rustls {
             },
             Error::General(_) if self.role == Role::Server && self.conn.is_handshaking() => {
                 self.no_certificate().unwrap_or_else(|| TlsError::Protocol { why: error.to_string() })
+            }
+            Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+                TlsError::Protocol { why: OUT_OF_TURN.into() }
             }
             error => TlsError::Protocol { why: error.to_string() },
         }
