@@ -320,7 +320,8 @@ pub(crate) enum Command {
         listen: String,
         /// Where to connect
         connect: String,
-        /// Listen beyond URI, an SSH server: like ssh -R. May be several, as --via
+        /// Listen beyond URI, an SSH server: like ssh -R. May be several, as --via. The file of a Unix socket stays on
+        /// OpenSSH's server, and is in the way of the next who listens there, unless StreamLocalBindUnlink is set there
         #[arg(long, value_name = "URI")]
         listen_via: Vec<String>,
         /// Relay at most so many connections at a time; others wait
@@ -337,7 +338,7 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "exec")]
         echo: bool,
         /// Run CMD for each connection, with the connection as its standard input and output. No
-        /// shell. Must come last
+        /// shell. Must come last. What ends CMD ends all that it has started, too
         #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
         exec: Option<Vec<OsString>>,
         /// End after the first connection

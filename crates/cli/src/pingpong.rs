@@ -250,6 +250,8 @@ fn without_cr(line: &[u8]) -> &[u8] {
 pub(crate) enum PingPongError {
     /// A line of more than [`MAX_LINE`] bytes.
     LineTooLong,
+    /// The server ended and did not answer.
+    NoAnswer,
     /// The server ended in the middle of an answer.
     AnswerBrokeOff,
     /// The answer is not what the protocol says.
@@ -262,10 +264,11 @@ impl fmt::Display for PingPongError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LineTooLong => {
-                write!(f, "a line of more than {MAX_LINE} bytes: does the peer speak ping-pong?")
+                write!(f, "a line of more than {MAX_LINE} bytes")
             }
+            Self::NoAnswer => f.write_str("the server ended and did not answer"),
             Self::AnswerBrokeOff => f.write_str("the server ended in the middle of an answer"),
-            Self::WrongAnswer => f.write_str("that is not the answer: does the server speak ping-pong?"),
+            Self::WrongAnswer => f.write_str("that is not the answer"),
             Self::Flow(error) => error.fmt(f),
         }
     }

@@ -8,9 +8,10 @@ use tuyau::report::{Outcome, ReadOutcome};
 use crate::signals;
 
 /// Hints of the libraries, each short enough to be in one line, and what they mean here.
-const HINTS: [(&str, &str); 14] = [
+const HINTS: [(&str, &str); 15] = [
     ("give its certificate as root", "give its certificate: --cacert FILE"),
     ("give that very certificate as root", "give that very certificate: --cacert FILE"),
+    ("bind `names::SERVER_NAME` or `names::HOST` in the context", "say whose it must be: --sni NAME"),
     ("or give the server name to expect", "or say which of them to expect: --sni NAME"),
     ("give a certificate and its key", "give one, with its key: --cert FILE --key FILE"),
     ("offer another protocol (ALPN), or none", "offer another protocol (--alpn NAMES), or none"),
@@ -22,7 +23,7 @@ const HINTS: [(&str, &str); 14] = [
     ),
     (
         "use an allowed protocol, or add this one to the policy",
-        "use one of those, or add this one to --only-protocols",
+        "use one that it allows, or add this one to --only-protocols",
     ),
     (
         "if it is to be dialled, add its network to the policy",

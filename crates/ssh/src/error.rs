@@ -21,7 +21,9 @@ impl std::error::Error for Said {}
 
 /// Why the handshake with `server` failed, which said `words` first.
 pub(crate) fn handshake(server: &str, fault: russh::Error, words: &[u8]) -> ConnectError {
-    use russh::Error::{Disconnect, HUP, IO, NoCommonAlgo, Version, WrongServerSig};
+    use russh::Error::{
+        Disconnect, HUP, IO, Inconsistent, Kex, KexInit, NoCommonAlgo, Version, WrongServerSig,
+    };
     let new = |kind, what: String| ConnectError::new(kind, what);
     let speaks_ssh = words.starts_with(b"SSH-") || words.windows(5).any(|part| part == b"\nSSH-");
     if !speaks_ssh && !words.is_empty() && matches!(fault, Version | Disconnect | HUP | IO(_)) {
@@ -58,6 +60,11 @@ pub(crate) fn handshake(server: &str, fault: russh::Error, words: &[u8]) -> Conn
         Disconnect | HUP => new(ConnectErrorKind::Closed, format!("{server} hung up during the handshake"))
             .with_hint("it may be overloaded, or refuse connections from this address: its log says why"),
         IO(error) => new(ConnectErrorKind::Closed, format!("handshake with {server}")).with_source(error),
+        KexInit | Kex | Inconsistent => new(
+            ConnectErrorKind::Protocol,
+            format!("key exchange with {server}: it sent what no server sends there"),
+        )
+        .with_hint("is the port right? what only sends back what it is sent answers so"),
         other => new(ConnectErrorKind::Protocol, format!("key exchange with {server}")).with_source(other),
     }
 }

@@ -18,7 +18,9 @@ use crate::session::{self, Open, Session, server_name};
 /// * `connect` opens a channel to a name, which the server looks up, to an address (`direct-tcpip`,
 ///   RFC 4254 section 7.2), or to a Unix socket of the server's (`direct-streamlocal@openssh.com`).
 /// * `listen` asks the server to listen (`tcpip-forward`, RFC 4254 section 7.1, and
-///   `streamlocal-forward@openssh.com`). Port 0 is for the server to choose.
+///   `streamlocal-forward@openssh.com`). Port 0 is for the server to choose. A dropped listener is cancelled there;
+///   OpenSSH leaves the file of a Unix socket behind all the same, and listens there again only if that is removed,
+///   or its configuration says `StreamLocalBindUnlink yes`.
 /// * `lookup` is unsupported: the server looks names up when it connects.
 ///
 /// All flows go over one connection. It is made when it is first needed, whoever else needs it meanwhile

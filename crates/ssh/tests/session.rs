@@ -427,6 +427,27 @@ async fn listening_on_the_servers_side() {
     assert_eq!(error.kind(), tuyau_core::AcceptErrorKind::Closed);
 }
 
+/// What OpenSSH does with the file of a socket that it listened on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_on_the_servers_side_is_listened_on_again() {
+    for (unlink, again) in [("no", false), ("yes", true)] {
+        let sshd = sshd_with(|_| format!("StreamLocalBindUnlink {unlink}"));
+        let (ssh, cx) = (ssh(&sshd), cx());
+        let file = sshd.place().path("remote.sock");
+        let path = Target::path(&file);
+        drop(ssh.listen(&path, &cx).await.expect("listen"));
+        // Once it has heard that nobody listens any more.
+        while tuyau_tokio::host().connect(&path, &cx).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(std::fs::exists(&file).expect("a directory"), "{unlink}");
+        match ssh.listen(&path, &cx).await {
+            Ok(_) => assert!(again),
+            Err(error) => assert!(!again && told(&error).contains("StreamLocalBindUnlink"), "{error}"),
+        }
+    }
+}
+
 fn listener_port(listener: &tuyau_core::Listener) -> u16 {
     match listener.local() {
         Target::Name { port, .. } => port,

@@ -17,7 +17,8 @@ use crate::cli::{Connecting, ServerTls};
 use crate::exit::{Chain, Failure};
 use crate::output::{Count, Took, Visible};
 use crate::pingpong::{self, Client, Lines, PingPongError};
-use crate::route::{Routed, route, to_listen};
+use crate::relay::tls_hint;
+use crate::route::{Routed, route, to_listen, way};
 use crate::signals::Signals;
 use crate::stats::Summary;
 
@@ -94,14 +95,52 @@ pub(crate) async fn client(
     let ctx = uri.apply(base.clone())?;
     let client = pingpong::client(&ctx).await.map_err(|error| app.failed_to_connect(error.into()))?;
     app.show(&client.report());
-    match count {
+    let asked = match count {
         Some(count) => pings(app, &uri, client, count).await,
         None => lines(app, &base, client).await,
+    };
+    asked.map_err(|failed| failed.at(&way(&uri)))
+}
+
+/// Why there are no more answers.
+enum Failed {
+    Here(Failure),
+    There(PingPongError),
+}
+
+impl Failed {
+    fn at(self, server: &str) -> Failure {
+        let error = match self {
+            Self::Here(failure) => return failure,
+            Self::There(error) => error,
+        };
+        let hint = match &error {
+            PingPongError::Flow(error) => tls_hint(error),
+            _ => None,
+        };
+        let hint = hint.unwrap_or("does it speak ping-pong, as `tuyau demo server` does?");
+        let said = format!("{server}: {}\n  {hint}", Chain(&error));
+        match error {
+            PingPongError::LineTooLong => Failure::Failed(said),
+            _ => Failure::Broken(said),
+        }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::Here(failure)
+    }
+}
+
+impl From<PingPongError> for Failed {
+    fn from(error: PingPongError) -> Self {
+        Self::There(error)
     }
 }
 
 /// The tutorial's client: each line of the input, and its answer. `base` offers nothing yet.
-async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Failure> {
+async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Failed> {
     let prompts = std::io::stdin().is_terminal();
     let escapes = std::io::stdout().is_terminal();
     let mut console = stdio(base).await?;
@@ -116,20 +155,21 @@ async fn lines(app: &App, base: &Context, mut client: Client) -> Result<(), Fail
                 Some(rest) => rest.to_vec(),
                 None => break,
             },
-            Err(error) => return Err(Failure::Failed(format!("standard input: {}", Chain(&error)))),
+            Err(error) => {
+                return Err(Failure::Failed(format!("standard input: {}", Chain(&error))).into());
+            }
         };
         if !prompts {
             app.out.bytes(&shown("> ", &line, escapes))?;
         }
-        match client.ask(&line).await.map_err(broken)? {
-            Some(answer) => app.out.bytes(&shown("<- ", &answer, escapes))?,
-            None => return Err(Failure::Broken("the server ended and did not answer".into())),
-        }
+        let answer = client.ask(&line).await?.ok_or(PingPongError::NoAnswer)?;
+        app.out.bytes(&shown("<- ", &answer, escapes))?;
     }
     if prompts {
         app.out.print("\n")?;
     }
-    client.close().await.map(drop).map_err(broken)
+    client.close().await?;
+    Ok(())
 }
 
 /// A line to be printed: as it is, but on a terminal, which would act on what a peer put into it.
@@ -143,7 +183,7 @@ fn shown(mark: &str, line: &[u8], escapes: bool) -> Vec<u8> {
     shown
 }
 
-async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(), Failure> {
+async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(), Failed> {
     let mut times = Vec::new();
     let result = async {
         for _ in 0..count {
@@ -151,7 +191,7 @@ async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(
             match client.ask(b"ping").await? {
                 Some(answer) if answer == b"pong" => times.push(started.elapsed()),
                 Some(_) => return Err(PingPongError::WrongAnswer),
-                None => return Err(PingPongError::AnswerBrokeOff),
+                None => return Err(PingPongError::NoAnswer),
             }
         }
         Ok(())
@@ -165,13 +205,7 @@ async fn pings(app: &App, uri: &Uri, mut client: Client, count: u64) -> Result<(
     if let Some(summary) = Summary::of(&times) {
         app.out.line(format_args!("rtt {summary}"))?;
     }
-    result.map_err(broken)?;
-    client.close().await.map(drop).map_err(broken)
-}
-
-fn broken(error: PingPongError) -> Failure {
-    match error {
-        PingPongError::LineTooLong => Failure::Failed(error.to_string()),
-        error => Failure::Broken(Chain(&error).to_string()),
-    }
+    result?;
+    client.close().await?;
+    Ok(())
 }

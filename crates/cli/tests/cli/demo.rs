@@ -141,7 +141,10 @@ fn a_line_without_end_is_refused_and_the_server_goes_on() {
 fn a_server_that_does_not_speak_the_protocol() {
     let (_echo, uri) = listening(["listen", "tcp://127.0.0.1:0", "--echo"]);
     let ended = run(tuyau(["demo", "client", &uri, "-n", "3"]), b"").code(3);
-    assert!(ended.stderr.contains("that is not the answer"), "{}", ended.stderr);
+    let said = format!(
+        "error: {uri}: that is not the answer\n  does it speak ping-pong, as `tuyau demo server` does?\n"
+    );
+    assert_eq!(ended.stderr, said);
     assert!(ended.text().contains("1 ping, 0 pongs"), "{}", ended.text());
     let ended = run(tuyau(["demo", "client", "exec:sh -c 'printf po; read line'"]), b"ping\n").code(3);
     assert!(ended.stderr.contains("in the middle of an answer"), "{}", ended.stderr);
