@@ -387,9 +387,12 @@ impl Client {
             let spare = reused.then(|| copy(&request)).flatten();
             let lease = Lease::of(&sender.link);
             let upgrading = request.headers().contains_key(UPGRADE);
-            // Pinned, as it would be copied to wherever it is awaited.
-            let exchanging = pin!(self.exchange(&mut sender, request, options));
-            let Unsent { error, request: unsent } = match time.keep(Stage::Wait, exchanging).await? {
+            let exchanged = {
+                // Pinned, as it would be copied to wherever it is awaited.
+                let exchanging = pin!(self.exchange(&mut sender, request, options));
+                time.keep(Stage::Wait, exchanging).await?
+            };
+            let Unsent { error, request: unsent } = match exchanged {
                 Ok(response) => {
                     understood(&response, upgrading)?;
                     let checkout = Checkout { sender, known, reused };
