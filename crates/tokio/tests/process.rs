@@ -127,13 +127,13 @@ async fn a_child_is_killed_and_reaped_with_its_flow() {
 /// All ends of the pipe that the grandchild alone has by then are closed once it has ended.
 #[tokio::test(start_paused = true)]
 async fn what_a_child_has_started_is_killed_with_its_group() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("held");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut held = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).unwrap();
-    let line = format!("(exec 3>{}; echo started; exec sleep 1000 >&3) | cat", path.display());
     for finish in [false, true] {
-        let mut flow = run(Command::shell(&line).in_own_group()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("held");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut held = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).unwrap();
+        let line = format!("(exec 3>{}; echo started; exec sleep 1000 >&3) | cat", path.display());
+        let mut flow = run(Command::shell(line).in_own_group()).await;
         flow.read_exact(&mut [0; 8]).await.unwrap();
         if finish {
             flow.shutdown().await.unwrap();
