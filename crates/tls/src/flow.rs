@@ -93,6 +93,15 @@ impl<E: Engine> TlsFlow<E> {
         error.into_flow()
     }
 
+    /// Reads what is there of the end below, as is the `close_notify` of TLS in TLS: to close over it would have the
+    /// system reset the connection, and the peer lose what was written last.
+    fn read_past_the_end(&mut self, cx: &mut Context<'_>) {
+        let mut bytes = [0; 256];
+        for _ in 0..4 {
+            let Poll::Ready(Ok(1..)) = self.lower.poll_read(cx, &mut bytes) else { break };
+        }
+    }
+
     /// Receives until `read` of the engine has something, or the end.
     fn poll_had(
         &mut self,
@@ -107,7 +116,10 @@ impl<E: Engine> TlsFlow<E> {
             }
             match read(&mut self.engine) {
                 Ok(Had::Some) => return Poll::Ready(Ok(())),
-                Ok(Had::End) => self.read = ReadSide::Ended,
+                Ok(Had::End) => {
+                    self.read = ReadSide::Ended;
+                    self.read_past_the_end(cx);
+                }
                 Ok(Had::Nothing) => match ready!(self.engine.receive(&mut self.lower, cx))? {
                     0 => return Poll::Ready(Err(self.fail(TlsError::Truncated))),
                     _ => continue,
