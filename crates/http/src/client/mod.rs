@@ -38,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderName, RANGE, UPGRADE};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
@@ -79,7 +80,14 @@ pub struct Client {
 
 struct Routes {
     ctx: Context,
-    known: Mutex<HashMap<Origin, Arc<Route>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_origin: HashMap<Origin, Arc<Route>>,
+    /// What was asked for last is mostly asked for next: that is found without looking at what the URL means.
+    last: Option<(http::uri::Scheme, Authority, Arc<Route>)>,
 }
 
 /// How many origins are remembered per context.
@@ -450,8 +458,26 @@ impl Client {
     }
 
     fn route(&self, url: &Uri) -> Result<Arc<Route>, Error> {
-        let origin = request::origin(url)?;
         let mut known = self.routes.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((scheme, authority, route)) = &known.last
+            && (url.scheme(), url.authority()) == (Some(scheme), Some(authority))
+        {
+            return Ok(route.clone());
+        }
+        let route = self.known_or_new(&mut known.by_origin, request::origin(url)?)?;
+        known.last = url
+            .scheme()
+            .cloned()
+            .zip(url.authority().cloned())
+            .map(|(scheme, authority)| (scheme, authority, route.clone()));
+        Ok(route)
+    }
+
+    fn known_or_new(
+        &self,
+        known: &mut HashMap<Origin, Arc<Route>>,
+        origin: Origin,
+    ) -> Result<Arc<Route>, Error> {
         if let Some(route) = known.get(&origin) {
             return Ok(route.clone());
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::client::conn::{http1, http2};
@@ -58,6 +58,14 @@ pub struct Sender {
     pub(super) link: Arc<Link>,
     /// Set by one request, and left so for the next: that costs less than to set one for each.
     pub(super) alarm: Alarm,
+    said: Option<Said>,
+}
+
+/// The field `Host` that was sent last, and what it was made of.
+struct Said {
+    authority: Authority,
+    scheme: Option<Scheme>,
+    host: HeaderValue,
 }
 
 enum Wire {
@@ -148,7 +156,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
             Wire::H1(sender)
         }
     };
-    Ok(Sender { wire, link, alarm: Alarm::default() })
+    Ok(Sender { wire, link, alarm: Alarm::default(), said: None })
 }
 
 /// Until it ends, or was idle for too long. Whoever waits for a response is told what went wrong.
@@ -236,6 +244,7 @@ impl Sender {
                 wire: Wire::H2(sender.clone()),
                 link: self.link.clone(),
                 alarm: Alarm::default(),
+                said: None,
             }),
         }
     }
@@ -258,7 +267,7 @@ impl Sender {
         let sent = match &mut self.wire {
             Wire::H1(sender) => {
                 frame(&mut request);
-                let url = to_origin_form(&mut request);
+                let url = to_origin_form(&mut request, &mut self.said);
                 sender.try_send_request(request).await.map_err(|mut error| {
                     let mut request = error.take_message();
                     if let Some(request) = &mut request {
@@ -318,13 +327,24 @@ pub(super) fn understood<B>(response: &Response<B>, upgrading: bool) -> Result<(
 
 /// The form of the target that HTTP/1.1 has for its method (RFC 9112 section 3.2), and the field `Host`. Gives
 /// back what the URL was.
-fn to_origin_form(request: &mut Request<Body>) -> Uri {
+fn to_origin_form(request: &mut Request<Body>, said: &mut Option<Said>) -> Uri {
     *request.version_mut() = Version::HTTP_11;
     let url = request.uri().clone();
     if !request.headers().contains_key(HOST)
-        && let Some(host) = url.authority().and_then(|authority| host_of(authority, url.scheme_str()))
+        && let Some(authority) = url.authority()
     {
-        request.headers_mut().insert(HOST, host);
+        let same =
+            |said: &&Said| (Some(&said.authority), said.scheme.as_ref()) == (Some(authority), url.scheme());
+        if said.as_ref().filter(same).is_none() {
+            *said = host_of(authority, url.scheme_str()).map(|host| Said {
+                authority: authority.clone(),
+                scheme: url.scheme().cloned(),
+                host,
+            });
+        }
+        if let Some(Said { host, .. }) = said {
+            request.headers_mut().insert(HOST, host.clone());
+        }
     }
     let mut parts = http::uri::Parts::default();
     if request.method() == Method::CONNECT {
