@@ -187,6 +187,8 @@ fn what_breaks_off_is_never_taken_for_all() {
         "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 5-7/10\r\ncontent-length: 3\r\n\r\n567",
         "HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nOops",
         "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */3\r\ncontent-length: 0\r\n\r\n",
+        // A part of what was not asked for.
+        "HTTP/1.1 206 Partial Content\r\netag: \"2\"\r\ncontent-range: bytes 5-9/10\r\ncontent-length: 5\r\n\r\nother",
     ]);
     let place = Place::new();
     let (file, part) = (place.path("file"), place.path("file.part"));
@@ -214,6 +216,7 @@ fn what_breaks_off_is_never_taken_for_all() {
     }
     assert!(get(&["-C", "-"]).code(1).stderr.contains("is left as it was"));
     assert!(get(&["-C", "-"]).code(1).stderr.contains("5 bytes here, and 3 at the server"));
+    assert!(get(&["-C", "-"]).code(1).stderr.contains("another version by now"));
     assert_eq!(fs::read(&part).expect("the part"), b"01234");
     assert_eq!(fs::read(&file).expect("the file"), b"new");
     let heads = serving.join().expect("all came");

@@ -85,6 +85,20 @@ fn files_ranges_conditions_and_compression() {
     );
     let date = head.lines().find_map(|line| line.strip_prefix("last-modified: ")).expect("a date");
     assert_eq!(served.status("/a.txt", &["-H", &format!("if-modified-since: {date}")]), "304");
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+    let whole = "0123456789";
+    let weak = format!("W/{tag}");
+    let versions = [
+        (tag, "234"),
+        (date, "234"),
+        ("\"other\"", whole),
+        (&weak, whole),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", whole),
+    ];
+    for (version, text) in versions {
+        let condition = format!("if-range: {version}");
+        assert_eq!(served.curl("/a.txt", &["-r", "2-4", "-H", &condition]), text, "{version}");
+    }
     assert_eq!(served.curl("/dir/", &[]), "index");
     assert_eq!(served.curl("/dir", &["-L"]), "index");
     for coding in ["gzip", "br", "zstd"] {

@@ -58,7 +58,7 @@ pub struct Sender {
     pub(super) link: Arc<Link>,
     /// Set by one request, and left so for the next: that costs less than to set one for each.
     pub(super) alarm: Alarm,
-    said: Option<Said>,
+    said: Option<Box<Said>>,
 }
 
 /// The field `Host` that was sent last, and what it was made of.
@@ -327,23 +327,22 @@ pub(super) fn understood<B>(response: &Response<B>, upgrading: bool) -> Result<(
 
 /// The form of the target that HTTP/1.1 has for its method (RFC 9112 section 3.2), and the field `Host`. Gives
 /// back what the URL was.
-fn to_origin_form(request: &mut Request<Body>, said: &mut Option<Said>) -> Uri {
+fn to_origin_form(request: &mut Request<Body>, said: &mut Option<Box<Said>>) -> Uri {
     *request.version_mut() = Version::HTTP_11;
     let url = request.uri().clone();
     if !request.headers().contains_key(HOST)
         && let Some(authority) = url.authority()
     {
-        let same =
-            |said: &&Said| (Some(&said.authority), said.scheme.as_ref()) == (Some(authority), url.scheme());
+        let same = |said: &&Box<Said>| {
+            (Some(&said.authority), said.scheme.as_ref()) == (Some(authority), url.scheme())
+        };
         if said.as_ref().filter(same).is_none() {
-            *said = host_of(authority, url.scheme_str()).map(|host| Said {
-                authority: authority.clone(),
-                scheme: url.scheme().cloned(),
-                host,
-            });
+            let (authority, scheme) = (authority.clone(), url.scheme().cloned());
+            *said =
+                host_of(&authority, url.scheme_str()).map(|host| Box::new(Said { authority, scheme, host }));
         }
-        if let Some(Said { host, .. }) = said {
-            request.headers_mut().insert(HOST, host.clone());
+        if let Some(said) = said {
+            request.headers_mut().insert(HOST, said.host.clone());
         }
     }
     let mut parts = http::uri::Parts::default();

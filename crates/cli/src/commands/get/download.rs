@@ -75,6 +75,13 @@ impl Download {
         self.validator.as_deref()
     }
 
+    /// Whether `headers` are of another version than what is there, as far as they tell.
+    pub(super) fn is_other(&self, headers: &HeaderMap) -> bool {
+        let Some(ours) = &self.validator else { return false };
+        let theirs = headers.get(if ours.starts_with('"') { ETAG } else { LAST_MODIFIED });
+        theirs.is_some_and(|theirs| theirs.as_bytes() != ours.as_bytes())
+    }
+
     fn part(&self) -> PathBuf {
         with_suffix(&self.file, ".part")
     }

@@ -137,6 +137,15 @@ fn start_of(
     let range = response.headers().get(http::header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let range = range.and_then(|range| range.trim().strip_prefix("bytes "));
     match response.status() {
+        // Asked not to (`If-Range`), but not all servers look.
+        StatusCode::PARTIAL_CONTENT
+            if download.as_ref().is_some_and(|it| it.is_other(response.headers())) =>
+        {
+            Err(Failure::Failed(format!(
+                "the server has another version by now than the {start} bytes that are here (without -C it is got \
+                 anew)"
+            )))
+        }
         StatusCode::PARTIAL_CONTENT => {
             let parsed = range.and_then(|range| {
                 let (part, all) = range.split_once('/')?;

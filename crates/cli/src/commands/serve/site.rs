@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_RANGE,
+    LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use percent_encoding::percent_decode_str;
 use tower::{Service, service_fn};
 use tower_http::compression::Compression;
 use tower_http::services::ServeDir;
-use tower_http::services::fs::{Backend, DefaultServeDirFallback};
+use tower_http::services::fs::{Backend, DefaultServeDirFallback, ServeFileSystemResponseBody};
 use tuyau::http::{BoxError, Incoming};
 
 use super::files::Files;
@@ -28,6 +29,12 @@ type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
+
+/// Whether `headers` are of the version that `If-Range` names (RFC 9110 section 13.1.5): a weak entity tag names none.
+fn is_version(version: &HeaderValue, headers: &HeaderMap) -> bool {
+    let of = if version.as_bytes().starts_with(b"\"") { ETAG } else { LAST_MODIFIED };
+    headers.get(of) == Some(version)
+}
 
 #[derive(Debug)]
 pub(super) struct Site {
@@ -67,7 +74,7 @@ impl Site {
                 return listed;
             }
         }
-        let Ok(response) = self.dir.clone().call(request).await;
+        let response = self.file(request).await;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             let (head, _) = response.into_parts();
@@ -81,6 +88,25 @@ impl Site {
             return response;
         }
         response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// A part of a file is what was asked for only of the version that the client has of it.
+    async fn file(&self, request: Request<Incoming>) -> Response<ServeFileSystemResponseBody> {
+        let (head, body) = request.into_parts();
+        let condition = head.headers.get(IF_RANGE).filter(|_| head.headers.contains_key(RANGE));
+        let whole = condition.cloned().map(|version| (version, head.clone()));
+        let Ok(response) = self.dir.clone().call(Request::from_parts(head, body)).await;
+        match whole {
+            Some((version, mut head))
+                if response.status() == StatusCode::PARTIAL_CONTENT
+                    && !is_version(&version, response.headers()) =>
+            {
+                head.headers.remove(RANGE);
+                let Ok(whole) = self.dir.clone().call(Request::from_parts(head, Empty::<Bytes>::new())).await;
+                whole
+            }
+            _ => response,
+        }
     }
 
     /// The listing of the directory at `path`, if it is one and has no index.
