@@ -333,10 +333,10 @@ fn to_origin_form(request: &mut Request<Body>, said: &mut Option<Box<Said>>) -> 
     if !request.headers().contains_key(HOST)
         && let Some(authority) = url.authority()
     {
-        let same = |said: &&Box<Said>| {
+        let is_known = said.as_deref().is_some_and(|said| {
             (Some(&said.authority), said.scheme.as_ref()) == (Some(authority), url.scheme())
-        };
-        if said.as_ref().filter(same).is_none() {
+        });
+        if !is_known {
             let (authority, scheme) = (authority.clone(), url.scheme().cloned());
             *said =
                 host_of(&authority, url.scheme_str()).map(|host| Box::new(Said { authority, scheme, host }));
