@@ -233,8 +233,7 @@ async fn each_stage_has_its_time_and_its_name() {
 #[tokio::test]
 async fn what_main_returns_tells_each_cause_once() {
     let port = tuyau_testing::dead_port();
-    let error =
-        Client::new(derivations(Context::new()).offer(&TCP)).get(format!("http://127.0.0.1:{port}/"));
+    let error = Client::new(derivations(Context::new()).offer(&TCP)).get(format!("http://127.0.0.1:{port}/"));
     let printed = format!("{:?}", error.send().await.expect_err("nobody is there"));
     assert_eq!(printed.matches("os error").count(), 1, "{printed}");
 }
