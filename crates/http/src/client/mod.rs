@@ -80,11 +80,11 @@ pub struct Client {
 
 struct Routes {
     ctx: Context,
-    known: Mutex<Known>,
+    known: Mutex<Ways>,
 }
 
 #[derive(Default)]
-struct Known {
+struct Ways {
     by_origin: HashMap<Origin, Arc<Route>>,
     /// What was asked for last is mostly asked for next: that is found without looking at what the URL means.
     last: Option<(http::uri::Scheme, Authority, Arc<Route>)>,

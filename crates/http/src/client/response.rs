@@ -19,6 +19,7 @@ use super::pool::{Checkout, Site};
 use super::sender::Link;
 use crate::alarm::Alarm;
 use crate::error::{BodyError, BodyErrorKind, BoxError};
+use crate::incoming::FOR_EVER;
 use crate::proxy::fields::of_trailers;
 
 /// The body of a response, as it comes: [`bytes`](Self::bytes), [`text`](Self::text), or frame by frame with
@@ -87,7 +88,7 @@ impl ResponseBody {
     }
 
     pub(super) fn timed(mut self, idle: Option<Duration>, until: Option<Instant>) -> Self {
-        (self.idle, self.until) = (idle, until);
+        (self.idle, self.until) = (idle.map(|idle| idle.min(FOR_EVER)), until);
         self
     }
 
