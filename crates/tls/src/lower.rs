@@ -74,7 +74,7 @@ impl io::Write for Sync<'_, '_, '_> {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        const MOST: usize = 64;
+        const MOST: usize = 16;
         let mut bytes: [&[u8]; MOST] = [&[]; MOST];
         let count = slices.len().min(MOST);
         for (to, from) in bytes.iter_mut().zip(slices) {

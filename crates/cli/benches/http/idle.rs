@@ -7,9 +7,9 @@ use std::process::Command;
 
 use tuyau_testing::peers::Peer;
 
-use crate::servers::{Serving, Speaks};
+use crate::servers::{Identity, Serving, Speaks};
 
-/// What this program is told that is to be such a server.
+/// What this program is told that is to be such a server: for tools that look at one, too.
 pub(crate) const ROLE: &str = "serve-until-killed";
 
 const MANY: usize = 10_000;
@@ -17,6 +17,8 @@ const MANY: usize = 10_000;
 pub(crate) fn serve(server: &str) {
     let serving = match server {
         "ours" => Serving::ours(Speaks::H1, None),
+        "ours-tls" => Serving::ours(Speaks::H1, Some(&Identity::new())),
+        "hyper-tls" => Serving::hyper(Speaks::H1, Some(&Identity::new()), false),
         "h2" => Serving::hyper(Speaks::H2, None, false),
         _ => Serving::hyper(Speaks::H1, None, false),
     };

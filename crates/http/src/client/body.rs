@@ -5,13 +5,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -76,16 +76,24 @@ impl Body {
         Self::of(Kind::Bytes(Bytes::new()))
     }
 
-    /// Any body. One of this type comes back as it was.
+    /// Any body. One of this type comes back as it was, and a [`Full`] of bytes is known to be bytes.
     pub fn new<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
         let mut body = Some(body);
-        // A `Body` in a box would no longer be known to be bytes.
+        // In a box they would no longer be known to be bytes.
         if let Some(body) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
             return body.take().unwrap_or_else(Self::empty);
+        }
+        if let Some(Some(body)) = (&mut body as &mut dyn Any).downcast_mut::<Option<Full<Bytes>>>() {
+            let all = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Some(Ok(frame))) = all else { return Self::empty() };
+            return Self::from(frame.into_data().unwrap_or_default());
         }
         match body {
             Some(body) => Self::of(Kind::Stream(Mutex::new(body.map_err(Into::into).boxed_unsync()))),

@@ -332,12 +332,8 @@ impl Client {
         }
         for left in (0..=settings.redirects).rev() {
             let again = body.try_clone();
-            #[cfg(feature = "cookies")]
-            let sent = self.with_cookies(&head);
-            #[cfg(not(feature = "cookies"))]
-            let sent = head.clone();
-            let response =
-                self.send(sent, body, &options, time).await.map_err(|error| error.at(&head.uri))?;
+            let sent = self.send(&head, body, &options, time).await;
+            let response = sent.map_err(|error| error.at(&head.uri))?;
             #[cfg(feature = "cookies")]
             if let Some(cookies) = &self.cookies {
                 cookies.store(&response, &head.uri);
@@ -369,32 +365,35 @@ impl Client {
         unreachable!("the last round returns")
     }
 
-    #[cfg(feature = "cookies")]
-    fn with_cookies(&self, head: &Parts) -> Parts {
+    /// What is sent, of a request that may have to be sent again.
+    #[cfg_attr(not(feature = "cookies"), expect(clippy::unused_self))]
+    fn request_of(&self, head: &Parts, body: Body) -> Request<Body> {
+        #[cfg_attr(not(feature = "cookies"), expect(unused_mut))]
         let mut head = head.clone();
+        #[cfg(feature = "cookies")]
         if let Some(cookies) = &self.cookies {
             cookies.add(&mut head);
         }
-        head
+        Request::from_parts(head, body)
     }
 
     /// Sends on a connection that is there, or on a new one.
     async fn send(
         &self,
-        head: Parts,
+        head: &Parts,
         body: Body,
         options: &Options,
         time: Time,
     ) -> Result<Response<Incoming>, Error> {
         let keep = &self.settings.keep;
         let route = self.route(&head.uri)?;
-        let mut request = Request::from_parts(head, body);
+        let upgrading = head.headers.contains_key(UPGRADE);
+        let mut request = self.request_of(head, body);
         let mut fresh = false;
         loop {
             let Checkout { mut sender, known, reused } = route.checkout(keep, fresh, time).await?;
-            let spare = reused.then(|| copy(&request)).flatten();
+            let spare = if reused { request.body().try_clone() } else { None };
             let lease = Lease::of(&sender.link);
-            let upgrading = request.headers().contains_key(UPGRADE);
             let exchanged = {
                 // Pinned, as it would be copied to wherever it is awaited.
                 let exchanging = pin!(self.exchange(&mut sender, request, options));
@@ -413,7 +412,7 @@ impl Client {
             // A connection that was just made, and is closed already, is no accident of keeping it.
             let next = match (unsent, spare) {
                 (Some(unsent), _) if reused => Some(unsent),
-                (None, Some(spare)) if may_repeat(&error, spare.method()) => Some(spare),
+                (None, Some(body)) if may_repeat(&error, &head.method) => Some(self.request_of(head, body)),
                 _ => None,
             };
             let Some(next) = next else { return Err(Error::caused(stage, sender.explain(error))) };
@@ -491,16 +490,6 @@ impl Client {
         known.insert(origin, route.clone());
         Ok(route)
     }
-}
-
-/// The same request again, if its body is bytes.
-fn copy(request: &Request<Body>) -> Option<Request<Body>> {
-    let mut copy = Request::new(request.body().try_clone()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    Some(copy)
 }
 
 /// Whether a request that failed on a kept connection may be sent again, though it was sent.

@@ -55,7 +55,7 @@ where
     type Error = Infallible;
     type Future = Handling<S>;
 
-    fn call(&self, request: Request<hyper::body::Incoming>) -> Handling<S> {
+    fn call(&self, mut request: Request<hyper::body::Incoming>) -> Handling<S> {
         let Self { service, shared, extensions } = self;
         let Shared { connection, watch, on_error: _ } = &**shared;
         let under_way = UnderWay::new(shared);
@@ -63,20 +63,25 @@ where
         let state = match bad(&request) {
             Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
             None => {
-                let mut request = request.map(|body| Incoming::new(body, watch));
                 target_says_host(&mut request);
                 match request.extensions_mut() {
                     told if told.is_empty() => *told = extensions.clone(),
                     told => drop(told.insert(connection.clone())),
                 }
                 let mut service = service.clone();
-                // Most are ready at once; a request is a lot to put aside, and to have room for in each future.
+                // A request is a lot to move: it goes from hyper's hands into the service's.
+                let incoming = |body| Incoming::new(body, watch);
+                // Most are ready at once; the others' requests are put aside where each future need not have room.
                 match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Ok(())) => State::Called { future: service.call(request) },
+                    Poll::Ready(Ok(())) => State::Called { future: service.call(request.map(incoming)) },
                     Poll::Ready(Err(error)) => {
+                        // What is left of its body is not going to be read.
+                        drop(request.map(incoming));
                         State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
                     }
-                    Poll::Pending => State::Waiting { waiting: Some(Box::new((service, request))) },
+                    Poll::Pending => {
+                        State::Waiting { waiting: Some(Box::new((service, request.map(incoming)))) }
+                    }
                 }
             }
         };
@@ -89,20 +94,20 @@ where
 }
 
 /// What is wrong with a request that hyper and h2 let pass.
-fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
+fn bad<B: Body>(request: &Request<B>) -> Option<StatusCode> {
     let (url, headers) = (request.uri(), request.headers());
-    let mut hosts = headers.get_all(HOST).iter();
-    let (host, another) = (hosts.next(), hosts.next());
+    let host = headers.get(HOST);
+    let repeated = headers.len() > headers.keys_len() && headers.get_all(HOST).iter().nth(1).is_some();
     let authority = url.authority().map(|authority| authority.as_str().as_bytes());
     let wrong = match request.version() {
-        Version::HTTP_11 => host.is_none() || another.is_some(), // RFC 9112 section 3.2
+        Version::HTTP_11 => host.is_none() || repeated, // RFC 9112 section 3.2
         Version::HTTP_2 => {
             // RFC 9113 section 8.3.1: both name the same, if there are both.
-            another.is_some()
+            repeated
                 || matches!((host, authority), (Some(host), Some(authority))
                     if !host.as_bytes().eq_ignore_ascii_case(authority))
         }
-        _ => another.is_some(),
+        _ => repeated,
     };
     // RFC 9110 section 7.2: empty is what names none.
     let named = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
@@ -110,24 +115,59 @@ fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
         return Some(StatusCode::BAD_REQUEST);
     }
     // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
-    (!is_coding_known(headers)).then_some(StatusCode::NOT_IMPLEMENTED)
+    let is_known = request.body().is_end_stream() || is_coding_known(headers);
+    (!is_known).then_some(StatusCode::NOT_IMPLEMENTED)
 }
+
+/// Which bytes a name may have (RFC 3986 section 3.2.2).
+const NAME: [bool; 256] = {
+    let mut name = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let c = byte as u8;
+        name[byte] = c.is_ascii_alphanumeric()
+            || matches!(
+                c,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+            );
+        byte += 1;
+    }
+    name
+};
 
 /// A host, perhaps with a port, and nothing else.
 fn is_host(bytes: &[u8]) -> bool {
-    let (host, port) = match bytes.iter().position(|byte| *byte == b']') {
-        Some(end) => bytes.split_at(end + 1),
-        None => bytes.split_at(bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len())),
-    };
-    let known = match host {
-        [b'[', literal @ .., b']'] => {
-            std::str::from_utf8(literal).is_ok_and(|literal| literal.parse::<Ipv6Addr>().is_ok())
+    let end = match bytes {
+        [b'[', ..] => {
+            let end = bytes.iter().position(|byte| *byte == b']').unwrap_or(0);
+            let literal = bytes.get(1..end).and_then(|literal| std::str::from_utf8(literal).ok());
+            match literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok()) {
+                true => end + 1,
+                false => 0,
+            }
         }
-        // RFC 3986 section 3.2.2.
-        [] => false,
-        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte)),
+        name => name.iter().position(|byte| !NAME[usize::from(*byte)]).unwrap_or(name.len()),
     };
-    known && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+    match bytes.split_at(end) {
+        ([], _) => false,
+        (_, []) => true,
+        (_, [b':', port @ ..]) => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// Whether the target has the form that its method wants (RFC 9112 section 3.2, RFC 9113 section 8.3.1).

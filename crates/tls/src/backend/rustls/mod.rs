@@ -152,7 +152,7 @@ impl Engine for Rustls {
     }
 
     fn write(&mut self, bytes: &[&[u8]]) -> Result<usize, TlsError> {
-        const MOST: usize = 64;
+        const MOST: usize = 16;
         let mut slices = [IoSlice::new(&[]); MOST];
         let (mut count, mut left) = (0, MAX_WRITE);
         for bytes in bytes.iter().filter(|bytes| !bytes.is_empty()) {
