@@ -31,7 +31,7 @@ impl Alarm {
     /// Ready once `until` has come; until then, whoever asks is woken when it may have. To ask again for a later time
     /// takes neither a lock nor a look at the clock.
     pub(crate) fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_set(until, cx.waker()) {
+        if self.will_wake(until, cx.waker()) {
             return Poll::Pending;
         }
         let (before, now, after) = (Real::now(), Instant::now(), Real::now());
@@ -53,15 +53,11 @@ impl Alarm {
         Poll::Pending
     }
 
-    /// Whether it is going to wake this one by `until`.
-    fn is_set(&self, until: Instant, waker: &Waker) -> bool {
+    /// Whether it is going to wake this one by `until`; one that is set can be made to.
+    fn will_wake(&mut self, until: Instant, waker: &Waker) -> bool {
         match self {
             Self::Unset => false,
-            Self::Thread(Entry { place: (at, _), bell }) => {
-                *at <= until.into_std()
-                    && bell.waker.will_wake(waker)
-                    && !bell.has_rung.load(Ordering::Acquire)
-            }
+            Self::Thread(entry) => entry.place.0 <= until.into_std() && entry.will_wake(waker),
             Self::Runtime(sleep, who) => {
                 sleep.deadline() <= until && who.will_wake(waker) && !sleep.is_elapsed()
             }
@@ -73,14 +69,40 @@ impl Alarm {
 pub(crate) struct Entry {
     place: Place,
     bell: Arc<Bell>,
+    /// The bell's, to be looked at without a lock.
+    waker: Waker,
+}
+
+impl Entry {
+    /// Whether it wakes this one, from now on if it did not, and has not rung.
+    fn will_wake(&mut self, waker: &Waker) -> bool {
+        if !self.waker.will_wake(waker) {
+            self.waker.clone_from(waker);
+            let _before = std::mem::replace(&mut *self.bell.waker(), waker.clone());
+        }
+        // After that: who rings sets it before it looks whom to wake.
+        !self.bell.has_rung.load(Ordering::SeqCst)
+    }
 }
 
 /// When; the number tells apart what is due at the same time.
 type Place = (Real, u64);
 
 struct Bell {
-    waker: Waker,
+    waker: Mutex<Waker>,
     has_rung: AtomicBool,
+}
+
+impl Bell {
+    fn waker(&self) -> MutexGuard<'_, Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        self.has_rung.store(true, Ordering::SeqCst);
+        let waker = self.waker().clone();
+        waker.wake();
+    }
 }
 
 /// The thread's; `None` if it could not be started.
@@ -110,7 +132,7 @@ impl Clock {
     }
 
     fn set(&self, at: Real, waker: &Waker) -> Entry {
-        let bell = Arc::new(Bell { waker: waker.clone(), has_rung: AtomicBool::new(false) });
+        let bell = Arc::new(Bell { waker: Mutex::new(waker.clone()), has_rung: AtomicBool::new(false) });
         let mut set = self.lock();
         set.last += 1;
         let place = (at, set.last);
@@ -119,7 +141,7 @@ impl Clock {
             set.wakes = Some(at);
             self.sooner.notify_one();
         }
-        Entry { place, bell }
+        Entry { place, bell, waker: waker.clone() }
     }
 
     fn run(&self) {
@@ -131,9 +153,8 @@ impl Clock {
             if !due.is_empty() {
                 drop(set);
                 for bell in due.into_values() {
-                    bell.has_rung.store(true, Ordering::Release);
-                    // Whatever an executor does with it, the limits of others hold.
-                    let _ = catch_unwind(AssertUnwindSafe(|| bell.waker.wake_by_ref()));
+                    // Whatever an executor does with a waker, the limits of others hold.
+                    let _ = catch_unwind(AssertUnwindSafe(|| bell.ring()));
                 }
                 set = self.lock();
                 continue;
@@ -202,12 +223,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_is_set_wakes_whoever_asked_last() {
+        let mut alarm = Alarm::default();
+        let soon = Instant::now() + SOON;
+        let mut never = Context::from_waker(Waker::noop());
+        assert!(alarm.poll_until(soon, &mut never).is_pending());
+        let Alarm::Thread(entry) = &alarm else { panic!("the clock is real") };
+        let bell = entry.bell.clone();
+        tokio::spawn(async move { wait(&mut alarm, soon).await }).await.expect("no panic");
+        assert!(bell.has_rung.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
     async fn nothing_is_left_of_one_that_is_dropped() {
         let mut alarm = Alarm::default();
         let far = Instant::now() + HOUR;
         assert!(poll_fn(|cx| Poll::Ready(alarm.poll_until(far, cx))).await.is_pending());
-        let Alarm::Thread(Entry { place, bell }) = &alarm else { panic!("the clock is real") };
-        let (place, bell) = (*place, Arc::downgrade(bell));
+        let Alarm::Thread(entry) = &alarm else { panic!("the clock is real") };
+        let (place, bell) = (entry.place, Arc::downgrade(&entry.bell));
         let clock = THREAD.expect("a thread");
         assert!(clock.lock().bells.contains_key(&place));
         drop(alarm);

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioExecutor;
 use tuyau_core::Context;
@@ -25,6 +26,7 @@ pub(crate) fn compare(row: &str, speaks: Speaks) {
         .build_http::<Empty<Bytes>>();
     let versions = if speaks == Speaks::H2 { Versions::Http2 } else { Versions::All };
     let ours = Client::new(derivations(Context::new()).offer(&TCP)).versions(versions);
+    let codings = HeaderValue::from_static("gzip, deflate, br");
     let here = Serving::here();
     let mut measured = Measured::new(2);
     for round in 0..=ROUNDS {
@@ -32,11 +34,13 @@ pub(crate) fn compare(row: &str, speaks: Speaks) {
             let (before, began) = (here.cpu(), Instant::now());
             runtime.block_on(async {
                 for _ in 0..REQUESTS {
-                    let request = Request::get(url.clone()).body(Empty::new()).expect("a request");
+                    let mut request = Request::get(url.clone()).body(Empty::new()).expect("a request");
                     let body = if which == 0 {
                         let response = ours.request::<Empty<Bytes>>(request).await.expect("a response");
                         response.into_body().collect().await.expect("a body")
                     } else {
+                        // What ours sends by itself: the server gets the same from both.
+                        request.headers_mut().insert(ACCEPT_ENCODING, codings.clone());
                         let response = theirs.request(request).await.expect("a response");
                         response.into_body().collect().await.expect("a body")
                     };

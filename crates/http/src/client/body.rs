@@ -201,3 +201,26 @@ impl From<()> for Body {
         Self::empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_bytes_is_known_to_be() {
+        let bytes = Bytes::from_static(b"again");
+        for body in [
+            Body::new(Full::new(bytes.clone())),
+            Body::new(Body::from("again")),
+            Body::new(Body::new(Full::new(bytes))),
+        ] {
+            for body in [body.try_clone().expect("bytes"), body] {
+                assert_eq!(body.collect().await.expect("bytes").to_bytes(), "again");
+            }
+        }
+        assert!(Body::new(Empty::<Bytes>::new()).try_clone().expect("nothing").is_end_stream());
+        assert!(Body::new(Full::new(Bytes::from_static(b"once")).boxed()).try_clone().is_none());
+    }
+}

@@ -434,7 +434,8 @@ impl Client {
         let first_byte = first_byte.min(FOR_EVER);
         let progress = request.body_mut().progress();
         let mut until = Instant::now() + first_byte;
-        let mut alarm = std::mem::take(&mut sender.alarm);
+        let link = sender.link.clone();
+        let mut alarm = link.alarm();
         let result = {
             let mut exchanging = pin!(sender.exchange(request));
             poll_fn(|cx| {
@@ -452,7 +453,7 @@ impl Client {
             })
             .await
         };
-        sender.alarm = alarm;
+        link.keep(alarm);
         result
     }
 

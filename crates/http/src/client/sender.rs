@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -56,8 +56,6 @@ pub async fn handshake(flow: Flow, versions: Versions) -> Result<Sender, Error> 
 pub struct Sender {
     wire: Wire,
     pub(super) link: Arc<Link>,
-    /// Set by one request, and left so for the next: that costs less than to set one for each.
-    pub(super) alarm: Alarm,
     said: Option<Box<Said>>,
 }
 
@@ -74,7 +72,6 @@ enum Wire {
 }
 
 /// What a connection and its task share.
-#[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection,
     heard: Heard,
@@ -82,11 +79,31 @@ pub(super) struct Link {
     in_use: AtomicU32,
     /// Milliseconds since `origin`.
     idle_since: AtomicU64,
+    /// Set by requests that are over, and left so for the next: that costs less than to set one for each.
+    alarms: Mutex<Vec<Alarm>>,
 }
+
+/// How many alarms a connection keeps.
+const ALARMS: usize = 16;
 
 impl Link {
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn alarm(&self) -> Alarm {
+        self.alarms().pop().unwrap_or_default()
+    }
+
+    pub(super) fn keep(&self, alarm: Alarm) {
+        let mut alarms = self.alarms();
+        if alarms.len() < ALARMS {
+            alarms.push(alarm);
+        }
+    }
+
+    fn alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn begin(&self) {
@@ -140,6 +157,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
         origin: Instant::now(),
         in_use: AtomicU32::new(0),
         idle_since: AtomicU64::new(0),
+        alarms: Mutex::default(),
         connection,
         heard,
     });
@@ -156,7 +174,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
             Wire::H1(sender)
         }
     };
-    Ok(Sender { wire, link, alarm: Alarm::default(), said: None })
+    Ok(Sender { wire, link, said: None })
 }
 
 /// Until it ends, or was idle for too long. Whoever waits for a response is told what went wrong.
@@ -240,12 +258,9 @@ impl Sender {
     pub(super) fn share(&self) -> Option<Self> {
         match &self.wire {
             Wire::H1(_) => None,
-            Wire::H2(sender) => Some(Self {
-                wire: Wire::H2(sender.clone()),
-                link: self.link.clone(),
-                alarm: Alarm::default(),
-                said: None,
-            }),
+            Wire::H2(sender) => {
+                Some(Self { wire: Wire::H2(sender.clone()), link: self.link.clone(), said: None })
+            }
         }
     }
 
