@@ -96,7 +96,9 @@ where
 /// What is wrong with a request that hyper and h2 let pass.
 fn bad<B: Body>(request: &Request<B>) -> Option<StatusCode> {
     let (url, headers) = (request.uri(), request.headers());
-    let host = headers.get(HOST);
+    // Most clients say it first, where it takes no search.
+    let first = headers.iter().next().filter(|(name, _)| *name == HOST).map(|(_, host)| host);
+    let host = first.or_else(|| headers.get(HOST));
     let repeated = headers.len() > headers.keys_len() && headers.get_all(HOST).iter().nth(1).is_some();
     let authority = url.authority().map(|authority| authority.as_str().as_bytes());
     let wrong = match request.version() {
