@@ -187,6 +187,9 @@ impl Watch {
 
     /// It does again: for how long it did not.
     pub(crate) fn unblocked(&self) -> Duration {
+        if self.kind == Kind::H1 {
+            self.active();
+        }
         match self.blocked_since.swap(0, Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_nanos(self.now().saturating_sub(since)),
@@ -313,6 +316,8 @@ impl Watch {
                 return Some((after(1, limits.h2_preface), Due::Late(Limit::H2Preface)));
             }
             _ if !self.is_idle() => None,
+            // The response is wholly in hyper's hands, and on its way.
+            (Kind::H1, _) if write.is_some() => None,
             (_, closing @ 1..) => {
                 let time = if self.must_linger() { LINGER } else { limits.write_idle };
                 Some((after(closing.max(idle_since), time), Due::Gone))
