@@ -244,6 +244,9 @@ where
             unreachable!("a future is not polled after its end")
         };
         let h1 = under_way.shared.watch.kind == Kind::H1;
+        if h1 {
+            under_way.shared.watch.answer();
+        }
         let mut last = h1 && under_way.shared.watch.is_closing();
         let mut response = match result {
             Ok(response) => {

@@ -123,6 +123,16 @@ async fn a_client_that_reads_single_bytes() {
     dribble.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ends_its_side() {
+    for (path, seconds) in [("/wait", 5), ("/silent", 60)] {
+        let mut client = connect(Limits::default());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        client.flow.shutdown().await.unwrap();
+        client.ends_cut_off(Limit::HalfClosed, seconds).await;
+    }
+}
+
 /// Who is slow, but not too slow, is not taken for idle once all of a response is in one piece below.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_has_the_whole_response() {
