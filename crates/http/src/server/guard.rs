@@ -259,20 +259,18 @@ impl RawFlow for Guard {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        if let Spoken::H1(h1) = &mut self.spoken
-            && h1.ended
-        {
-            self.watch.has_ended();
-        }
-        if let Spoken::H1(h1) = &mut self.spoken
-            && h1.is_refusal(&self.watch)
-        {
-            // The client may still be sending what is not going to be read.
-            self.watch.body_was_dropped();
-            if h1.replace.is_some() {
-                let whole = bytes.concat();
-                h1.taken.get_or_insert_default().extend_from_slice(&whole);
-                return Poll::Ready(Ok(whole.len()));
+        if let Spoken::H1(h1) = &mut self.spoken {
+            if h1.ended {
+                self.watch.has_ended();
+            }
+            if h1.is_refusal(&self.watch) {
+                // The client may still be sending what is not going to be read.
+                self.watch.body_was_dropped();
+                if h1.replace.is_some() {
+                    let whole = bytes.concat();
+                    h1.taken.get_or_insert_default().extend_from_slice(&whole);
+                    return Poll::Ready(Ok(whole.len()));
+                }
             }
         }
         let len = bytes.iter().map(|bytes| bytes.len()).sum();

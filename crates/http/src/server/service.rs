@@ -61,7 +61,7 @@ where
         let under_way = UnderWay::new(shared);
         let connect = request.method() == Method::CONNECT;
         let state = match bad(&request) {
-            Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
+            Some((status, why)) => State::refused(Refused::request(status, why, connection).of(request)),
             None => {
                 let mut request = request.map(|body| Incoming::new(body, watch));
                 target_says_host(&mut request);
@@ -73,9 +73,7 @@ where
                 // Most are ready at once; a request is a lot to put aside, and to have room for in each future.
                 match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Ok(())) => State::Called { future: service.call(request) },
-                    Poll::Ready(Err(error)) => {
-                        State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
-                    }
+                    Poll::Ready(Err(error)) => State::refused(Refused::failed(error.into(), connection)),
                     Poll::Pending => State::Waiting { waiting: Some(Box::new((service, request))) },
                 }
             }
@@ -89,7 +87,7 @@ where
 }
 
 /// What is wrong with a request that hyper and h2 let pass.
-fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
+fn bad<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     let (url, headers) = (request.uri(), request.headers());
     let mut hosts = headers.get_all(HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
@@ -106,11 +104,19 @@ fn bad<B>(request: &Request<B>) -> Option<StatusCode> {
     };
     // RFC 9110 section 7.2: empty is what names none.
     let named = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
-    if wrong || ![named, authority].into_iter().flatten().all(is_host) || !has_target(request) {
-        return Some(StatusCode::BAD_REQUEST);
-    }
-    // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
-    (!is_coding_known(headers)).then_some(StatusCode::NOT_IMPLEMENTED)
+    let why = if wrong {
+        "it does not name one host"
+    } else if ![named, authority].into_iter().flatten().all(is_host) {
+        "its host is none"
+    } else if !has_target(request) {
+        "its target has not the form that its method wants"
+    } else if !is_coding_known(headers) {
+        // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
+        return Some((StatusCode::NOT_IMPLEMENTED, "its transfer coding is not known"));
+    } else {
+        return None;
+    };
+    Some((StatusCode::BAD_REQUEST, why))
 }
 
 /// A host, perhaps with a port, and nothing else.
@@ -199,7 +205,13 @@ pin_project! {
     enum State<S, F> {
         Waiting { waiting: Option<Box<(S, Request<Incoming>)>> },
         Called { #[pin] future: F },
-        Refused { refused: Option<Refused> },
+        Refused { refused: Option<Box<Refused>> },
+    }
+}
+
+impl<S, F> State<S, F> {
+    fn refused(refused: Refused) -> Self {
+        Self::Refused { refused: Some(Box::new(refused)) }
     }
 }
 
@@ -214,7 +226,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let failed = |error: S::Error, under_way: &Option<UnderWay>| match under_way {
-            Some(UnderWay { shared }) => Refused::failed(error.into(), &shared.connection),
+            Some(UnderWay { shared }) => Box::new(Refused::failed(error.into(), &shared.connection)),
             None => unreachable!("a future is not polled after its end"),
         };
         let result = loop {
