@@ -54,8 +54,11 @@ fn curl_goes_through_as_whom_it_should() {
     let refused = get(&["--via", &format!("http://{at}")]).code(1).stderr;
     assert!(refused.contains("407"), "{refused}");
     let line = proxy.error_line("\"GET http://localhost:");
-    assert!(line.contains("/a.txt?q=1 HTTP/1.1\" 200 8 "), "{line}");
+    assert!(line.starts_with("127.0.0.1 - ada [") && line.contains("/a.txt?q=1 HTTP/1.1\" 200 8 "), "{line}");
+    proxy.error_line(" - bob [");
     proxy.error_line("\"CONNECT localhost:");
+    let line = proxy.error_line(" 407 ");
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
     proxy.signal(Signal::SIGTERM);
     let said = proxy.end().code(0).stderr;
     assert!(said.contains("served: ") && !said.contains("s3cret"), "{said}");
@@ -251,6 +254,13 @@ fn why_it_failed_is_in_the_log_only() {
     assert_eq!(curl(&[&format!("http://{at}/x")]), "502 Bad Gateway\n");
     let line = proxy_of_none.error_line("error: ");
     assert!(line.contains(&dead) && line.contains("Connection refused"), "{line}");
+    // What a tunnel is asked for to is no URL.
+    let (mut forward, through) = proxy(&[]);
+    run(peer("curl", ["-sS", "-p", "-x", &format!("http://{through}"), &dead]), b"").code(56);
+    let line = forward.error_line("error: ");
+    let host = dead.trim_start_matches("http://");
+    assert!(line.starts_with(&format!("error: {host}: ")) && line.contains("Connection refused"), "{line}");
+    forward.error_line(&format!("\"CONNECT {host} HTTP/1.1\" 502 "));
     // A hop that is not there is never left out.
     let served = Served::new(false, &[]);
     let (mut lost, at) = proxy(&["--to", &served.url, "--via", &dead]);
