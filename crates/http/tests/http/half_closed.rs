@@ -8,7 +8,9 @@ use axum::body::Body as AxumBody;
 use axum::routing::any;
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::sync::oneshot;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 use tuyau_core::Flow;
@@ -21,7 +23,7 @@ use tuyau_tokio::{MemHub, duplex};
 
 use crate::matrix::sent;
 use crate::proxy::{listen, to};
-use crate::support::{rest, router, run, stacks};
+use crate::support::{Below, Stack, rest, router, run, stacks};
 
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -124,27 +126,46 @@ async fn for_a_while_they_are_waited_with() {
     assert!(rest(&mut client).await.ends_with("late"));
 }
 
+/// `/wait` tells that it was asked for, and holds what the receiver then waits for, for ever.
+fn holding() -> (Router, mpsc::UnboundedReceiver<oneshot::Receiver<()>>) {
+    let (asked, told) = mpsc::unbounded_channel();
+    let hold = move || {
+        let (held, gone) = oneshot::channel::<()>();
+        asked.send(gone).unwrap();
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        }
+    };
+    (Router::new().route("/wait", any(hold)), told)
+}
+
 /// What a handler holds is gone with it.
 #[tokio::test(start_paused = true)]
 async fn who_is_gone_is_noticed() {
-    let (held, gone) = oneshot::channel::<()>();
-    let held = Arc::new(Mutex::new(Some(held)));
-    let router = Router::new().route(
-        "/wait",
-        any(move || {
-            let held = held.lock().unwrap().take();
-            async move {
-                std::future::pending::<()>().await;
-                drop(held);
-            }
-        }),
-    );
+    let (router, mut told) = holding();
     let began = Instant::now();
     let (client, served) = asked(WAIT, Limits::default(), router).await;
     drop(client);
-    assert!(gone.await.is_err());
+    assert!(told.recv().await.unwrap().await.is_err());
     assert_eq!(began.elapsed().as_secs(), 5);
     ends_cut_off(served).await;
+}
+
+#[tokio::test]
+async fn who_resets_the_connection_is_gone_at_once() {
+    let (router, mut told) = holding();
+    let mut limits = Limits::default();
+    limits.half_closed = Duration::MAX;
+    let stack = Stack { below: Below::Tcp, tls: None };
+    let running = run(stack, Versions::Http1, Server::new(router).limits(limits)).await;
+    let mut client = TcpStream::connect(running.url.trim_start_matches("http://")).await.unwrap();
+    client.write_all(WAIT.as_bytes()).await.unwrap();
+    let gone = told.recv().await.unwrap();
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert!(gone.await.is_err());
+    assert_eq!(running.end().await.connections.aborted, 0);
 }
 
 /// A response that has begun goes on as long as the server has something to say, and the client takes it.
