@@ -1,15 +1,18 @@
 //! The access log of servers: the Common Log Format, and how long it took.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use jiff::Timestamp;
-use tuyau::http::{BoxError, Connection};
+use tuyau::http::{BoxError, Connection, Server};
 
 use crate::output::{Output, Took, Visible};
 
@@ -17,40 +20,98 @@ use crate::output::{Output, Took, Visible};
 #[derive(Debug)]
 pub(crate) struct Entry {
     peer: String,
+    user: Option<String>,
     line: String,
     at: Timestamp,
+    begun: Instant,
     out: Output,
 }
+
+/// What other servers log of clients that are gone before they are answered, and no server sends.
+const GONE: u16 = 499;
 
 impl Entry {
     /// With the path that was asked for, or all of what was.
     pub(crate) fn of<B>(request: &Request<B>, asked: Asked, out: Output) -> Self {
-        let peer = request.extensions().get::<Connection>().and_then(Connection::peer);
-        let peer = match peer {
+        let line = line(request.method(), request.uri(), request.version(), asked);
+        Self::new(request.extensions().get(), line, out)
+    }
+
+    /// Of who has shown to be this user.
+    pub(crate) fn by(self, user: Option<&str>) -> Self {
+        // A blank would end it.
+        Self { user: user.map(|user| user.replace(' ', "%20")), ..self }
+    }
+
+    fn new(connection: Option<&Connection>, line: String, out: Output) -> Self {
+        let peer = match connection.and_then(Connection::peer) {
             Some(peer) => peer.ip().map_or_else(|| peer.to_string(), |ip| ip.to_string()),
             None => "-".into(),
         };
-        let url = request.uri();
-        let target = match asked {
-            Asked::Path => url.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
-            // Without the user, who may have a password.
-            Asked::Url => url.to_string().replacen(user(url), "", 1),
-        };
-        // A quote would end what is quoted.
-        let line = format!("{} {target} {:?}", request.method(), request.version()).replace('"', "%22");
-        Self { peer, line, at: Timestamp::now(), out }
+        Self { peer, user: None, line, at: Timestamp::now(), begun: Instant::now(), out }
     }
 
     /// Prints it: once the response was sent, `whole` or not, or what came of it ended.
-    pub(crate) fn print(&self, status: StatusCode, bytes: u64, begun: Instant, whole: bool) {
-        let Self { peer, line, at, out } = self;
+    pub(crate) fn print(&self, status: StatusCode, bytes: u64, whole: bool) {
+        self.say(status.as_u16(), bytes, if whole { "" } else { ", broken off" });
+    }
+
+    fn say(&self, status: u16, bytes: u64, end: impl fmt::Display) {
+        let Self { peer, user, line, at, begun, out } = self;
         let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
         let took = Took(begun.elapsed());
-        let end = if whole { "" } else { ", broken off" };
-        let (peer, status) = (if peer.is_empty() { "-" } else { peer }, status.as_u16());
-        let (peer, line) = (Visible(peer), Visible(line));
-        out.tell(format_args!("{peer} - - [{at}] \"{line}\" {status} {bytes} {took}{end}"));
+        let [peer, user] = [peer, user.as_deref().unwrap_or_default()]
+            .map(|who| Visible(if who.is_empty() { "-" } else { who }));
+        let line = Visible(line);
+        out.tell(format_args!("{peer} - {user} [{at}] \"{line}\" {status} {bytes} {took}{end}"));
     }
+}
+
+fn line(method: &Method, url: &Uri, version: Version, asked: Asked) -> String {
+    let target = match asked {
+        Asked::Path => url.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+        // Without the user, who may have a password.
+        Asked::Url => url.to_string().replacen(user(url), "", 1),
+    };
+    // A quote would end what is quoted.
+    format!("{method} {target} {version:?}").replace('"', "%22")
+}
+
+/// A request that has no response yet. Dropped before it has, it was given up: its client is gone.
+pub(crate) struct Unanswered(Option<Entry>);
+
+impl Unanswered {
+    pub(crate) fn new(entry: Option<Entry>) -> Self {
+        Self(entry)
+    }
+
+    pub(crate) fn answered(mut self) -> Option<Entry> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.take() {
+            entry.say(GONE, 0, ", broken off before the response");
+        }
+    }
+}
+
+/// Logs what the server refuses by itself, and why. It is answered as without that.
+pub(crate) fn log_refused<S>(server: Server<S>, log: Option<Output>) -> Server<S> {
+    let Some(out) = log else { return server };
+    server.on_error(move |refused| {
+        let line = match refused.head() {
+            Some(head) => line(&head.method, &head.uri, head.version, Asked::Url),
+            None => "-".into(),
+        };
+        let entry = Entry::new(Some(refused.connection()), line, out);
+        entry.say(refused.status().as_u16(), 0, format_args!(", {refused}"));
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = refused.status();
+        response
+    })
 }
 
 /// What of a URL is logged.
@@ -61,7 +122,7 @@ pub(crate) enum Asked {
 }
 
 /// `user:password@`, or nothing.
-fn user(url: &http::Uri) -> &str {
+fn user(url: &Uri) -> &str {
     let authority = url.authority().map_or("", |authority| authority.as_str());
     authority.rfind('@').map_or("", |at| &authority[..=at])
 }
@@ -69,7 +130,7 @@ fn user(url: &http::Uri) -> &str {
 /// A body; once it has ended, its entry is printed.
 pub(crate) struct Logged {
     body: UnsyncBoxBody<Bytes, BoxError>,
-    entry: Option<(Entry, StatusCode, Instant)>,
+    entry: Option<(Entry, StatusCode)>,
     bytes: u64,
     /// All that there is, if that is known.
     length: Option<u64>,
@@ -77,14 +138,24 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
-    pub(crate) fn new(
-        body: UnsyncBoxBody<Bytes, BoxError>,
-        length: Option<u64>,
-        entry: Option<(Entry, StatusCode, Instant)>,
-    ) -> Self {
-        let whole = body.is_end_stream();
-        Self { body, entry, bytes: 0, length, whole }
+    /// `response`, of which `entry` is printed once it was sent.
+    pub(crate) fn response<B>(response: Response<B>, entry: Option<Entry>) -> Response<Self>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (status, length) = (response.status(), length(response.headers()));
+        response.map(|body| {
+            let body = body.map_err(Into::into).boxed_unsync();
+            let whole = body.is_end_stream();
+            Self { body, entry: entry.map(|entry| (entry, status)), bytes: 0, length, whole }
+        })
     }
+}
+
+/// How long the body of a response is, if its head says so.
+pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Body for Logged {
@@ -118,10 +189,11 @@ impl Body for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        if let Some((entry, status, begun)) = &self.entry {
-            // Nobody asks a body for its end who knows its length, or any of it for HEAD.
-            let whole = self.whole || self.length == Some(self.bytes) || entry.line.starts_with("HEAD ");
-            entry.print(*status, self.bytes, *begun, whole);
+        if let Some((entry, status)) = &self.entry {
+            // Nobody asks a body for its end who knows its length, or any of one that can't be sent.
+            let none = matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+                || entry.line.starts_with("HEAD ");
+            entry.print(*status, self.bytes, self.whole || self.length == Some(self.bytes) || none);
         }
     }
 }

@@ -379,8 +379,9 @@ pub(crate) enum Command {
     #[command(long_about = "Serve the files of a directory by HTTP/1.1 and HTTP/2.\n\n\
         With ranges, conditional requests, compression (on the way, or by FILE.gz, FILE.br and FILE.zst beside \
         FILE), index.html, and a listing where there is none. Links that lead out of the directory are not \
-        followed. Each request is logged on standard error, in the Common Log Format and with the time it took. A \
-        signal stops the listening; responses that are under way have --drain to end, a second signal ends them.")]
+        followed. Each request is logged on standard error, in the Common Log Format and with the time it took; \
+        the status is 499 if the client was gone before the response. A signal stops the listening; responses that \
+        are under way have --drain to end, a second signal ends them.")]
     Serve(crate::commands::serve::ServeArgs),
     /// Pass HTTP on: to wherever clients say, or to one server
     #[cfg(feature = "web")]
@@ -388,8 +389,9 @@ pub(crate) enum Command {
         Without --to it is a forward proxy, for HTTP/1.1 and HTTP/2: tunnels by CONNECT, and http URLs. With --to it is a \
         reverse proxy: every request goes to URI, by any stack; the server is told who asked for what by Forwarded \
         (RFC 7239) and X-Forwarded-For, -Host and -Proto. WebSockets pass. The options of connecting are for what lies \
-        beyond. Each request is logged on standard error, and why one failed; its client is told 502 or 504. A signal \
-        stops the listening; what is under way has --drain to end, a second signal ends it.")]
+        beyond. Each request is logged on standard error, as by serve and with the user, and why one failed; its \
+        client is told 502 or 504. A signal stops the listening; what is under way has --drain to end, a second \
+        signal ends it.")]
     Proxy(Box<crate::commands::proxy::ProxyArgs>),
     /// Put a server of HTTP under load, and time each response
     #[cfg(feature = "web")]

@@ -18,6 +18,8 @@ pub enum Limit {
     HeaderTime,
     /// [`write_idle`](crate::Limits::write_idle).
     WriteIdle,
+    /// [`half_closed`](crate::Limits::half_closed).
+    HalfClosed,
     /// [`h2_preface`](crate::Limits::h2_preface).
     H2Preface,
     /// [`h2_resets`](crate::Limits::h2_resets).
@@ -33,6 +35,7 @@ impl fmt::Display for Limit {
             Self::FirstByte => "it sent nothing",
             Self::HeaderTime => "the head of its request took too long",
             Self::WriteIdle => "it does not read what it is sent",
+            Self::HalfClosed => "it ended its side, and its response took too long",
             Self::H2Preface => "its preface of HTTP/2 took too long",
             Self::H2Resets => "it resets too many requests",
             Self::H2ControlFrames => "it sends too many frames that carry nothing",
@@ -83,9 +86,13 @@ impl ServeError {
         Self { kind, source: Some(error.into()) }
     }
 
-    /// Whether the client was turned away, rather than lost.
+    /// Whether the client was turned away, rather than lost, as most are who end their side.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self.kind, ServeErrorKind::Limit(_) | ServeErrorKind::UnknownProtocol(_))
+        match self.kind {
+            ServeErrorKind::Limit(limit) => limit != Limit::HalfClosed,
+            ServeErrorKind::UnknownProtocol(_) => true,
+            ServeErrorKind::Protocol | ServeErrorKind::Connection => false,
+        }
     }
 
     /// What kind of failure it is.

@@ -1,6 +1,7 @@
 //! Bodies that come from a peer.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use crate::alarm::Alarm;
 use crate::error::{BodyError, BodyErrorKind};
 use crate::limits::Patience;
 use crate::proxy::fields::of_trailers;
-use crate::server::watch::Watch;
+use crate::server::watch::{Kind, Watch};
 
 /// The body of a request that is served, as it comes. Reading it ends with an error
 /// [`TimedOut`](BodyErrorKind::TimedOut) if the client keeps the reader waiting beyond
@@ -82,7 +83,19 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
+        let mut ended = false;
+        if polled.is_pending()
+            && let Some(watch) = this.watch.as_ref().filter(|watch| watch.kind == Kind::H1)
+        {
+            watch.reads(cx.waker());
+            ended = watch.is_ended();
+            if ended {
+                // What came before the client's end may have come since.
+                polled = Pin::new(&mut this.body).poll_frame(cx);
+            }
+        }
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.came(frame.data_ref().map_or(1, Bytes::len));
                 if this.body.is_end_stream() {
@@ -96,6 +109,10 @@ impl Body for Incoming {
             Poll::Ready(None) => {
                 this.watch = None;
                 Poll::Ready(None)
+            }
+            Poll::Pending if ended => {
+                let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the client ended its side before");
+                Poll::Ready(Some(Err(BodyError::with_source(BodyErrorKind::Broken, end))))
             }
             Poll::Pending => this.poll_late(cx).map(|()| {
                 this.wait_for_ever();

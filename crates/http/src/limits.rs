@@ -54,6 +54,12 @@ pub struct Limits {
     pub min_rate: u32,
     /// How long a connection of HTTP/1 may be kept alive between two requests. 60 s.
     pub keep_alive_idle: Duration,
+    /// How long a client of HTTP/1 that has ended its side is still answered: how long it may wait for its response
+    /// from then on, which it has to the end once it has begun. A client that is gone looks the same until something
+    /// is written to it, and handlers are at work for it as long. (A response that has begun, but gives nothing for as
+    /// long as [`keep_alive_idle`](Self::keep_alive_idle), ends as well.) Zero: it is taken for
+    /// gone at once. 5 s.
+    pub half_closed: Duration,
 
     /// How long a client of HTTP/2 may take until its preface is complete (RFC 9113 section 3.4). 10 s.
     pub h2_preface: Duration,
@@ -87,6 +93,7 @@ impl Default for Limits {
             write_idle: Duration::from_secs(30),
             min_rate: 256,
             keep_alive_idle: Duration::from_secs(60),
+            half_closed: Duration::from_secs(5),
             h2_preface: Duration::from_secs(10),
             h2_idle: Duration::from_secs(180),
             h2_streams: 100,

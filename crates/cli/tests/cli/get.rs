@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use tuyau_testing::certs::Ca;
 use tuyau_testing::{free_port, peers};
 
-use crate::peers::{Peer, Place, peer, run, tuyau};
+use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 
 /// nginx, with the directory `www` of `place`; `more` is what its server has besides.
 fn nginx(place: &Place, listen: &str, more: &str) -> Peer {
@@ -270,4 +270,22 @@ fn what_has_no_use_is_an_error() {
     }
     let ended = run(tuyau(["get", "http://127.0.0.1:1/"]), b"").code(1);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
+}
+
+/// A little that is a lot once it is decoded: it goes by, and is never all there.
+#[test]
+fn what_is_decoded_is_not_kept() {
+    let (place, size) = (Place::new(), 1_u64 << 29);
+    let zeros = fs::File::create(place.path("zeros")).expect("a file");
+    zeros.set_len(size).expect("a sparse file");
+    run(peer("gzip", ["-1", "--keep", &place.path("zeros")]), b"").code(0);
+    let (mut served, uri) = listening(["serve", &place.path(""), "--listen", "tcp://127.0.0.1:0"]);
+    let url = format!("{}/zeros", uri.replace("tcp:", "http:"));
+    // In KiB, of all that it maps: less than what comes out.
+    let script = "ulimit -v 400000; \"$0\" get --compressed \"$1\" | wc -c";
+    let got = run(peer("sh", ["-c", script, env!("CARGO_BIN_EXE_tuyau"), &url]), b"").code(0);
+    assert_eq!(got.text().trim(), size.to_string(), "{}", got.stderr);
+    let line = served.error_line("GET /zeros");
+    let sent = line.split("\" 200 ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    assert!(sent.is_some_and(|sent: u64| sent < size / 100), "{line}");
 }

@@ -3,6 +3,7 @@
 mod bridge;
 mod browser;
 mod demo;
+mod ended;
 mod errors;
 mod get;
 mod load;

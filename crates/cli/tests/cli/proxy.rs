@@ -1,8 +1,8 @@
 //! `tuyau proxy`: curl, a browser, nginx and ourselves around it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 use tuyau_testing::certs::Ca;
@@ -10,7 +10,7 @@ use tuyau_testing::peers::{self, python, sshd};
 use tuyau_testing::{dead_port, free_port};
 
 use crate::browser::{opened, page, trusting};
-use crate::peers::{Peer, Place, listening, peer, run, tuyau};
+use crate::peers::{LIMIT, Peer, Place, listening, peer, run, tuyau};
 use crate::serve::Served;
 
 /// Starts one, and gives where it listens as `host:port`.
@@ -54,8 +54,11 @@ fn curl_goes_through_as_whom_it_should() {
     let refused = get(&["--via", &format!("http://{at}")]).code(1).stderr;
     assert!(refused.contains("407"), "{refused}");
     let line = proxy.error_line("\"GET http://localhost:");
-    assert!(line.contains("/a.txt?q=1 HTTP/1.1\" 200 8 "), "{line}");
+    assert!(line.starts_with("127.0.0.1 - ada [") && line.contains("/a.txt?q=1 HTTP/1.1\" 200 8 "), "{line}");
+    proxy.error_line(" - bob [");
     proxy.error_line("\"CONNECT localhost:");
+    let line = proxy.error_line(" 407 ");
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
     proxy.signal(Signal::SIGTERM);
     let said = proxy.end().code(0).stderr;
     assert!(said.contains("served: ") && !said.contains("s3cret"), "{said}");
@@ -251,6 +254,13 @@ fn why_it_failed_is_in_the_log_only() {
     assert_eq!(curl(&[&format!("http://{at}/x")]), "502 Bad Gateway\n");
     let line = proxy_of_none.error_line("error: ");
     assert!(line.contains(&dead) && line.contains("Connection refused"), "{line}");
+    // What a tunnel is asked for to is no URL.
+    let (mut forward, through) = proxy(&[]);
+    run(peer("curl", ["-sS", "-p", "-x", &format!("http://{through}"), &dead]), b"").code(56);
+    let line = forward.error_line("error: ");
+    let host = dead.trim_start_matches("http://");
+    assert!(line.starts_with(&format!("error: {host}: ")) && line.contains("Connection refused"), "{line}");
+    forward.error_line(&format!("\"CONNECT {host} HTTP/1.1\" 502 "));
     // A hop that is not there is never left out.
     let served = Served::new(false, &[]);
     let (mut lost, at) = proxy(&["--to", &served.url, "--via", &dead]);
@@ -341,4 +351,51 @@ fn what_makes_no_sense_is_an_error() {
             ended.stderr
         );
     }
+}
+
+/// Whatever comes, the answer is a refusal or the end, and the next client is served.
+#[test]
+fn bytes_that_are_no_requests_do_no_harm() {
+    let served = Served::new(false, &[]);
+    served.write("a.txt", "still here");
+    let (forward, at) = proxy(&[]);
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // A generator of little quality: what it makes is nothing in particular.
+    let mut seed = 1_u32;
+    let mut noise = |len: usize| -> Vec<u8> {
+        let next = |_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            seed.to_be_bytes()[0]
+        };
+        (0..len).map(next).collect()
+    };
+    let starts: [&[u8]; 10] = [
+        b"",
+        b"\x05\x01\x00",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"CONNECT ",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n",
+        b"GET http://",
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: ",
+        b"POST http://127.0.0.1:1/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        preface,
+        &[preface, b"\0\0\0\x04\0\0\0\0\0"].concat(),
+    ];
+    for start in starts {
+        for len in [0, 1, 9, 100, 20_000] {
+            let bytes = [start, &noise(len)].concat();
+            let mut stream = TcpStream::connect(&at).expect("it listens");
+            stream.set_read_timeout(Some(LIMIT)).expect("a time");
+            // It may be cut off before the last of it.
+            let _ = stream.write_all(&bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+            let ended = stream.read_to_end(&mut Vec::new());
+            let hangs = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            assert!(!hangs, "{}", start.escape_ascii());
+        }
+    }
+    let url = format!("{}/a.txt", served.url);
+    assert_eq!(curl(&["-x", &format!("http://{at}"), &url]), "still here");
+    forward.signal(Signal::SIGTERM);
+    let said = forward.end().code(0).stderr;
+    assert!(!said.contains("panic"), "{said}");
 }

@@ -99,7 +99,8 @@ impl Error {
         self.inner.timeout
     }
 
-    /// The URL that was asked for, of the last request if there were redirects; without query and user.
+    /// The URL that was asked for, of the last request if there were redirects; without query and user. Of a tunnel,
+    /// its host and port.
     pub fn url(&self) -> Option<&Uri> {
         self.url.as_deref()
     }
@@ -118,7 +119,8 @@ fn shown(url: &Uri) -> Uri {
         let host = authority.as_str().rsplit('@').next()?;
         host.parse().ok()
     });
-    parts.path_and_query = url.path().parse().ok();
+    // What a tunnel is asked for to has none.
+    parts.path_and_query = url.path_and_query().and_then(|_| url.path().parse().ok());
     Uri::from_parts(parts).unwrap_or_default()
 }
 

@@ -307,10 +307,9 @@ impl Client {
         self.execute(request.map(Body::new), Options::default()).await
     }
 
-    /// A flow to the host and port of `url`, in no pool.
+    /// A flow to the host and port of `url`, in no pool. Its error does not say which.
     pub(crate) async fn open(&self, url: &Uri) -> Result<Flow, Error> {
-        let connecting = async { self.route(url)?.connect(&self.settings.keep).await };
-        connecting.await.map_err(|error| error.at(url))
+        self.route(url)?.connect(&self.settings.keep).await
     }
 
     pub(crate) async fn execute(

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tower_service::Service;
 use tuyau_core::names::PEER;
 use tuyau_core::{BoxFuture, Target};
@@ -63,7 +63,7 @@ impl Forward {
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Response<Either<ResponseBody, Full<Bytes>>> {
-        if !self.knows(request.headers()) {
+        if !self.users.is_empty() && self.user_of(request.headers()).is_none() {
             let mut response = answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
             let challenge = HeaderValue::from_static("Basic realm=\"proxy\", charset=\"UTF-8\"");
             response.headers_mut().insert(PROXY_AUTHENTICATE, challenge);
@@ -92,7 +92,7 @@ impl Forward {
         };
         let flow = match self.passing.client.open(&url).await {
             Ok(flow) => flow,
-            Err(error) => return self.passing.failed(error, None),
+            Err(error) => return self.passing.failed(error.at(request.uri()), None),
         };
         let here = request.extensions().get::<Connection>().and_then(Connection::local);
         if let Some(Target::Addr(address)) = flow.fact(&PEER)
@@ -107,9 +107,11 @@ impl Forward {
         response
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    /// Which [user](Self::user) a request with these fields is from; none if it is from nobody who is let in by a
+    /// password.
+    pub fn user_of(&self, headers: &HeaderMap) -> Option<&str> {
         if self.users.is_empty() {
-            return true;
+            return None;
         }
         let given = headers.get(PROXY_AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -120,7 +122,13 @@ impl Forward {
         });
         let given = given.unwrap_or_default();
         // All of them, so that the time tells nothing but lengths.
-        self.users.iter().fold(subtle::Choice::from(0), |known, user| known | user.ct_eq(&given)).into()
+        let (known, at) =
+            self.users.iter().zip(0..).fold((Choice::from(0), 0), |(known, at), (user, here)| {
+                let is_it = user.ct_eq(&given);
+                (known | is_it, u64::conditional_select(&at, &here, is_it))
+            });
+        let user = self.users.get(usize::try_from(at).ok()?).filter(|_| known.into())?;
+        std::str::from_utf8(user.split(|byte| *byte == b':').next()?).ok()
     }
 }
 

@@ -40,6 +40,8 @@ struct H1 {
     answered: Option<u64>,
     /// What hyper would answer, until something else is answered in its place.
     taken: Option<Vec<u8>>,
+    /// The client has ended its side, of which hyper is not told before all that was asked for is answered.
+    ended: bool,
 }
 
 struct H2 {
@@ -72,7 +74,7 @@ impl Guard {
     pub(crate) fn new(flow: Flow, unread: Bytes, watch: &Arc<Watch>, replace: Option<Replace>) -> Self {
         let limits = &watch.limits;
         let spoken = match watch.kind {
-            Kind::H1 => Spoken::H1(H1 { replace, answered: Some(0), taken: None }),
+            Kind::H1 => Spoken::H1(H1 { replace, answered: Some(0), taken: None, ended: false }),
             Kind::H2 => Spoken::H2(Box::new(H2 {
                 read: Scanner::new(PREFACE.len()),
                 written: Scanner::new(0),
@@ -108,6 +110,22 @@ impl Guard {
             }
             Spoken::H2(h2) => h2.has_read(bytes, &self.watch),
         }
+    }
+
+    /// Whether hyper is not told yet that the client has ended its side. It would take it for gone, which looks the
+    /// same, and answer nothing any more.
+    #[cold]
+    fn keeps_the_end(&mut self) -> bool {
+        let Self { watch, spoken: Spoken::H1(h1), .. } = self else { return false };
+        let answered = watch.is_idle() && h1.answered == Some(watch.requests());
+        if answered || watch.is_upgraded() || watch.limits.half_closed.is_zero() {
+            return false;
+        }
+        if !h1.ended {
+            h1.ended = true;
+            watch.has_ended();
+        }
+        true
     }
 
     /// Ends the connection, telling the client why if that can be done at once.
@@ -227,22 +245,32 @@ impl RawFlow for Guard {
         let before = buf.filled().len();
         ready!(self.flow.poll_read(cx, buf))?;
         let bytes = &buf.filled()[before..];
-        if !bytes.is_empty() && !self.has_read(bytes) {
+        if bytes.is_empty() {
+            return if buf.remaining() > 0 && self.keeps_the_end() {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(()))
+            };
+        }
+        if !self.has_read(bytes) {
             return Poll::Ready(Err(self.breach(cx)));
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
-        if let Spoken::H1(h1) = &mut self.spoken
-            && h1.is_refusal(&self.watch)
-        {
-            // The client may still be sending what is not going to be read.
-            self.watch.body_was_dropped();
-            if h1.replace.is_some() {
-                let whole = bytes.concat();
-                h1.taken.get_or_insert_default().extend_from_slice(&whole);
-                return Poll::Ready(Ok(whole.len()));
+        if let Spoken::H1(h1) = &mut self.spoken {
+            if h1.ended {
+                self.watch.has_ended();
+            }
+            if h1.is_refusal(&self.watch) {
+                // The client may still be sending what is not going to be read.
+                self.watch.body_was_dropped();
+                if h1.replace.is_some() {
+                    let whole = bytes.concat();
+                    h1.taken.get_or_insert_default().extend_from_slice(&whole);
+                    return Poll::Ready(Ok(whole.len()));
+                }
             }
         }
         let len = bytes.iter().map(|bytes| bytes.len()).sum();
@@ -292,7 +320,12 @@ impl RawFlow for Guard {
         let poll = self.flow.poll_flush(cx);
         ready!(self.progress(poll, |_| 0))?;
         if let Spoken::H1(h1) = &mut self.spoken {
-            h1.answered = self.watch.is_idle().then(|| self.watch.requests());
+            let answered = self.watch.is_idle().then(|| self.watch.requests());
+            if h1.ended && h1.answered != answered {
+                // Now hyper may have it.
+                cx.waker().wake_by_ref();
+            }
+            h1.answered = answered;
         }
         Poll::Ready(Ok(()))
     }

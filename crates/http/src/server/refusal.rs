@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode, request};
 
 use crate::connection::Connection;
 use crate::error::BoxError;
@@ -20,17 +20,39 @@ pub(crate) type ErrorHandler = Arc<dyn Fn(&Refused) -> Response<Bytes> + Send + 
 pub struct Refused {
     status: StatusCode,
     connection: Connection,
-    error: Option<BoxError>,
+    cause: Cause,
+    head: Option<Box<request::Parts>>,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Request(&'static str),
+    Service(BoxError),
 }
 
 impl Refused {
-    pub(crate) fn request(status: StatusCode, connection: &Connection) -> Self {
-        Self { status, connection: connection.clone(), error: None }
+    pub(crate) fn request(status: StatusCode, why: &'static str, connection: &Connection) -> Self {
+        Self { status, connection: connection.clone(), cause: Cause::Request(why), head: None }
+    }
+
+    /// What came too late, or is no request.
+    pub(crate) fn unread(status: StatusCode, connection: &Connection) -> Self {
+        let why = match status {
+            StatusCode::REQUEST_TIMEOUT => "its head took too long",
+            StatusCode::URI_TOO_LONG => "its target is too long",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "its head is too large",
+            _ => "it is not HTTP/1, or not by its rules",
+        };
+        Self::request(status, why, connection)
+    }
+
+    pub(crate) fn of<B>(self, request: Request<B>) -> Self {
+        Self { head: Some(Box::new(request.into_parts().0)), ..self }
     }
 
     pub(crate) fn failed(error: BoxError, connection: &Connection) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { status, connection: connection.clone(), error: Some(error) }
+        Self { status, connection: connection.clone(), cause: Cause::Service(error), head: None }
     }
 
     /// The status that it is answered with, unless the error handler chooses another: 400, 408, 414, 431 or
@@ -44,17 +66,25 @@ impl Refused {
         &self.connection
     }
 
+    /// The head of the request, if that is at fault and could be read at all.
+    pub fn head(&self) -> Option<&request::Parts> {
+        self.head.as_deref()
+    }
+
     /// What the service failed with; none if the request is at fault.
     pub fn error(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
-        self.error.as_deref()
+        match &self.cause {
+            Cause::Request(_) => None,
+            Cause::Service(error) => Some(&**error),
+        }
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            Some(_) => f.write_str("the service failed"),
-            None => write!(f, "a bad request: {}", self.status),
+        match self.cause {
+            Cause::Request(why) => write!(f, "a bad request: {why}"),
+            Cause::Service(_) => f.write_str("the service failed"),
         }
     }
 }
@@ -76,7 +106,7 @@ pub(crate) fn replace(on_error: &ErrorHandler, connection: &Connection, hypers: 
     let status = hypers.get(9..12).and_then(|status| StatusCode::from_bytes(status).ok());
     let status = status.unwrap_or(StatusCode::BAD_REQUEST);
     let date = hypers.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"date: "));
-    last_response(answer(Some(on_error), &Refused::request(status, connection)), date)
+    last_response(answer(Some(on_error), &Refused::unread(status, connection)), date)
 }
 
 /// The bytes of an HTTP/1.1 response after which the connection is closed.

@@ -200,7 +200,7 @@ impl Http {
                             .and_then(|served| served.into_parts())
                             .map(|parts| parts.io);
                         if let Some(flow) = flow {
-                            let refused = Refused::request(StatusCode::REQUEST_TIMEOUT, &connection);
+                            let refused = Refused::unread(StatusCode::REQUEST_TIMEOUT, &connection);
                             let response = answer(self.on_error.as_ref(), &refused);
                             // Boxed, as it would be room in the task of each connection.
                             Box::pin(say_last(flow, &last_response(response, None))).await;

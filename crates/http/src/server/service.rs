@@ -61,7 +61,7 @@ where
         let under_way = UnderWay::new(shared);
         let connect = request.method() == Method::CONNECT;
         let state = match bad(&request) {
-            Some(status) => State::Refused { refused: Some(Refused::request(status, connection)) },
+            Some((status, why)) => State::refused(Refused::request(status, why, connection).of(request)),
             None => {
                 target_says_host(&mut request);
                 match request.extensions_mut() {
@@ -77,7 +77,7 @@ where
                     Poll::Ready(Err(error)) => {
                         // What is left of its body is not going to be read.
                         drop(request.map(incoming));
-                        State::Refused { refused: Some(Refused::failed(error.into(), connection)) }
+                        State::refused(Refused::failed(error.into(), connection))
                     }
                     Poll::Pending => {
                         State::Waiting { waiting: Some(Box::new((service, request.map(incoming)))) }
@@ -94,7 +94,7 @@ where
 }
 
 /// What is wrong with a request that hyper and h2 let pass.
-fn bad<B: Body>(request: &Request<B>) -> Option<StatusCode> {
+fn bad<B: Body>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     let (url, headers) = (request.uri(), request.headers());
     // Most clients say it first, where it takes no search.
     let first = headers.iter().next().filter(|(name, _)| *name == HOST).map(|(_, host)| host);
@@ -113,40 +113,31 @@ fn bad<B: Body>(request: &Request<B>) -> Option<StatusCode> {
     };
     // RFC 9110 section 7.2: empty is what names none.
     let named = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
-    if wrong || ![named, authority].into_iter().flatten().all(is_host) || !has_target(request) {
-        return Some(StatusCode::BAD_REQUEST);
-    }
-    // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
-    let is_known = request.body().is_end_stream() || is_coding_known(headers);
-    (!is_known).then_some(StatusCode::NOT_IMPLEMENTED)
+    let why = if wrong {
+        "it does not name one host"
+    } else if ![named, authority].into_iter().flatten().all(is_host) {
+        "its host is none"
+    } else if !has_target(request) {
+        "its target has not the form that its method wants"
+    } else if !(request.body().is_end_stream() || is_coding_known(headers)) {
+        // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
+        return Some((StatusCode::NOT_IMPLEMENTED, "its transfer coding is not known"));
+    } else {
+        return None;
+    };
+    Some((StatusCode::BAD_REQUEST, why))
 }
 
 /// Which bytes a name may have (RFC 3986 section 3.2.2).
 const NAME: [bool; 256] = {
     let mut name = [false; 256];
-    let mut byte = 0;
+    let (mut byte, mut marks) = (0, b"-._~%!$&'()*+,;=".as_slice());
     while byte < 256 {
-        let c = byte as u8;
-        name[byte] = c.is_ascii_alphanumeric()
-            || matches!(
-                c,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
-            );
+        name[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
+    }
+    while let [mark, rest @ ..] = marks {
+        (name[*mark as usize], marks) = (true, rest);
     }
     name
 };
@@ -241,7 +232,13 @@ pin_project! {
     enum State<S, F> {
         Waiting { waiting: Option<Box<(S, Request<Incoming>)>> },
         Called { #[pin] future: F },
-        Refused { refused: Option<Refused> },
+        Refused { refused: Option<Box<Refused>> },
+    }
+}
+
+impl<S, F> State<S, F> {
+    fn refused(refused: Refused) -> Self {
+        Self::Refused { refused: Some(Box::new(refused)) }
     }
 }
 
@@ -256,7 +253,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let failed = |error: S::Error, under_way: &Option<UnderWay>| match under_way {
-            Some(UnderWay { shared }) => Refused::failed(error.into(), &shared.connection),
+            Some(UnderWay { shared }) => Box::new(Refused::failed(error.into(), &shared.connection)),
             None => unreachable!("a future is not polled after its end"),
         };
         let result = loop {
@@ -286,6 +283,9 @@ where
             unreachable!("a future is not polled after its end")
         };
         let h1 = under_way.shared.watch.kind == Kind::H1;
+        if h1 {
+            under_way.shared.watch.answer();
+        }
         let mut last = h1 && under_way.shared.watch.is_closing();
         let mut response = match result {
             Ok(response) => {

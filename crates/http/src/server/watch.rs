@@ -4,8 +4,12 @@
 //! what they see; the driver asks when it would be too late. Times are nanoseconds since the
 //! connection began, never 0, which says "not".
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,7 +40,8 @@ pub(crate) struct Watch {
     pub(crate) kind: Kind,
     pub(crate) limits: Arc<Limits>,
     origin: Instant,
-    /// Requests whose response is not yet wholly in hyper's hands.
+    /// Requests whose response is not yet wholly in hyper's hands. Over HTTP/1 there is one at most, and this is what it
+    /// has come to: [`ASKED`] or [`ANSWERED`].
     in_flight: AtomicU32,
     requests: AtomicU64,
     /// Since when there is none in flight, or what serves one was last seen.
@@ -49,6 +54,10 @@ pub(crate) struct Watch {
     write_patience: AtomicU64,
     /// Since when the connection only has to end.
     closing_since: AtomicU64,
+    /// Since when the client of HTTP/1, who has ended its side, is told nothing.
+    ended_since: AtomicU64,
+    /// Whoever waits for the body of a request of HTTP/1.
+    reader: Mutex<Option<Waker>>,
     /// The preface of HTTP/2 has come.
     preface: AtomicBool,
     /// Bytes of the client's may be left unread at the end.
@@ -62,6 +71,12 @@ pub(crate) struct Watch {
 
 /// "Since now": the clock is read once, when the driver asks what is due, and not at all if it is over by then.
 const NOW: u64 = u64::MAX;
+
+/// A request of HTTP/1 is in the service's hands.
+const ASKED: u32 = 1;
+
+/// Its response has begun.
+const ANSWERED: u32 = 2;
 
 /// How long a client may take to hang up, once it has all that it will get.
 const LINGER: Duration = Duration::from_secs(2);
@@ -83,6 +98,8 @@ impl Watch {
             blocked_since: AtomicU64::new(0),
             write_patience: AtomicU64::new(0),
             closing_since: AtomicU64::new(0),
+            ended_since: AtomicU64::new(0),
+            reader: Mutex::default(),
             preface: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -102,7 +119,11 @@ impl Watch {
 
     /// A request has come.
     pub(crate) fn begin(&self) {
-        self.count(1);
+        // Over HTTP/1, the connection's task alone does this: no need for what tasks that meet would need.
+        match self.kind {
+            Kind::H1 => self.in_flight.store(ASKED, Relaxed),
+            Kind::H2 => drop(self.in_flight.fetch_add(1, Relaxed)),
+        }
         // The connection's task alone does this.
         self.requests.store(self.requests() + 1, Relaxed);
         self.head_since.store(0, Relaxed);
@@ -113,31 +134,28 @@ impl Watch {
     /// The response of one is wholly in hyper's hands.
     pub(crate) fn end(&self) {
         match self.kind {
-            Kind::H1 => self.active(),
-            // In other tasks than the driver's; as long as there are others, what they do is what counts.
-            Kind::H2 if self.in_flight.load(Relaxed) == 1 => self.idle_since.store(self.now(), Relaxed),
-            Kind::H2 => {}
-        }
-        self.count(-1);
-    }
-
-    /// Over HTTP/1, the connection's task alone does this: no need for what tasks that meet would need.
-    fn count(&self, more: i32) {
-        match self.kind {
             Kind::H1 => {
-                let in_flight = self.in_flight.load(Relaxed).wrapping_add_signed(more);
-                self.in_flight.store(in_flight, Relaxed);
+                self.active();
+                self.in_flight.store(0, Relaxed);
             }
-            // Two's complement: adding -1 takes one away.
             Kind::H2 => {
-                self.in_flight.fetch_add(more as u32, Relaxed);
+                // In other tasks than the driver's; as long as there are others, what they do is what counts.
+                if self.in_flight.load(Relaxed) == 1 {
+                    self.idle_since.store(self.now(), Relaxed);
+                }
+                self.in_flight.fetch_sub(1, Relaxed);
             }
         }
     }
 
-    /// A stream is no longer HTTP's, as long as this lives.
+    /// The response to the request of HTTP/1 begins.
+    pub(crate) fn answer(&self) {
+        self.in_flight.store(ANSWERED, Relaxed);
+    }
+
+    /// A stream of HTTP/2 is no longer HTTP's, as long as this lives.
     pub(crate) fn tunnel(self: &Arc<Self>) -> Tunnel {
-        self.count(1);
+        self.in_flight.fetch_add(1, Relaxed);
         Tunnel(self.clone())
     }
 
@@ -169,6 +187,31 @@ impl Watch {
         }
     }
 
+    /// The client of HTTP/1 has ended its side, and is told nothing from now on.
+    pub(crate) fn has_ended(&self) {
+        self.ended_since.store(self.now(), Release);
+        // Nothing comes any more for whoever waits.
+        if let Some(reader) = self.reader().take() {
+            reader.wake();
+        }
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended_since.load(Acquire) != 0
+    }
+
+    /// Whoever waits for the body of a request is woken once no more of it can come.
+    pub(crate) fn reads(&self, waker: &Waker) {
+        let mut reader = self.reader();
+        if reader.as_ref().is_none_or(|reader| !reader.will_wake(waker)) {
+            *reader = Some(waker.clone());
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn preface_came(&self) {
         self.preface.store(true, Relaxed);
     }
@@ -187,6 +230,9 @@ impl Watch {
 
     /// It does again: for how long it did not.
     pub(crate) fn unblocked(&self) -> Duration {
+        if self.kind == Kind::H1 {
+            self.active();
+        }
         match self.blocked_since.swap(0, Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_nanos(self.now().saturating_sub(since)),
@@ -288,7 +334,7 @@ impl Watch {
             }
         }
         let limits = &self.limits;
-        let quiet = [&self.blocked_since, &self.head_since, &self.closing_since];
+        let quiet = [&self.blocked_since, &self.head_since, &self.closing_since, &self.ended_since];
         if self.kind == Kind::H1
             && quiet.iter().all(|since| since.load(Relaxed) == 0)
             && self.is_idle()
@@ -307,12 +353,21 @@ impl Watch {
             return write;
         }
         let head = late(&self.head_since, nanos(limits.header_time), Limit::HeaderTime);
+        let ended = match self.in_flight.load(Relaxed) {
+            ASKED => late(&self.ended_since, nanos(limits.half_closed), Limit::HalfClosed),
+            ANSWERED if write.is_none() => {
+                late(&self.ended_since, nanos(limits.keep_alive_idle), Limit::HalfClosed)
+            }
+            _ => None,
+        };
         let idle_since = self.idle_since.load(Relaxed);
         let idle = match (self.kind, self.closing_since.load(Relaxed)) {
             (Kind::H2, _) if !self.preface.load(Relaxed) => {
                 return Some((after(1, limits.h2_preface), Due::Late(Limit::H2Preface)));
             }
             _ if !self.is_idle() => None,
+            // The response is wholly in hyper's hands, and on its way.
+            (Kind::H1, _) if write.is_some() => None,
             (_, closing @ 1..) => {
                 let time = if self.must_linger() { LINGER } else { limits.write_idle };
                 Some((after(closing.max(idle_since), time), Due::Gone))
@@ -324,7 +379,7 @@ impl Watch {
             (Kind::H1, _) => Some((after(idle_since, limits.keep_alive_idle), Due::Idle)),
             (Kind::H2, _) => Some((after(idle_since, limits.h2_idle), Due::Idle)),
         };
-        [write, head, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [write, head, ended, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 

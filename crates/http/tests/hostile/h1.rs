@@ -124,6 +124,29 @@ async fn a_client_that_reads_single_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_ends_its_side() {
+    for (path, seconds) in [("/wait", 5), ("/silent", 60)] {
+        let mut client = connect(Limits::default());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        client.flow.shutdown().await.unwrap();
+        client.ends_cut_off(Limit::HalfClosed, seconds).await;
+    }
+}
+
+/// Who is slow, but not too slow, is not taken for idle once all of a response is in one piece below.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_has_the_whole_response() {
+    let mut client = connect(Limits::default());
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut bytes, mut got) = (vec![0; 64 * 1024], 0);
+    while let n @ 1.. = client.flow.read(&mut bytes).await.unwrap() {
+        got += n;
+        sleep(Duration::from_secs(20)).await;
+    }
+    assert!(got > 1 << 20, "{got}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_reads_does_not_keep_the_connection() {
     let mut client = connect(Limits::default());
     client.send("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc").await;

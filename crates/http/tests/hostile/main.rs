@@ -70,6 +70,12 @@ fn router() -> Router {
         )
         .route("/endless", get(|| async { endless() }))
         .route("/large", get(|| async { vec![b'x'; 1 << 20] }).post(large_after))
+        .route(
+            "/silent",
+            get(|| async {
+                Body::new(StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>()))
+            }),
+        )
         .route("/wait", any(|| async { std::future::pending::<&str>().await }))
 }
 

@@ -6,6 +6,7 @@ mod connector;
 #[allow(dead_code, reason = "of both suites")]
 mod frames;
 mod graceful;
+mod half_closed;
 mod hygiene;
 mod matrix;
 mod peers;

@@ -87,20 +87,25 @@ async fn bad_requests_are_answered_by_the_error_handler() {
             let mut response = Response::new(Bytes::from(format!("no: {}", refused.status().as_u16())));
             *response.status_mut() = refused.status();
             response.headers_mut().insert("x-by", "us".parse().unwrap());
+            let head = refused.head().map(|head| head.uri.to_string());
+            let why = format!("{refused}; {}", head.unwrap_or_default());
+            response.headers_mut().insert("x-why", why.parse().unwrap());
             response
         })
     };
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
-    for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        ("G@T / HTTP/9\r\n\r\n", 400),
-        (&long, 431),
+    let none = "it is not HTTP/1, or not by its rules; ";
+    for (request, status, why) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n", 400, none),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "it does not name one host; /"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "it does not name one host; /"),
+        ("G@T / HTTP/9\r\n\r\n", 400, none),
+        (&long, 431, "its head is too large; "),
     ] {
         let text = answer(request, http()).await;
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
         assert!(text.ends_with(&format!("no: {status}")) && text.contains("x-by: us"), "{text}");
+        assert!(text.contains(&format!("x-why: a bad request: {}", why.trim_end())), "{text}");
         assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
         assert!(text.to_lowercase().contains("date: "), "{text}");
         // Without one, an empty response.

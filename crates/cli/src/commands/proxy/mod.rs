@@ -5,20 +5,19 @@ mod users;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
 use http::uri::Authority;
 use http::{Request, Response};
-use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tower::{Service, service_fn};
 use tuyau::http::proxy::{Forward, Reverse, Tunnel, Tunnels};
 use tuyau::http::{BoxError, Error, Incoming, Limits, Server};
 
-use crate::access::{Asked, Entry, Logged};
+use crate::access::{Asked, Entry, Logged, Unanswered, log_refused};
 use crate::app::App;
 use crate::cli::{Connecting, ServerTls};
 use crate::commands::serve::{has_tls, listeners, serve};
@@ -128,20 +127,21 @@ pub(crate) async fn run(app: &App, args: &ProxyArgs, signals: &mut Signals) -> R
         refuse_itself(&beyond.first, &listener.local())?;
     }
     let (logging, mut logged) = mpsc::channel(1);
-    let log = Log { out: app.out, requests: !quiet, asked: Asked::Url, logging };
+    let log = Log { out: app.out, requests: !quiet, asked: Asked::Url, users: None, logging };
     let (ended, tunnels) = match beyond.server {
         None => {
             let proxy = Forward::new(beyond.client).limit_tunnels(*max_tunnels, *tunnel_idle);
             let proxy = users.iter().fold(proxy, |proxy, (user, password)| proxy.user(user, password));
             let tunnels = proxy.tunnels();
-            (pass(app, log.of(proxy), listeners, *idle, *drain, signals).await?, tunnels)
+            let log = Log { users: Some(proxy.clone()), ..log };
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
         }
         Some(server) => {
             let proxy = Reverse::new(beyond.client, server).believe(*trust_forwarded);
             let proxy = host.iter().fold(proxy, Reverse::host).limit_tunnels(*max_tunnels, *tunnel_idle);
             let tunnels = proxy.tunnels();
             let log = Log { asked: Asked::Path, ..log };
-            (pass(app, log.of(proxy), listeners, *idle, *drain, signals).await?, tunnels)
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
         }
     };
     let end = async {
@@ -168,7 +168,8 @@ fn cut_off(app: &App, tunnels: &Tunnels) {
 
 async fn pass<S, B>(
     app: &App,
-    service: S,
+    log: Log,
+    proxy: S,
     listeners: Vec<tuyau::Listener>,
     idle: Duration,
     drain: Duration,
@@ -177,11 +178,13 @@ async fn pass<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let mut limits = Limits::default();
     limits.body_idle = idle;
-    let server = Server::new(service).limits(limits).drain(drain);
+    let out = log.requests.then_some(log.out);
+    let server = log_refused(Server::new(log.of(proxy)).limits(limits).drain(drain), out);
     serve(app, listeners.into_iter().fold(server, Server::listen), signals).await
 }
 
@@ -191,6 +194,8 @@ struct Log {
     out: Output,
     requests: bool,
     asked: Asked,
+    /// Who knows its users.
+    users: Option<Forward>,
     /// Gone once all is said.
     logging: mpsc::Sender<Infallible>,
 }
@@ -215,8 +220,11 @@ impl Log {
         B::Error: Into<BoxError>,
     {
         service_fn(move |request: Request<Incoming>| {
-            let (log, begun) = (self.clone(), Instant::now());
-            let entry = log.requests.then(|| Entry::of(&request, log.asked, log.out));
+            let log = self.clone();
+            let unanswered = Unanswered::new(log.requests.then(|| {
+                let user = log.users.as_ref().and_then(|proxy| proxy.user_of(request.headers()));
+                Entry::of(&request, log.asked, log.out).by(user)
+            }));
             let answering = proxy.clone().call(request);
             async move {
                 let mut response = answering.await?;
@@ -225,19 +233,19 @@ impl Log {
                     log.out.error(Visible(&in_a_line(&error)));
                 }
                 let tunnel = response.extensions_mut().remove::<Tunnel>();
-                let entry = match (tunnel, entry) {
+                let entry = match (tunnel, unanswered.answered()) {
                     // It is a line once it has ended.
                     (Some(mut tunnel), Some(entry)) => {
                         tokio::spawn(async move {
                             let carried = tunnel.ended().await;
-                            entry.print(status, carried.received, begun, carried.whole);
+                            entry.print(status, carried.received, carried.whole);
                             drop(log.logging);
                         });
                         None
                     }
-                    (_, entry) => entry.map(|entry| (entry, status, begun)),
+                    (_, entry) => entry,
                 };
-                Ok(response.map(|body| Logged::new(body.map_err(Into::into).boxed_unsync(), None, entry)))
+                Ok(Logged::response(response, entry))
             }
         })
     }

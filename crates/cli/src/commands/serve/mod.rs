@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tuyau::http::{Failure as ServeFailure, Server};
 use tuyau::{AcceptErrorKind, Uri};
 
+use crate::access::log_refused;
 use crate::app::App;
 use crate::cli::ServerTls;
 use crate::commands::listen::listen;
@@ -56,7 +57,8 @@ pub(crate) async fn run(app: &App, args: &ServeArgs, signals: &mut Signals) -> R
     let files = Files::new(dir, *dotfiles)
         .map_err(|error| Failure::Failed(format!("the directory {}: {error}", dir.display())))?;
     let site = Arc::new(Site::new(files, !no_listing));
-    let mut server = Server::new(site::service(site, (!quiet).then_some(app.out))).drain(*drain);
+    let log = (!quiet).then_some(app.out);
+    let mut server = log_refused(Server::new(site::service(site, log)).drain(*drain), log);
     for listener in listeners(app, listen, "tcp://localhost:8080", "tls://localhost:8443", tls).await? {
         server = server.listen(listener);
     }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
@@ -22,7 +21,7 @@ use tuyau::http::{BoxError, Incoming};
 
 use super::files::Files;
 use super::listing::{Order, page};
-use crate::access::{Asked, Entry, Logged};
+use crate::access::{Asked, Entry, Logged, Unanswered, length};
 use crate::output::Output;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -164,7 +163,7 @@ pub(super) fn service(
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
-        let (entry, begun) = (log.map(|out| Entry::of(&request, Asked::Path, out)), Instant::now());
+        let unanswered = Unanswered::new(log.map(|out| Entry::of(&request, Asked::Path, out)));
         let answering = compressed.clone().call(request);
         async move {
             let mut response = answering.await?;
@@ -174,15 +173,7 @@ pub(super) fn service(
             if !headers.contains_key(CONTENT_LENGTH) && headers.contains_key(http::header::CONTENT_ENCODING) {
                 headers.remove(ACCEPT_RANGES);
             }
-            let status = response.status();
-            let length = length(response.headers());
-            Ok(response.map(|body| {
-                Logged::new(
-                    body.map_err(Into::into).boxed_unsync(),
-                    length,
-                    entry.map(|entry| (entry, status, begun)),
-                )
-            }))
+            Ok(Logged::response(response, unanswered.answered()))
         }
     })
 }
@@ -199,10 +190,6 @@ fn pays(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool 
             "application/json" | "application/javascript" | "application/xml" | "application/wasm"
         );
     text && length(headers).unwrap_or(u64::MAX) >= 860
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
