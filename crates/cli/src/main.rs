@@ -16,6 +16,7 @@ mod confirm;
 mod exit;
 #[cfg(feature = "tls")]
 mod flags;
+mod masked;
 mod output;
 mod overrides;
 mod page;
@@ -43,7 +44,7 @@ use exit::Failure;
 use output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| masked::in_error(error).exit());
     let out = Output::new(cli.global.color);
     let result = start(cli, out);
     let Err(failure) = result else { return ExitCode::SUCCESS };

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::{Chain, Failure};
+use crate::masked::{is_cut_short, masked};
 use crate::output::wrapped;
 use crate::relay::tls_hint;
 use crate::route::{Routed, route};
@@ -54,7 +55,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         (None, Some(_), Some(_)) => {
             return Err(Failure::Usage(format!(
                 "--over has no use with {}, which names a socket itself",
-                visible(&url)
+                masked(&url)
             )));
         }
         (None, None, socket) => socket,
@@ -133,6 +134,9 @@ pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Ro
     Some(Site::of(uri).and_then(to))
 }
 
+/// What is said where the end of a host is in a password.
+pub(crate) const CUT_SHORT: &str = "in a password, `/`, `?` and `#` are written %2F, %3F and %23";
+
 /// Where a URL of HTTP leads.
 struct Site {
     /// Without a socket in it.
@@ -160,6 +164,9 @@ impl Site {
         let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
             return Err(unusable(&url, "it has no host"));
         };
+        if is_cut_short(&url) {
+            return Err(unusable(&url, CUT_SHORT));
+        }
         check_port(scheme, host)?;
         Ok(Self { host: host.clone(), url, scheme, socket })
     }
@@ -231,23 +238,7 @@ fn socket_of(url: &str) -> Result<(String, Option<String>), Failure> {
 }
 
 fn unusable(url: &str, why: impl std::fmt::Display) -> Failure {
-    Failure::Usage(format!("the URL {} can't be used: {why}", visible(url)))
-}
-
-/// `url` as it may be shown: without the user, who may have a password.
-pub(crate) fn visible(url: &str) -> String {
-    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A slash in a password ends the authority too early.
-    let cut = !authority.contains('@')
-        && authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.contains(|it: char| it.is_ascii_alphabetic()));
-    let searched = if cut { rest } else { authority };
-    match searched.rfind('@') {
-        Some(at) => format!("{scheme}***@{}", &rest[at + 1..]),
-        None => url.into(),
-    }
+    Failure::Usage(format!("the URL {} can't be used: {why}", masked(url)))
 }
 
 /// A request that has no response, or no whole one.
@@ -268,19 +259,6 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        for (url, shown) in [
-            ("https://u:pass@h/@x", "https://***@h/@x"),
-            ("htps://u:pa/ss@h/", "htps://***@h/"),
-            ("u:pass@h", "***@h"),
-            ("http://h:80/@x?y=a@b", "http://h:80/@x?y=a@b"),
-            ("http://[::1]/@x", "http://[::1]/@x"),
-        ] {
-            assert_eq!(visible(url), shown);
-        }
-    }
 
     #[test]
     fn sockets_in_urls() {

@@ -17,6 +17,7 @@ use tuyau::http::{Client, Error};
 
 use crate::app::App;
 use crate::exit::{Failure, in_a_line};
+use crate::masked::masked;
 use crate::output::{Count, Took};
 use crate::signals::{self, Signals};
 use crate::table::Table;
@@ -259,7 +260,7 @@ impl Seen {
         let refused: u64 =
             statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, count)| count).sum();
         Summary {
-            url: url.into(),
+            url: masked(url),
             clients,
             seconds: took.as_secs_f64(),
             requests: times.len(),

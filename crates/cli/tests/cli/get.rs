@@ -271,3 +271,29 @@ fn what_has_no_use_is_an_error() {
     let ended = run(tuyau(["get", "http://127.0.0.1:1/"]), b"").code(1);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_password_is_in_no_error() {
+    for command in [
+        "get",
+        "load",
+        "explain",
+        "plan",
+        "ping -n 1",
+        "connect",
+        "proxy --to",
+        "get x --over",
+        // Those are errors of the command line.
+        "get x",
+        "",
+    ] {
+        for password in ["hunt#er2", "hunt/er2", "hunt?er2", "12#er2", "hunt@er2", "hun%zzter2", "hunter2:9"]
+        {
+            let url = format!("http://user:{password}@nobody.invalid:x/");
+            let said = run(tuyau(command.split_whitespace().chain([url.as_str(), "-4"])), b"").code(2).stderr;
+            assert!(!said.contains("er2") && !said.contains("hun"), "{command} {password}: {said}");
+        }
+    }
+    let said = run(tuyau(["get", "http://user:hunt#er2@h/"]), b"").code(2).stderr;
+    assert!(said.contains("http://***@h/") && said.contains("%23"), "{said}");
+}

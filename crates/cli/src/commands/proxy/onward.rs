@@ -11,8 +11,9 @@ use crate::app::App;
 use crate::cli::Connecting;
 use crate::commands::serve::has_tls;
 use crate::exit::Failure;
+use crate::masked::{is_cut_short, masked};
 use crate::route::{Routed, route};
-use crate::web::shown;
+use crate::web::{CUT_SHORT, shown};
 
 /// What lies beyond a proxy.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(super) fn onward(
     let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let server = format!("{scheme}://{name}:{port}/")
         .parse()
-        .map_err(|error| Failure::Usage(format!("--to {to} can't be used: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("--to {} can't be used: {error}", masked(to))))?;
     let dialled =
         uri.hops().first().map_or(uri.host().map(|host| (host, port)), |hop| hop.host().zip(hop.port()));
     let stacks = tuyau::http_stacks(uri.clone(), uri)?;
@@ -80,12 +81,15 @@ fn timed(app: &App, client: Client, connecting: &Connecting, idle: Duration) -> 
 
 /// The URL of a server as the stack that leads there, and its scheme; what is none already is one.
 fn stack_of(to: &str) -> Result<(String, Option<Scheme>), Failure> {
-    let unusable = |why: &str| Failure::Usage(format!("--to {to} can't be used: {why}"));
+    let unusable = |why: &str| Failure::Usage(format!("--to {} can't be used: {why}", masked(to)));
     let (transport, scheme) = match to.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ("tcp", Scheme::Http),
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ("tls", Scheme::Https),
         _ => return Ok((to.into(), None)),
     };
+    if is_cut_short(to) {
+        return Err(unusable(CUT_SHORT));
+    }
     let url: HttpUri = to.parse().map_err(|_| unusable("it is no URL"))?;
     if url.path_and_query().is_some_and(|path| path != "/") {
         return Err(unusable("requests go to the path that they ask for, and to no other"));
