@@ -55,7 +55,17 @@ fn a_listener_for_one_ends_by_the_signal() {
 #[test]
 fn clients_end_by_the_signal_and_take_their_program_with_them() {
     for (signal, code) in ALL {
-        for command in ["connect", "demo client"] {
+        for (command, code) in [
+            ("connect", code),
+            ("demo client", code),
+            ("connect tls://h.test:1 --via", code),
+            ("explain tls://h.test:1 --via", code),
+            ("get http://h.test/ --via", code),
+            ("get -m 1000 https://h.test/ --via", code),
+            // Those sum up.
+            ("load -c 1 http://h.test/ --via", 1),
+            ("ping tls://h.test:1 --via", 1),
+        ] {
             let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000'";
             let mut client = Peer::spawn(&mut tuyau(command.split(' ').chain([uri])));
             let pid = Pid::from_raw(client.error_line("").parse().expect("a pid"));
