@@ -8,7 +8,7 @@ use tuyau::report::{Outcome, ReadOutcome};
 use crate::signals;
 
 /// Hints of the libraries, each short enough to be in one line, and what they mean here.
-const HINTS: [(&str, &str); 15] = [
+const HINTS: [(&str, &str); 18] = [
     ("give its certificate as root", "give its certificate: --cacert FILE"),
     ("give that very certificate as root", "give that very certificate: --cacert FILE"),
     ("bind `names::SERVER_NAME` or `names::HOST` in the context", "say whose it must be: --sni NAME"),
@@ -29,6 +29,12 @@ const HINTS: [(&str, &str); 15] = [
         "if it is to be dialled, add its network to the policy",
         "if it is to be dialled, add its network to --only-networks",
     ),
+    (
+        "go through a proxy whose names are looked up here (socks5://)",
+        "go through a proxy whose names are looked up here (--via socks5://)",
+    ),
+    ("do without that policy", "do without --only-networks"),
+    ("go through a proxy that looks names up", "go through a proxy that looks names up (--via socks5h://)"),
     (
         "give user name and password, if the proxy takes them",
         "give them in its URI, if it takes them: SCHEME://USER:PASSWORD@HOST",
