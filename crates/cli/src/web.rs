@@ -118,10 +118,21 @@ pub(crate) fn no_uri_nor_url(error: &UriError) -> String {
     }
 }
 
+/// Whether `text` is a URL of HTTP, by its scheme.
+pub(crate) fn is_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.iter().any(|it| it.eq_ignore_ascii_case(scheme)))
+}
+
+/// The scheme of HTTP that was meant by the one of `url`.
+fn meant(url: &str) -> Option<&'static str> {
+    let error = tuyau::uri(url).err()?;
+    let meant = error.hint()?.strip_prefix("did you mean ")?.split('?').next()?;
+    SCHEMES.into_iter().find(|it| *it == meant)
+}
+
 /// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
 pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
-    let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
-    if !SCHEMES.contains(&scheme.as_str()) {
+    if !is_url(uri) {
         return None;
     }
     let to = |Site { scheme, host, socket, .. }: Site| {
@@ -150,15 +161,14 @@ struct Site {
 impl Site {
     fn of(url: &str) -> Result<Self, Failure> {
         let (url, socket) = socket_of(url)?;
+        told::of_http();
         let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
         let scheme = match parsed.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
             _ => {
-                return Err(unusable(
-                    &url,
-                    format_args!("its scheme is to be one of {}", SCHEMES.join(", ")),
-                ));
+                let why = format!("its scheme is to be one of {}", SCHEMES.join(", "));
+                return Err(unusable(&url, meant(&url).map_or(why, |it| format!("did you mean {it}?"))));
             }
         };
         let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
@@ -246,14 +256,19 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
     if let Some(resolution) = error.resolution() {
         app.show(&resolution.report());
     }
-    // A resolution has said what to do.
-    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
-    let said = format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default());
+    let said = said(error);
     match error.stage() {
         Stage::Request => Failure::Usage(said),
         Stage::Send | Stage::Wait | Stage::Body => Failure::Broken(said),
         _ => Failure::Failed(said),
     }
+}
+
+/// The error and its causes, and what to do.
+pub(crate) fn said(error: &Error) -> String {
+    // A resolution has said what to do.
+    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
+    format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default())
 }
 
 #[cfg(test)]

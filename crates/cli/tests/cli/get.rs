@@ -257,6 +257,9 @@ fn what_takes_too_long_in_all_did_not_stall() {
 fn what_has_no_use_is_an_error() {
     for (args, says) in [
         (&["get", "ftp://a/"][..], "its scheme is to be one of http"),
+        (&["get", "htps://a/"], "did you mean https?"),
+        (&["load", "htp://a/"], "did you mean http?"),
+        (&["proxy", "--to", "htps://a/"], "did you mean https?"),
         (&["get", "http://:80/x"], "it has no host"),
         (&["get", "http://a/", "-C", "-"], "-C - has no use without -o"),
         (&["get", "http://a/", "-C", "x"], "it is a number of bytes, or -"),

@@ -180,6 +180,10 @@ fn ping_times_each_step_and_fails_if_none_succeeds() {
     let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-c", "2", "-i", "0"]), b"").code(1);
     assert!(ended.text().contains("2 tried, 0 connected, 100% failed"), "{}", ended.text());
     assert!(ended.text().contains("refused"), "{}", ended.text());
+    let args = ["ping", "https://bob:s3cret@127.0.0.1:1/", "-c", "1", "--via", "exec:false"];
+    let (ended, title) = (run(tuyau(args), b"").code(1), "https://***@127.0.0.1:1/ via exec:false");
+    assert!(ended.text().starts_with(&format!("ping {title}\n")), "{}", ended.text());
+    assert!(ended.text().contains(&format!("\n--- {title} ---\n")), "{}", ended.text());
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn whoever_gives_up_is_told_what_was_being_tried() {
     let ended = interrupted_at(&silent, &["ping", &tls], signal, 1);
     let handshake = format!("TLS handshake with {address}: the peer said nothing");
     assert!(ended.stderr.contains(&handshake), "{}", ended.stderr);
-    assert!(ended.text().contains("1 tried, 0 connected, 1 interrupted, 0% failed"), "{}", ended.text());
+    assert!(ended.text().ends_with("1 tried, 0 connected, 1 interrupted\n"), "{}", ended.text());
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::commands::serve::has_tls;
 use crate::exit::Failure;
 use crate::masked::{is_cut_short, masked};
 use crate::route::{Routed, route};
-use crate::web::{CUT_SHORT, shown};
+use crate::told;
+use crate::web::{CUT_SHORT, no_uri_nor_url, shown};
 
 /// What lies beyond a proxy.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) fn anywhere(app: &App, connecting: &Connecting, idle: Duration) -> Re
             "--proxy-from-env has no use without --to: name the next proxy by --via".into(),
         ));
     }
+    told::of_http();
     let Routed { uri, ctx, .. } = route("tcp://localhost", connecting, None)?;
     let first = uri.hops().first().and_then(|hop| hop.host().zip(hop.port()));
     let stacks = tuyau::http_stacks(uri.clone(), uri)?;
@@ -48,6 +50,7 @@ pub(super) fn onward(
     (http1, http2): (bool, bool),
     idle: Duration,
 ) -> Result<Beyond, Failure> {
+    told::of_http();
     let (stack, asked) = stack_of(to)?;
     let connecting = &asked.map_or_else(|| connecting.clone(), |scheme| connecting.asking(scheme));
     let Routed { uri, ctx, .. } = route(&stack, connecting, None)?;
@@ -85,7 +88,12 @@ fn stack_of(to: &str) -> Result<(String, Option<Scheme>), Failure> {
     let (transport, scheme) = match to.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ("tcp", Scheme::Http),
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ("tls", Scheme::Https),
-        _ => return Ok((to.into(), None)),
+        _ => {
+            return match tuyau::uri(to) {
+                Ok(_) => Ok((to.into(), None)),
+                Err(error) => Err(Failure::Usage(no_uri_nor_url(&error))),
+            };
+        }
     };
     if is_cut_short(to) {
         return Err(unusable(CUT_SHORT));
