@@ -64,7 +64,7 @@ pub(crate) fn route_from(
         policy,
     } = options;
     let (uri, hops) = (typed(uri)?, hops.parse()?);
-    #[cfg(any(feature = "socks5", feature = "http"))]
+    #[cfg(all(feature = "tls", any(feature = "socks5", feature = "http")))]
     let is_site = scheme.is_some();
     // No hop takes the same options.
     #[cfg(all(feature = "tls", not(any(feature = "socks5", feature = "http"))))]
