@@ -66,7 +66,8 @@ fn clients_end_by_the_signal_and_take_their_program_with_them() {
             ("load -c 1 http://h.test/ --via", 1),
             ("ping tls://h.test:1 --via", 1),
         ] {
-            let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000'";
+            // It keeps nothing open that we wait for.
+            let uri = "exec:sh -c 'echo $$ >&2; exec sleep 1000 2>&-'";
             let mut client = Peer::spawn(&mut tuyau(command.split(' ').chain([uri])));
             let pid = Pid::from_raw(client.error_line("").parse().expect("a pid"));
             // The input stays open, so that nothing else ends it.
