@@ -118,7 +118,12 @@ impl fmt::Display for Chain<'_> {
 
 /// An error in one line.
 pub(crate) fn in_a_line(error: &(dyn std::error::Error + 'static)) -> String {
-    Chain(error).to_string().split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
+    joined(&Chain(error).to_string())
+}
+
+/// The lines of `text` in one.
+pub(crate) fn joined(text: &str) -> String {
+    text.split('\n').map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -9,11 +9,16 @@ use crate::exit::Failure;
 /// The URIs of a command line, in the order of the way.
 pub(crate) struct Way<'a>(pub(crate) Vec<Part<'a>>);
 
+/// What the others are told where a flag is meant for the server of a URL.
+const OTHER: &str = "OTHER";
+
 /// A URI of the way, and what it is there for.
 pub(crate) enum Part<'a> {
     Listen(&'a mut Uri),
     Hop(&'a mut Via),
     Connect(&'a mut Uri),
+    /// The server of a URL of HTTP, which can be told nothing itself.
+    Site(&'a mut Uri),
 }
 
 /// Which part takes an option, and how that is spelt there.
@@ -27,7 +32,14 @@ impl Way<'_> {
         if places.len() == 1 {
             return self.tell(places, value);
         }
-        let told = places.iter().map(|(part, spelling)| self.0[*part].would_be(spelling, value));
+        let told = places.iter().enumerate().map(|(index, (part, spelling))| {
+            if !matches!(self.0[*part], Part::Site(_)) {
+                return self.0[*part].would_be(spelling, value);
+            }
+            let others = places.iter().enumerate().filter(|(other, _)| *other != index);
+            let others = others.map(|(_, (part, spelling))| self.0[*part].would_be(spelling, OTHER));
+            Ok(format!("{flag} '{value}' {}", others.collect::<Result<Vec<_>, _>>()?.join(" ")))
+        });
         Err(Failure::Usage(format!(
             "{flag} could mean several parts of the way: tell one of them itself\n  {}",
             told.collect::<Result<Vec<_>, _>>()?.join("\n  ")
@@ -60,7 +72,7 @@ impl Way<'_> {
     fn tell(&mut self, places: Vec<Place>, value: &str) -> Result<(), Failure> {
         for (index, spelling) in places {
             match &mut self.0[index] {
-                Part::Listen(uri) | Part::Connect(uri) => {
+                Part::Listen(uri) | Part::Connect(uri) | Part::Site(uri) => {
                     **uri = uri.clone().with_option(&spelling, value)?
                 }
                 Part::Hop(hop) => **hop = hop.clone().with_option(&spelling, value)?,
@@ -75,7 +87,7 @@ impl Part<'_> {
         match self {
             Self::Listen(uri) => uri.listen_option_spellings(name),
             Self::Hop(hop) => hop.option_spellings(name),
-            Self::Connect(uri) => uri.option_spellings(name),
+            Self::Connect(uri) | Self::Site(uri) => uri.option_spellings(name),
         }
     }
 
@@ -83,14 +95,14 @@ impl Part<'_> {
         match self {
             Self::Listen(uri) => uri.has_listen_option(spelling),
             Self::Hop(hop) => hop.has_option(spelling),
-            Self::Connect(uri) => uri.has_option(spelling),
+            Self::Connect(uri) | Self::Site(uri) => uri.has_option(spelling),
         }
     }
 
     /// How it is typed with that option.
     fn would_be(&self, spelling: &str, value: &str) -> Result<String, UriError> {
         Ok(match self {
-            Self::Listen(uri) | Self::Connect(uri) => {
+            Self::Listen(uri) | Self::Connect(uri) | Self::Site(uri) => {
                 format!("'{}'", Uri::clone(uri).with_option(spelling, value)?)
             }
             Self::Hop(hop) => format!("--via '{}'", Via::clone(hop).with_option(spelling, value)?),
@@ -101,7 +113,7 @@ impl Part<'_> {
 impl fmt::Display for Part<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(uri) | Self::Connect(uri) => uri.fmt(f),
+            Self::Listen(uri) | Self::Connect(uri) | Self::Site(uri) => uri.fmt(f),
             Self::Hop(hop) => hop.fmt(f),
         }
     }

@@ -16,6 +16,7 @@ mod confirm;
 mod exit;
 #[cfg(feature = "tls")]
 mod flags;
+mod masked;
 mod output;
 mod overrides;
 mod page;
@@ -34,6 +35,7 @@ mod via;
 mod web;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -42,8 +44,11 @@ use cli::Cli;
 use exit::Failure;
 use output::Output;
 
+/// How long it may take until all tasks are dropped, if one of them is at work.
+const LAST_DROPS: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| masked::in_error(error).exit());
     let out = Output::new(cli.global.color);
     let result = start(cli, out);
     let Err(failure) = result else { return ExitCode::SUCCESS };
@@ -70,6 +75,11 @@ fn start(cli: Cli, out: Output) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("the runtime could not start: {error}")))?;
     let result = runtime.block_on(app::run(cli));
     // A handler that does not end must not keep the program.
-    runtime.shutdown_background();
+    match result.is_err() || signals::has_come() {
+        // Whoever still holds a child process is dropped first, which ends that.
+        true => runtime.shutdown_timeout(LAST_DROPS),
+        // A child that was told all, and has told all, may finish its work alone.
+        false => runtime.shutdown_background(),
+    }
     result
 }

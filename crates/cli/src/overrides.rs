@@ -23,6 +23,12 @@ impl Pinned {
     }
 }
 
+/// The addresses that the last fitting one of `all` has; none if no one fits.
+pub(crate) fn pinned(all: &[Pinned], host: &str, port: Option<u16>) -> Vec<IpAddr> {
+    let last = all.iter().rfind(|pinned| port.is_some_and(|port| pinned.fits(host, port)));
+    last.map_or_else(Vec::new, |pinned| pinned.addresses.clone())
+}
+
 impl FromStr for Pinned {
     type Err = String;
 

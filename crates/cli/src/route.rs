@@ -64,8 +64,13 @@ pub(crate) fn route_from(
         policy,
     } = options;
     let (uri, hops) = (typed(uri)?, hops.parse()?);
+    #[cfg(all(feature = "tls", any(feature = "socks5", feature = "http")))]
+    let is_site = scheme.is_some();
+    // No hop takes the same options.
+    #[cfg(all(feature = "tls", not(any(feature = "socks5", feature = "http"))))]
+    let is_site = false;
     #[cfg(feature = "tls")]
-    let (uri, hops) = give(tls, listen, hops, uri)?;
+    let (uri, hops) = give(tls, listen, hops, uri, is_site)?;
     #[cfg(not(feature = "tls"))]
     let _ = listen;
     let uri = hops.into_iter().fold(uri, Uri::via);
@@ -121,9 +126,11 @@ fn give(
     listen: Option<&mut Uri>,
     mut hops: Vec<Via>,
     mut uri: Uri,
+    is_site: bool,
 ) -> Result<(Uri, Vec<Via>), Failure> {
     let parts = listen.into_iter().map(Part::Listen).chain(hops.iter_mut().map(Part::Hop));
-    let mut way = Way(parts.chain([Part::Connect(&mut uri)]).collect());
+    let target = if is_site { Part::Site(&mut uri) } else { Part::Connect(&mut uri) };
+    let mut way = Way(parts.chain([target]).collect());
     let ClientTls { tls, cacert, cert, key, sni, alpn } = options;
     way.give_each("--tls", "backend", tls.as_deref())?;
     way.give("--cacert", "cacert", cacert.as_deref())?;
@@ -179,11 +186,16 @@ fn unused(option: &str, uri: &Uri) -> Failure {
 
 /// `tcp://db:5432 via ssh://bastion`: where to, and through what.
 pub(crate) fn way(uri: &Uri) -> String {
+    way_to(&uri.to_string(), uri)
+}
+
+/// The same, of `uri` that is shown so.
+pub(crate) fn way_to(shown: &str, uri: &Uri) -> String {
     match uri.hops() {
-        [] => uri.to_string(),
+        [] => shown.into(),
         hops => {
             let hops: Vec<_> = hops.iter().map(ToString::to_string).collect();
-            format!("{uri} via {}", hops.join(","))
+            format!("{shown} via {}", hops.join(","))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What users are told in place of what the libraries say, which know of no flags and no signals.
 
 use std::mem::take;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tuyau::Report;
 use tuyau::report::{Outcome, ReadOutcome};
@@ -8,7 +9,7 @@ use tuyau::report::{Outcome, ReadOutcome};
 use crate::signals;
 
 /// Hints of the libraries, each short enough to be in one line, and what they mean here.
-const HINTS: [(&str, &str); 15] = [
+const HINTS: [(&str, &str); 17] = [
     ("give its certificate as root", "give its certificate: --cacert FILE"),
     ("give that very certificate as root", "give that very certificate: --cacert FILE"),
     ("bind `names::SERVER_NAME` or `names::HOST` in the context", "say whose it must be: --sni NAME"),
@@ -18,10 +19,6 @@ const HINTS: [(&str, &str); 15] = [
     ("give both: cert=FILE and key=FILE", "give both: --cert FILE and --key FILE"),
     ("name its files: cert=FILE and key=FILE", "name its files: --cert FILE and --key FILE"),
     (
-        "use a transport that encrypts, or loosen the policy",
-        "use one that encrypts (tls://, --via ssh://), or do without --require",
-    ),
-    (
         "use an allowed protocol, or add this one to the policy",
         "use one that it allows, or add this one to --only-protocols",
     ),
@@ -30,6 +27,12 @@ const HINTS: [(&str, &str); 15] = [
         "if it is to be dialled, add its network to --only-networks",
     ),
     (
+        "go through a proxy whose names are looked up here (socks5://)",
+        "go through a proxy whose names are looked up here (--via socks5://)",
+    ),
+    ("do without that policy", "do without --only-networks"),
+    ("go through a proxy that looks names up", "go through a proxy that looks names up (--via socks5h://)"),
+    (
         "give user name and password, if the proxy takes them",
         "give them in its URI, if it takes them: SCHEME://USER:PASSWORD@HOST",
     ),
@@ -37,6 +40,23 @@ const HINTS: [(&str, &str); 15] = [
     ("and speak it", "and speak it, as `tuyau get` does"),
     ("give the proxy's user name and password", "give them in its URI: SCHEME://USER:PASSWORD@HOST"),
 ];
+
+/// What is said where a policy wants encryption: meant is a transport, HTTP, or a hop.
+const ENCRYPT: &str = "use a transport that encrypts, or loosen the policy";
+const ENCRYPTED: [&str; 3] = [
+    "use one that encrypts (tls://), or do without --require",
+    "ask for it by https://, or do without --require",
+    "go through one that encrypts (--via https:// or ssh://), or do without --require",
+];
+
+/// Whether what is connected is to be asked by HTTP.
+static OF_HTTP: AtomicBool = AtomicBool::new(false);
+
+/// From now on advice is told in terms of HTTP.
+#[cfg(feature = "web")]
+pub(crate) fn of_http() {
+    OF_HTTP.store(true, Relaxed);
+}
 
 /// Flags that are for the target, and how a hop is told the same.
 const OPTIONS: [(&str, &str); 4] = [
@@ -88,6 +108,11 @@ fn put_otherwise(mut text: String, of_a_hop: bool) -> String {
             text = text.replace(theirs, ours);
         }
     }
+    if text.contains(ENCRYPT) {
+        let of_a_hop = of_a_hop || text.contains(" can't be used: exec");
+        let meant = if of_a_hop { 2 } else { usize::from(OF_HTTP.load(Relaxed)) };
+        text = text.replace(ENCRYPT, ENCRYPTED[meant]);
+    }
     // It was no deadline that anybody set.
     if signals::has_come() { text.replace("the deadline passed", "interrupted") } else { text }
 }
@@ -115,7 +140,9 @@ mod tests {
         for library in ["core", "proxy", "ssh", "tls", "tuyau"] {
             sources(&crates.join(library).join("src"), &mut text);
         }
-        for theirs in super::HINTS.iter().map(|(theirs, _)| theirs).chain(&super::OF_A_HOP) {
+        for theirs in
+            super::HINTS.iter().map(|(theirs, _)| theirs).chain(&super::OF_A_HOP).chain([&super::ENCRYPT])
+        {
             assert!(text.contains(theirs), "nobody says `{theirs}` any more");
         }
     }

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::app::App;
 use crate::cli::Connecting;
 use crate::exit::{Chain, Failure};
+use crate::masked::{is_cut_short, masked};
 use crate::output::wrapped;
 use crate::relay::tls_hint;
 use crate::route::{Routed, route};
@@ -54,7 +55,7 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         (None, Some(_), Some(_)) => {
             return Err(Failure::Usage(format!(
                 "--over has no use with {}, which names a socket itself",
-                visible(&url)
+                masked(&url)
             )));
         }
         (None, None, socket) => socket,
@@ -117,10 +118,21 @@ pub(crate) fn no_uri_nor_url(error: &UriError) -> String {
     }
 }
 
+/// Whether `text` is a URL of HTTP, by its scheme.
+pub(crate) fn is_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.iter().any(|it| it.eq_ignore_ascii_case(scheme)))
+}
+
+/// The scheme of HTTP that was meant by the one of `url`.
+fn meant(url: &str) -> Option<&'static str> {
+    let error = tuyau::uri(url).err()?;
+    let meant = error.hint()?.strip_prefix("did you mean ")?.split('?').next()?;
+    SCHEMES.into_iter().find(|it| *it == meant)
+}
+
 /// The way to the server of a URL of HTTP, and what a client offers there; `None` if `uri` is no such URL.
 pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Routed, Failure>> {
-    let scheme = uri.split_once("://")?.0.to_ascii_lowercase();
-    if !SCHEMES.contains(&scheme.as_str()) {
+    if !is_url(uri) {
         return None;
     }
     let to = |Site { scheme, host, socket, .. }: Site| {
@@ -132,6 +144,9 @@ pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Ro
     };
     Some(Site::of(uri).and_then(to))
 }
+
+/// What is said where the end of a host is in a password.
+pub(crate) const CUT_SHORT: &str = "in a password, `/`, `?` and `#` are written %2F, %3F and %23";
 
 /// Where a URL of HTTP leads.
 struct Site {
@@ -146,20 +161,22 @@ struct Site {
 impl Site {
     fn of(url: &str) -> Result<Self, Failure> {
         let (url, socket) = socket_of(url)?;
+        told::of_http();
         let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
         let scheme = match parsed.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
             _ => {
-                return Err(unusable(
-                    &url,
-                    format_args!("its scheme is to be one of {}", SCHEMES.join(", ")),
-                ));
+                let why = format!("its scheme is to be one of {}", SCHEMES.join(", "));
+                return Err(unusable(&url, meant(&url).map_or(why, |it| format!("did you mean {it}?"))));
             }
         };
         let Some(host) = parsed.authority().filter(|it| !it.host().is_empty()) else {
             return Err(unusable(&url, "it has no host"));
         };
+        if is_cut_short(&url) {
+            return Err(unusable(&url, CUT_SHORT));
+        }
         check_port(scheme, host)?;
         Ok(Self { host: host.clone(), url, scheme, socket })
     }
@@ -231,23 +248,7 @@ fn socket_of(url: &str) -> Result<(String, Option<String>), Failure> {
 }
 
 fn unusable(url: &str, why: impl std::fmt::Display) -> Failure {
-    Failure::Usage(format!("the URL {} can't be used: {why}", visible(url)))
-}
-
-/// `url` as it may be shown: without the user, who may have a password.
-pub(crate) fn visible(url: &str) -> String {
-    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A slash in a password ends the authority too early.
-    let cut = !authority.contains('@')
-        && authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.contains(|it: char| it.is_ascii_alphabetic()));
-    let searched = if cut { rest } else { authority };
-    match searched.rfind('@') {
-        Some(at) => format!("{scheme}***@{}", &rest[at + 1..]),
-        None => url.into(),
-    }
+    Failure::Usage(format!("the URL {} can't be used: {why}", masked(url)))
 }
 
 /// A request that has no response, or no whole one.
@@ -255,9 +256,7 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
     if let Some(resolution) = error.resolution() {
         app.show(&resolution.report());
     }
-    // A resolution has said what to do.
-    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
-    let said = format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default());
+    let said = said(error);
     match error.stage() {
         Stage::Request => Failure::Usage(said),
         Stage::Send | Stage::Wait | Stage::Body => Failure::Broken(said),
@@ -265,22 +264,16 @@ pub(crate) fn failed(app: &App, error: &Error) -> Failure {
     }
 }
 
+/// The error and its causes, and what to do.
+pub(crate) fn said(error: &Error) -> String {
+    // A resolution has said what to do.
+    let hint = tls_hint(error).filter(|_| error.resolution().is_none());
+    format!("{}{}", Chain(error), hint.map(|hint| format!("\n  {hint}")).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        for (url, shown) in [
-            ("https://u:pass@h/@x", "https://***@h/@x"),
-            ("htps://u:pa/ss@h/", "htps://***@h/"),
-            ("u:pass@h", "***@h"),
-            ("http://h:80/@x?y=a@b", "http://h:80/@x?y=a@b"),
-            ("http://[::1]/@x", "http://[::1]/@x"),
-        ] {
-            assert_eq!(visible(url), shown);
-        }
-    }
 
     #[test]
     fn sockets_in_urls() {

@@ -15,7 +15,7 @@ use crate::context::{Context, Plain};
 use crate::few::Few;
 use crate::lock::Lock;
 use crate::log::{after, step};
-use crate::names::{HOST, PORT};
+use crate::names::{HOST, POLICY, PORT};
 use crate::report::{Hop, Outcome, listed};
 use crate::resolve::{self, Inherited, Ran};
 use crate::runtime::{earlier, until};
@@ -526,6 +526,10 @@ impl ConnectCx<'_> {
         own: Protection,
     ) -> Result<Resolved, ConnectError> {
         let inherited = self.frame().inherited.for_hop(outer, own, self.expires)?;
+        // What derives addresses reads it, too.
+        let told = (!inherited.policy().allows_local_lookup())
+            .then(|| outer.clone().with(&POLICY, inherited.policy().clone()));
+        let outer = told.as_ref().unwrap_or(outer);
         let began = self.now();
         let result = resolve::resolve_inherited(outer, inherited).await;
         let report = match &result {

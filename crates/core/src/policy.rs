@@ -8,7 +8,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
-use crate::{ConnectError, ConnectErrorKind, KeyRef};
+use crate::{AnyEndpoint, ConnectError, ConnectErrorKind, KeyRef, Target};
 
 /// How far a transport protects what it carries. Declared by its endpoint key, before anything
 /// connects; ordered, weakest first.
@@ -110,7 +110,7 @@ impl Policy {
 
     /// The policy for a hop on the way: end-to-end protection is the business of what the hop
     /// carries, unless every hop must be encrypted and the hop does not do so by its `own` means.
-    pub(crate) fn for_hop(&self, own: Protection) -> Self {
+    pub fn for_hop(&self, own: Protection) -> Self {
         Self { end_to_end: self.every_hop && own == Protection::Clear, ..self.clone() }
     }
 
@@ -119,21 +119,60 @@ impl Policy {
         !self.no_local_lookup
     }
 
+    /// Fails if names may not be looked up on this machine, where `name` would be.
+    pub fn check_lookup(&self, name: &str) -> Result<(), ConnectError> {
+        if !self.no_local_lookup {
+            return Ok(());
+        }
+        let what = format!("lookup of `{name}`: the policy forbids lookups on this machine");
+        Err(ConnectError::new(ConnectErrorKind::Policy, what)
+            .with_hint("go through a proxy that looks names up, or give an address"))
+    }
+
     /// Fails unless `address`, which is about to be dialled, is in the allowed networks. A
     /// transport that is not told the address (`None`) is refused if the networks are restricted.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), ConnectError> {
         let within =
             |networks: &Vec<Network>, address| networks.iter().any(|network| network.contains(address));
-        let what = match address {
+        let (what, hint) = match address {
             _ if self.networks.is_empty() => return Ok(()),
             Some(address) if self.networks.iter().all(|networks| within(networks, address)) => return Ok(()),
-            Some(address) => alloc::format!("{address} is in none of the networks that the policy allows"),
-            None => {
-                "the policy allows certain networks only, and the address dialled can't be known here".into()
-            }
+            Some(address) => (
+                format!("{address} is in none of the networks that the policy allows"),
+                "if it is to be dialled, add its network to the policy",
+            ),
+            None => (
+                format!("{CERTAIN}the address dialled can't be known here"),
+                "go where an address is dialled, or do without that policy",
+            ),
         };
-        Err(ConnectError::new(ConnectErrorKind::Policy, what)
-            .with_hint("if it is to be dialled, add its network to the policy"))
+        Err(ConnectError::new(ConnectErrorKind::Policy, what).with_hint(hint))
+    }
+
+    /// As [`check_address`](Self::check_address), of what is `asked` to connect to `target`: if it looks names up
+    /// itself, the address of one can't be known here.
+    pub fn check_target(&self, target: &Target, asked: &str) -> Result<(), ConnectError> {
+        match target {
+            Target::Name { host, .. } if !self.networks.is_empty() => {
+                let what =
+                    format!("{CERTAIN}{asked} looks `{host}` up itself: its address can't be known here");
+                Err(ConnectError::new(ConnectErrorKind::Policy, what).with_hint(
+                    "give an address, or go through a proxy whose names are looked up here (socks5://)",
+                ))
+            }
+            target => self.check_address(target.ip()),
+        }
+    }
+
+    /// Fails if `endpoint` may not be connected: as what a context offers, so as the outermost transport of the way or
+    /// of a hop.
+    pub fn check_offer(&self, endpoint: &'static dyn AnyEndpoint) -> Result<(), ConnectError> {
+        self.refuses(endpoint.key_ref(), endpoint.declared_protection()).map_or(Ok(()), refused)
+    }
+
+    /// Fails if `key` may not be dialled, at any depth.
+    pub fn check_protocol(&self, key: KeyRef) -> Result<(), ConnectError> {
+        self.refuses_protocol(key).map_or(Ok(()), |why| refused(why.into()))
     }
 
     /// Why `key`, with this protection, may not be connected as the outermost transport.
@@ -145,12 +184,19 @@ impl Policy {
     }
 
     /// Why `key` may not be connected at any depth.
-    pub(crate) fn refuses_protocol(&self, key: KeyRef) -> Option<String> {
+    fn refuses_protocol(&self, key: KeyRef) -> Option<String> {
         let protocols = self.protocols.as_ref()?;
         (!protocols.contains(&key)).then(|| format!("{OTHER}`{key}`"))
     }
 }
 
+fn refused(why: Cow<'static, str>) -> Result<(), ConnectError> {
+    let hint = refusal_hint(&why);
+    Err(ConnectError::new(ConnectErrorKind::Policy, why).with_hint(hint))
+}
+
+/// Of what is refused because it can't be judged.
+const CERTAIN: &str = "the policy allows certain networks only, and ";
 const CLEAR: &str = "the policy wants encryption, and this transport is clear";
 const OTHER: &str = "the policy does not allow ";
 

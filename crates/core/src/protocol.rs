@@ -8,8 +8,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::key::HIDDEN;
-use crate::policy::refusal_hint;
-use crate::{BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Flow, Key, KeyRef, Protection};
+use crate::{BoxFuture, ConnectCx, ConnectError, Flow, Key, KeyRef, Protection};
 
 /// A value of any type, as contexts hold them.
 pub(crate) type Value = Arc<dyn Any + Send + Sync>;
@@ -177,11 +176,7 @@ pub struct Dial {
 impl Dial {
     /// Connects. Reports show it as a hop. Cancel safe.
     pub async fn open(&self, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
-        let key = self.endpoint.key_ref();
-        if let Some(why) = cx.policy().refuses_protocol(key) {
-            let hint = refusal_hint(&why);
-            return Err(ConnectError::new(ConnectErrorKind::Policy, why).with_hint(hint));
-        }
+        cx.policy().check_protocol(self.key())?;
         let Some(connect) = self.endpoint.connect(&*self.value, cx.reborrow()) else {
             unreachable!("the endpoint key binds values of its own type only")
         };

@@ -9,7 +9,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use support::{A, ENCRYPTED, World, ms, resolve, resolving, winner};
 use tuyau_core::{
     BoxFuture, ConnectCx, ConnectError, ConnectErrorKind, Context, Dial, Endpoint, Flow, Hop, Instant,
-    Listener, Many, Net, Policy, Protection, Protocol, Report, SharedNet, Target, decline, dial, names,
+    Listener, Many, Net, Policy, Protection, Protocol, Report, SharedNet, Stop, Target, decline, dial, names,
+    opt,
 };
 
 struct Refusing;
@@ -235,6 +236,22 @@ impl Protocol for Encrypting {
 
 static ENCRYPTING: Endpoint<Encrypting> =
     Endpoint::new("encrypting", &Encrypting).protection(Protection::Encrypted);
+
+#[test]
+fn what_a_hop_is_derived_from_sees_the_policy() {
+    let looked_up = |lookups: Policy| {
+        let hop = Context::new()
+            .derive(&REFUSING, opt(&names::POLICY), |policy: Option<Policy>| async move {
+                policy.unwrap_or_default().check_lookup("h.test")?;
+                Ok::<_, Stop>(1)
+            })
+            .offer(&REFUSING);
+        let ctx = Context::new().with(&THROUGH, hop).offer(&THROUGH).with(&names::POLICY, lookups);
+        resolve(&ctx).unwrap_err().kind()
+    };
+    assert_eq!(looked_up(Policy::new()), ConnectErrorKind::Refused);
+    assert_eq!(looked_up(Policy::new().no_local_lookup()), ConnectErrorKind::Policy);
+}
 
 #[test]
 fn a_hop_that_encrypts_what_it_sends_is_dialled_in_clear_but_not_what_is_before_it() {

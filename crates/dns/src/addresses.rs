@@ -28,9 +28,7 @@ pub(crate) async fn lookup(net: &DnsNet, name: &str, policy: &Policy) -> Result<
     if let Some(ip) = literal(name) {
         return Ok(Many::All(vec![ip]));
     }
-    if !policy.allows_local_lookup() {
-        return Err(error::forbidden(format_args!("`{name}`")));
-    }
+    policy.check_lookup(name)?;
     let candidates = net.dns().candidates(name)?;
     if is_localhost(name) {
         return Ok(Many::All(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));

@@ -97,9 +97,7 @@ impl Dns {
         policy: &Policy,
     ) -> Result<Answer, ConnectError> {
         let Inner { config, search: _, runtime, random, cache } = &*self.0;
-        if !policy.allows_local_lookup() {
-            return Err(error::forbidden(question));
-        }
+        policy.check_lookup(&question.to_string())?;
         if let Some(answer) = cache.get(question, runtime.now()) {
             return Ok(answer);
         }

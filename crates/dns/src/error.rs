@@ -1,7 +1,6 @@
 //! Why a lookup gave nothing, and what to do about it.
 
 use std::error::Error;
-use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
@@ -24,12 +23,6 @@ pub(crate) fn parse_name(text: &str) -> Result<Name, ConnectError> {
     let mut name = Name::from_str_relaxed(text).map_err(|error| no_name(error.to_string()))?;
     name.set_fqdn(true);
     Ok(name)
-}
-
-pub(crate) fn forbidden(question: impl Display) -> ConnectError {
-    ConnectError::new(ConnectErrorKind::Policy, format!("lookup of {question}")).with_hint(
-        "the policy forbids lookups on this machine: go through a proxy that does them, or give an address",
-    )
 }
 
 /// Names that no server is to be asked for.

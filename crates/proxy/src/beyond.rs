@@ -133,7 +133,7 @@ impl<D: Dialect> Beyond<D> {
 
     async fn open_one(&self, target: &Target, cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
         let Self { dialect, outer, shown } = self;
-        cx.policy().check_address(target.ip())?;
+        cx.policy().check_target(target, shown)?;
         let request = dialect.request(target)?;
         let unreachable = |error: ConnectError| error.with_what(format!("{shown} can't be reached"));
         let flow = cx.resolve(outer).await.map_err(unreachable)?.into_flow();

@@ -103,7 +103,7 @@ impl Ssh {
             Target::Path(path) => Open::Socket(socket(path, target)?),
             _ => return Err(unsupported(target)),
         };
-        cx.policy().check_address(target.ip())?;
+        cx.policy().check_target(target, &self.describe())?;
         let session = self.session(cx).await?;
         let channel = cx.hop("ssh channel", target, session.open(open)).await?;
         Ok(channel.into_flow(target.clone()))

@@ -28,11 +28,7 @@ pub(crate) async fn lookup(stack: &Stack, host: &str, policy: &Policy) -> Result
         return Ok(vec![ip]);
     }
     let what = || format!("lookup of `{host}`");
-    if !policy.allows_local_lookup() {
-        return Err(ConnectError::new(ConnectErrorKind::Policy, what()).with_hint(
-            "the policy forbids lookups on this machine: go through a proxy that does them, or give an address",
-        ));
-    }
+    policy.check_lookup(host)?;
     let Some(name) = dns::labels(host) else {
         return Err(ConnectError::new(ConnectErrorKind::Misuse, what())
             .with_hint("that is no name: labels of up to 63 ASCII characters, with dots between"));

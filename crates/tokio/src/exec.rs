@@ -206,7 +206,7 @@ impl ChildFailed {
 
 impl fmt::Display for ChildFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ended with {}", self.command, self.status)
+        write!(f, "`{}` ended with {}: its standard error may say why", self.command, self.status)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tuyau_core::names::{ALPN, NET, POLICY, PORT, SERVER_NAME};
-use tuyau_core::{Context, SharedNet};
+use tuyau_core::{AnyEndpoint, Context, SharedNet};
 
 use crate::schemes::{SchemeKind, Wiring};
 use crate::uri::{UriRole, Use, assign, parse};
@@ -140,6 +140,20 @@ impl Via {
             return Ok(env.hop().over(outer));
         }
         (wiring.net)(uri, outer, first)
+    }
+
+    /// What is dialled for it, innermost first.
+    pub(crate) fn endpoints(&self, ctx: &Context) -> Vec<&'static dyn AnyEndpoint> {
+        let mut endpoints: Vec<&'static dyn AnyEndpoint> = Vec::new();
+        #[cfg(unix)]
+        if self.stands_alone() && self.scheme().name == "exec" {
+            endpoints.push(&tuyau_tokio::EXEC);
+        }
+        if !self.stands_alone() {
+            // What is wrong with it was said when it was applied.
+            let _ = self.uri.bind_telling(ctx.clone(), |endpoint| endpoints.push(endpoint));
+        }
+        endpoints
     }
 
     /// Whether it lies on no transport.

@@ -12,6 +12,7 @@ use crate::cli::{Connecting, Format};
 use crate::confirm::confirmed;
 use crate::exit::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD, columns, wrapped};
+use crate::overrides::pinned;
 use crate::page::page;
 use crate::route::{Routed, is_looked_up_here, route_to};
 use crate::told;
@@ -26,7 +27,7 @@ pub(crate) async fn plan(
     uri.require_port(&ctx).await?;
     // What is looked up on the way is not looked up here: the net would decline.
     let ctx = if is_looked_up_here(&uri) { ctx } else { ctx.without(&IP) };
-    let mut report = uri.apply(ctx)?.plan();
+    let mut report = uri.plan_in(&ctx, |host, port| pinned(&connecting.resolve, host, port))?;
     report.notes.extend(steps(&uri));
     report.notes.extend(note);
     let report = told::report(report);

@@ -16,12 +16,13 @@ use tuyau::ConnectError;
 use tuyau::http::{Client, Error};
 
 use crate::app::App;
-use crate::exit::{Failure, in_a_line};
+use crate::exit::{Failure, in_a_line, joined};
+use crate::masked::masked;
 use crate::output::{Count, Took};
 use crate::signals::{self, Signals};
 use crate::table::Table;
 use crate::told::told;
-use crate::web::{Asked, Way, asked};
+use crate::web::{Asked, Way, asked, said};
 
 /// How long what is under way has after a signal.
 const GRACE: Duration = Duration::from_secs(1);
@@ -213,7 +214,7 @@ async fn one(client: &Client, url: &str) -> Result<(u16, u64), String> {
 /// What failures are counted by: what went wrong last, where, and what to do about it.
 fn cause(error: &Error) -> String {
     let Some(first) = error.resolution().and_then(|error| error.errors().next()) else {
-        return in_a_line(error);
+        return joined(&said(error));
     };
     match first.downcast_ref::<ConnectError>().and_then(ConnectError::hint) {
         Some(hint) => format!("{}; {hint}", in_a_line(first)),
@@ -259,7 +260,7 @@ impl Seen {
         let refused: u64 =
             statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, count)| count).sum();
         Summary {
-            url: url.into(),
+            url: masked(url),
             clients,
             seconds: took.as_secs_f64(),
             requests: times.len(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tuyau::Uri;
 use tuyau::report::{Candidate, ReadOutcome, Report};
 
 use crate::app::App;
@@ -9,7 +10,7 @@ use crate::cli::Connecting;
 use crate::confirm::confirmed;
 use crate::exit::Failure;
 use crate::output::{Took, Visible, wrapped};
-use crate::route::{Routed, route_to};
+use crate::route::{Routed, route_to, way_to};
 use crate::signals::{self, Signals};
 use crate::stats::Summary;
 use crate::told::{self, told};
@@ -22,8 +23,10 @@ pub(crate) async fn run(
     interval: Duration,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let Routed { uri, ctx, .. } = route_to(uri, connecting)?;
-    app.out.line(format_args!("ping {uri}"))?;
+    let asked = uri;
+    let Routed { uri, ctx, .. } = route_to(asked, connecting)?;
+    let title = way_to(&shown_of(asked, &uri), &uri);
+    app.out.line(format_args!("ping {}", Visible(&title)))?;
     // An address needs no lookup, and what it takes to see that is not worth a line.
     let named = uri.host().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err());
     let mut tally = Tally::default();
@@ -75,8 +78,18 @@ pub(crate) async fn run(
         Ok(()) | Err(Failure::Signal(_)) => {}
         Err(failure) => return Err(failure),
     }
-    tally.print(app, &uri.to_string())?;
+    tally.print(app, &Visible(&title).to_string())?;
     if tally.total.is_empty() { Err(Failure::Told) } else { Ok(()) }
+}
+
+/// What was asked for, as it may be shown: a URL of HTTP is not the URI that it comes to.
+fn shown_of(asked: &str, uri: &Uri) -> String {
+    #[cfg(feature = "web")]
+    if crate::web::is_url(asked) {
+        return crate::masked::masked(asked);
+    }
+    let _ = asked;
+    uri.to_string()
 }
 
 /// What was measured, step by step.
@@ -100,16 +113,20 @@ impl Tally {
         }
     }
 
-    fn print(&self, app: &App, uri: &str) -> Result<(), Failure> {
+    fn print(&self, app: &App, title: &str) -> Result<(), Failure> {
         let Self { tried, failed, total, .. } = self;
         let connected = total.len() as u64;
         let interrupted = match tried - connected - failed {
             0 => "",
             _ => ", 1 interrupted",
         };
-        let lost = 100 * failed / tried.max(&1);
+        let lost = match connected + failed {
+            // It is not known what would have become of it.
+            0 => String::new(),
+            ended => format!(", {}% failed", 100 * failed / ended),
+        };
         app.out.line(format_args!(
-            "\n--- {uri} ---\n{tried} tried, {connected} connected{interrupted}, {lost}% failed"
+            "\n--- {title} ---\n{tried} tried, {connected} connected{interrupted}{lost}"
         ))?;
         let several = self.steps.len() > 1;
         let parts = self.steps.iter().filter(|_| several).map(|(name, times)| (name.as_str(), times));

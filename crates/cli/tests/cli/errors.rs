@@ -8,7 +8,7 @@ use tuyau_testing::certs::{Ca, Leaf};
 use tuyau_testing::peers::{Peer, keygen, microsocks, sshd};
 use tuyau_testing::{dead_port, free_port};
 
-use crate::peers::{Place, peer, run, tuyau};
+use crate::peers::{Place, listening, peer, run, tuyau};
 
 /// What was said, with what differs from run to run made equal.
 #[derive(Default)]
@@ -204,6 +204,78 @@ fn what_a_proxy_wants_for_tls_is_told_in_its_own_uri() {
 }
 
 #[test]
+fn a_flag_that_could_be_for_a_proxy_as_well_is_told_how_to_be_for_one_of_them() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let (_proxy, port) = s_server(&place, &ca.leaf(&["127.0.0.1"]), &[]);
+    let hop = format!("https://127.0.0.1:{port}");
+    for args in [&["get"][..], &["load", "-n", "1"], &["explain"], &["proxy", "--to"]] {
+        let both = ["https://h.test/", "--via", &hop, "--cacert", &cacert];
+        let said = run(tuyau(args.iter().chain(&both)), b"").code(2).stderr;
+        for proposal in [
+            format!("\n  --via '{hop}?cacert={cacert}'\n"),
+            format!("\n  --cacert '{cacert}' --via '{hop}?cacert=OTHER'\n"),
+        ] {
+            assert!(said.contains(&proposal), "{args:?}: no `{proposal}` in {said}");
+        }
+    }
+    // Both are as good as they are said to be: it is no matter of certificates any more, or of one only.
+    let told = format!("{hop}?cacert={cacert}");
+    let said = run(tuyau(["get", "https://h.test/", "--via", &told]), b"").code(1).stderr;
+    assert!(said.contains(&hop) && !said.contains("certificate"), "{said}");
+    let other = format!("{hop}?cacert={}", Ca::new("Other CA").file(&place, "other.pem"));
+    let said = run(tuyau(["get", "https://h.test/", "--cacert", &cacert, "--via", &other]), b"");
+    let said = said.code(1).stderr;
+    assert!(said.contains("not trusted") && said.contains("?cacert=FILE in its URI"), "{said}");
+}
+
+#[test]
+fn what_is_advised_for_encryption_the_command_takes() {
+    for (args, advice) in [
+        (&["connect", "tcp://127.0.0.1:1"][..], "use one that encrypts (tls://), or do without --require"),
+        (&["get", "http://127.0.0.1:1/"], "ask for it by https://, or do without --require"),
+        (&["load", "-n", "1", "http://127.0.0.1:1/"], "ask for it by https://, or do without --require"),
+        (&["explain", "http://127.0.0.1:1/"], "ask for it by https://, or do without --require"),
+        (
+            &["get", "https://127.0.0.1:1/", "--via", "http://127.0.0.1:1"],
+            "go through one that encrypts (--via https:// or ssh://), or do without --require",
+        ),
+        (
+            &["connect", "tls://127.0.0.1:1", "--via", "exec:cat"],
+            "go through one that encrypts (--via https:// or ssh://), or do without --require",
+        ),
+    ] {
+        let ended = run(tuyau(args.iter().chain(&["--require", "encrypted-hops"])), b"").code(1);
+        assert!(format!("{}{}", ended.text(), ended.stderr).contains(advice), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn whoever_asks_by_http_is_told_of_a_certificate_that_is_missed() {
+    let (place, ca) = (Place::new(), Ca::new("Test CA"));
+    let cacert = ca.file(&place, "ca.pem");
+    let (_server, port) = s_server(&place, &ca.leaf(&["127.0.0.1"]), &["-Verify", "1"]);
+    let url = format!("https://127.0.0.1:{port}");
+    let (cause, advice) = ("the server requires a client certificate", "--cert FILE --key FILE");
+    let load = run(tuyau(["load", "-n", "1", &url, "--cacert", &cacert]), b"").code(1);
+    assert!(load.text().contains(cause) && load.text().contains(advice), "{}", load.text());
+    let (mut proxy, at) =
+        listening(["proxy", "--to", &url, "--cacert", &cacert, "--listen", "tcp://127.0.0.1:0"]);
+    run(tuyau(["get", &at.replace("tcp://", "http://")]), b"").code(0);
+    let line = proxy.error_line(cause);
+    assert!(line.contains(advice), "{line}");
+}
+
+#[test]
+fn what_a_proxy_says_twice_is_told_once() {
+    let body = "<html><head><title>502 Bad Gateway</title></head></html>";
+    let answer = format!("HTTP/1.1 502 Bad Gateway\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let hop = format!("http://127.0.0.1:{}", scripted(vec![answer.into_bytes()]));
+    let said = run(tuyau(["connect", "tcp://h.test:1", "--via", &hop]), b"").code(1).stderr;
+    assert_eq!(said.matches("502 Bad Gateway").count(), 1, "{said}");
+}
+
+#[test]
 fn a_program_that_has_exited_is_no_connection() {
     let hop = "exec:sh -c 'exit 7'";
     for (args, code) in [(&["explain"][..], 1), (&["ping", "-n", "1"], 1)] {
@@ -213,6 +285,17 @@ fn a_program_that_has_exited_is_no_connection() {
     let ended = run(tuyau(["explain", "exec:true"]), b"").code(1);
     assert!(ended.text().contains("the program ended at once (exit status: 0)"), "{}", ended.text());
     run(tuyau(["explain", "exec:sleep 1000"]), b"").code(0);
+    for (args, code) in [
+        (&["explain", "https://db.test"][..], 1),
+        (&["get", "https://db.test"], 1),
+        (&["get", "http://db.test"], 3),
+        (&["load", "-n", "1", "http://db.test"], 1),
+        (&["connect", "tcp://db.test:1"], 3),
+    ] {
+        let ended = run(tuyau(args.iter().chain(&["--via", hop])), b"").code(code);
+        let told = "ended with exit status: 7: its standard error may say why";
+        assert!(format!("{}{}", ended.text(), ended.stderr).contains(told), "{args:?}: {ended:?}");
+    }
     // Whether it was met while it was written to or while it was read from.
     for (uri, how) in
         [("tls://db.test:1", ""), ("tls://db.test:1", "exec <&-; "), ("ws://db.test:1", "exec <&-; ")]

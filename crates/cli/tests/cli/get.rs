@@ -257,6 +257,9 @@ fn what_takes_too_long_in_all_did_not_stall() {
 fn what_has_no_use_is_an_error() {
     for (args, says) in [
         (&["get", "ftp://a/"][..], "its scheme is to be one of http"),
+        (&["get", "htps://a/"], "did you mean https?"),
+        (&["load", "htp://a/"], "did you mean http?"),
+        (&["proxy", "--to", "htps://a/"], "did you mean https?"),
         (&["get", "http://:80/x"], "it has no host"),
         (&["get", "http://a/", "-C", "-"], "-C - has no use without -o"),
         (&["get", "http://a/", "-C", "x"], "it is a number of bytes, or -"),
@@ -288,4 +291,30 @@ fn what_is_decoded_is_not_kept() {
     let line = served.error_line("GET /zeros");
     let sent = line.split("\" 200 ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     assert!(sent.is_some_and(|sent: u64| sent < size / 100), "{line}");
+}
+
+#[test]
+fn a_password_is_in_no_error() {
+    for command in [
+        "get",
+        "load",
+        "explain",
+        "plan",
+        "ping -n 1",
+        "connect",
+        "proxy --to",
+        "get x --over",
+        // Those are errors of the command line.
+        "get x",
+        "",
+    ] {
+        for password in ["hunt#er2", "hunt/er2", "hunt?er2", "12#er2", "hunt@er2", "hun%zzter2", "hunter2:9"]
+        {
+            let url = format!("http://user:{password}@nobody.invalid:x/");
+            let said = run(tuyau(command.split_whitespace().chain([url.as_str(), "-4"])), b"").code(2).stderr;
+            assert!(!said.contains("er2") && !said.contains("hun"), "{command} {password}: {said}");
+        }
+    }
+    let said = run(tuyau(["get", "http://user:hunt#er2@h/"]), b"").code(2).stderr;
+    assert!(said.contains("http://***@h/") && said.contains("%23"), "{said}");
 }

@@ -180,6 +180,10 @@ fn ping_times_each_step_and_fails_if_none_succeeds() {
     let ended = run(tuyau(["ping", "tcp://127.0.0.1:1", "-c", "2", "-i", "0"]), b"").code(1);
     assert!(ended.text().contains("2 tried, 0 connected, 100% failed"), "{}", ended.text());
     assert!(ended.text().contains("refused"), "{}", ended.text());
+    let args = ["ping", "https://bob:s3cret@127.0.0.1:1/", "-c", "1", "--via", "exec:false"];
+    let (ended, title) = (run(tuyau(args), b"").code(1), "https://***@127.0.0.1:1/ via exec:false");
+    assert!(ended.text().starts_with(&format!("ping {title}\n")), "{}", ended.text());
+    assert!(ended.text().contains(&format!("\n--- {title} ---\n")), "{}", ended.text());
 }
 
 #[test]
@@ -198,6 +202,80 @@ fn policies_bind_the_way() {
     }
     let ended = run(tuyau(["connect", "tcp://localhost:1", "--no-local-lookup"]), b"").code(1);
     assert!(ended.stderr.contains("the policy forbids lookups on this machine"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_plan_knows_what_the_policy_forbids_on_the_way() {
+    const NETS: &[&str] = &["--only-networks", "127.0.0.0/8"];
+    let (clear, certain) = ("the policy wants encryption", "the policy allows certain networks only");
+    let by_proxy = "socks5h://127.0.0.1:1 looks `h.test` up itself";
+    for (way, policy, says) in [
+        ("tcp://192.0.2.1:1", NETS, "192.0.2.1 is in none of the networks"),
+        ("tcp://h.test:1 --resolve h.test:1:192.0.2.1", NETS, "192.0.2.1 is in none of the networks"),
+        ("tcp://192.0.2.1:1 --via socks5h://127.0.0.1:1", NETS, "192.0.2.1 is in none of the networks"),
+        ("tls://127.0.0.1:1 --via http://192.0.2.1:1", NETS, "http://192.0.2.1:1 can't be reached: "),
+        ("tcp://h.test:1 --via socks5h://127.0.0.1:1", NETS, by_proxy),
+        (
+            "tcp://127.0.0.1:1 --via socks5h://h.test:1 --via socks5h://127.0.0.1:1",
+            &["--no-local-lookup"],
+            "lookup of `h.test`",
+        ),
+        ("unix:/nonexistent --via ssh://127.0.0.1:1", NETS, certain),
+        ("exec:cat", NETS, certain),
+        ("tcp://127.0.0.1:1 --via exec:cat", NETS, "exec:cat can't be used: "),
+        ("tls://127.0.0.1:1", &["--only-protocols", "tls"], "the policy does not allow `tcp`"),
+        ("ws://127.0.0.1:1", &["--only-protocols", "ws"], "the policy does not allow `tcp`"),
+        (
+            "tcp://127.0.0.1:1 --via https://127.0.0.1:1",
+            &["--only-protocols", "tcp"],
+            "can't be reached: tls: forbidden: the policy does not allow `tls`",
+        ),
+        (
+            "tcp://127.0.0.1:1 --via exec:cat",
+            &["--only-protocols", "tcp"],
+            "the policy does not allow `exec`",
+        ),
+        (
+            "https://127.0.0.1:1/ --via socks5h://127.0.0.1:1",
+            &["--require", "encrypted-hops"],
+            "can't be reached: tcp: forbidden: the policy wants encryption",
+        ),
+        (
+            "tls://127.0.0.1:1 --via ssh://127.0.0.1:1 --via http://127.0.0.1:1",
+            &["--require", "encrypted-hops"],
+            clear,
+        ),
+        ("tcp://127.0.0.1:1", &["--require", "encrypted"], clear),
+        (
+            "tcp://h.test:1",
+            &["--no-local-lookup"],
+            "lookup of `h.test`: the policy forbids lookups on this machine",
+        ),
+        ("tcp://h.test:1 --via exec:cat", &["--no-local-lookup"], "who looks `h.test` up can't be known"),
+    ] {
+        for command in ["plan", "explain"] {
+            let mut command =
+                tuyau([command].into_iter().chain(way.split(' ')).chain(policy.iter().copied()));
+            command.env("HOME", "/nonexistent").env_remove("SSH_AUTH_SOCK");
+            let ended = run(command, b"").code(1);
+            assert!(ended.text().contains(says), "{way} {policy:?}: {}", ended.text());
+        }
+    }
+    // What is allowed, and what names decide.
+    for (way, policy, note) in [
+        ("tcp://127.0.0.1:1 --via socks5h://127.0.0.2:1", NETS, None),
+        ("tls://127.0.0.1:1 --via ssh://127.0.0.1:1", &["--require", "encrypted-hops"], None),
+        ("tcp://h.test:1 --via socks5h://127.0.0.1:1", &["--no-local-lookup"], None),
+        ("tcp://h.test:1 --resolve h.test:1:127.0.0.1", &["--no-local-lookup"], None),
+        ("tcp://h.test:1 --via socks5://127.0.0.1:1", NETS, Some("address of h.test")),
+        ("tcp://127.0.0.1:1 --via socks5h://h.test:1", NETS, Some("address of h.test")),
+    ] {
+        let args = ["plan"].into_iter().chain(way.split(' ')).chain(policy.iter().copied());
+        let ended = run(tuyau(args), b"").code(0);
+        let noted = ended.text().contains("can't be known before it is looked up");
+        assert_eq!(noted, note.is_some(), "{way}: {}", ended.text());
+        assert!(note.is_none_or(|note| ended.text().contains(note)), "{way}: {}", ended.text());
+    }
 }
 
 #[test]

@@ -100,6 +100,16 @@ impl Report {
         self
     }
 
+    /// A plan, of which it is known that the way is forbidden from where no plan sees: a hop, say.
+    pub fn refused(mut self, why: &ConnectError) -> Self {
+        for candidate in &mut self.candidates {
+            if matches!(candidate.outcome, Outcome::WouldConnect | Outcome::WouldDerive) {
+                candidate.outcome = Outcome::Refused(cause(why));
+            }
+        }
+        self
+    }
+
     /// The same, without the source lines of bindings: for a program whose users don't know its source.
     pub fn without_places(mut self) -> Self {
         for candidate in &mut self.candidates {

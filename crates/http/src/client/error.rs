@@ -13,6 +13,9 @@ use crate::error::BoxError;
 
 /// Why a request has no response: in which stage, for which URL, and the cause. The causes of
 /// [`Resolve`](Stage::Resolve) and [`Connect`](Stage::Connect) name every hop: [`Error::resolution`].
+///
+/// `Display` says the URL and the stage, and leaves the causes to [`source`](StdError::source), as of whatever is the
+/// cause of something else; `Debug` has them all in one line, each once.
 #[derive(Clone)]
 pub struct Error {
     url: Option<Box<Uri>>,

@@ -250,9 +250,11 @@ impl HttpConnect {
             _ if head.status / 100 == 5 => (Unreachable, "the proxy could not do it: its log may say why"),
             _ => (Other, "the answer is not one of RFC 9110"),
         };
-        if !body.is_empty() {
+        let answer = Answer::Http(head.status);
+        // Many say there what the status says.
+        if !answer.to_string().ends_with(body) {
             what = format!("{what}: `{body}`");
         }
-        ConnectError::new(kind, what).with_source(Answer::Http(head.status)).with_hint(hint)
+        ConnectError::new(kind, what).with_source(answer).with_hint(hint)
     }
 }

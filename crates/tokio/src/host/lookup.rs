@@ -34,10 +34,7 @@ impl Lookups {
         if let Some((ip, _zone)) = literal(name) {
             return Ok(vec![ip]);
         }
-        if !policy.allows_local_lookup() {
-            return Err(ConnectError::new(ConnectErrorKind::Policy, what(name))
-                .with_hint("the policy forbids lookups on this machine: go through a proxy that does them, or give an address"));
-        }
+        policy.check_lookup(name)?;
         if name.is_empty() || name.contains('\0') {
             return Err(ConnectError::new(ConnectErrorKind::Misuse, what(name)).with_hint("that is no name"));
         }

@@ -117,9 +117,12 @@ mod proxy_command {
             if matches!(target, Target::Name { .. }) && !policy.allows_local_lookup() {
                 return Err(ConnectError::new(
                     ConnectErrorKind::Policy,
-                    format!("who looks `{host}` up can't be known of {}", self.shown),
+                    format!(
+                        "the policy forbids lookups on this machine, and who looks `{host}` up can't be known of {}",
+                        self.shown
+                    ),
                 )
-                .with_hint("the policy forbids lookups on this machine: give an address, or another hop"));
+                .with_hint("give an address, or go through another hop"));
             }
             // Most programs would take it for an option, some of which run other programs.
             if host.starts_with('-') {

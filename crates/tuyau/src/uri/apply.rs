@@ -61,10 +61,21 @@ impl Uri {
     /// Adds the values of this URI to `ctx`, and what derives its endpoint from them.
     #[track_caller]
     pub(crate) fn bind(&self, ctx: Context) -> Result<(Context, &'static dyn AnyEndpoint), UriError> {
+        self.bind_telling(ctx, |_| ())
+    }
+
+    /// The same, which tells each endpoint that is dialled, innermost first.
+    #[track_caller]
+    pub(crate) fn bind_telling(
+        &self,
+        ctx: Context,
+        mut tell: impl FnMut(&'static dyn AnyEndpoint),
+    ) -> Result<(Context, &'static dyn AnyEndpoint), UriError> {
         let options = assign(self, Use::Connect)?;
         let ctx = self.bind_host(options.bind_whole(ctx)?);
         let base = self.stack.parts().count() - 1;
         let (mut stack, mut endpoint) = self.bind_base(options.bind_part(ctx.clone(), base)?)?;
+        tell(endpoint);
         let mut inside: Vec<&str> = Vec::new();
         let first = usize::from(self.stack.hop.is_some());
         for (index, layer) in self.stack.layers.iter().enumerate().rev() {
@@ -77,6 +88,7 @@ impl Uri {
             }
             inside.push(layer.scheme.name);
             (stack, endpoint) = (wiring.over)(options.bind_part(stack, first + index)?, endpoint);
+            tell(endpoint);
         }
         if self.stack.hop.is_some() {
             stack = options.bind_part(stack, 0)?;

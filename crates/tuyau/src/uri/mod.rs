@@ -3,6 +3,7 @@
 mod apply;
 mod encode;
 mod error;
+mod foreseen;
 mod host;
 mod options;
 mod parse;

@@ -12,7 +12,8 @@ use tuyau::http::ResponseBody;
 
 use crate::app::App;
 use crate::exit::{Chain, Failure};
-use crate::web::{Asked, asked, failed, visible};
+use crate::masked::masked;
+use crate::web::{Asked, asked, failed};
 use args::Continue;
 pub(crate) use args::GetArgs;
 use download::{Download, Target};
@@ -88,7 +89,7 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
     let response = asking.send().await.map_err(|error| failed(app, &error))?;
     let status = response.status();
     if *fail && status.as_u16() >= 400 {
-        return Err(Failure::Status(format!("{}: the server answered {status}", visible(&url))));
+        return Err(Failure::Status(format!("{}: the server answered {status}", masked(&url))));
     }
     if *include || *head {
         write_out(heading(&response).as_bytes()).await?;
@@ -110,7 +111,7 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
         }
         Some(_) => Err(Failure::Failed(format!(
             "{}: the server answered {status}; what was there is left as it was",
-            visible(&url)
+            masked(&url)
         ))),
         None => receive(response, Target::Stdout(Box::pin(stdout())), at, *silent).await?.finish().await,
     }

@@ -21,10 +21,11 @@ use crate::access::{Asked, Entry, Logged, Unanswered, log_refused};
 use crate::app::App;
 use crate::cli::{Connecting, ServerTls};
 use crate::commands::serve::{has_tls, listeners, serve};
-use crate::exit::{Failure, in_a_line};
+use crate::exit::{Failure, joined};
 use crate::output::{Count, Output, Visible};
 use crate::route::typed;
 use crate::signals::Signals;
+use crate::web::said;
 use onward::{anywhere, onward, refuse_itself};
 use users::Secret;
 
@@ -230,7 +231,7 @@ impl Log {
                 let mut response = answering.await?;
                 let status = response.status();
                 if let Some(error) = response.extensions_mut().remove::<Error>() {
-                    log.out.error(Visible(&in_a_line(&error)));
+                    log.out.error(Visible(&joined(&said(&error))));
                 }
                 let tunnel = response.extensions_mut().remove::<Tunnel>();
                 let entry = match (tunnel, unanswered.answered()) {

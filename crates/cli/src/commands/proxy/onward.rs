@@ -11,8 +11,10 @@ use crate::app::App;
 use crate::cli::Connecting;
 use crate::commands::serve::has_tls;
 use crate::exit::Failure;
+use crate::masked::{is_cut_short, masked};
 use crate::route::{Routed, route};
-use crate::web::shown;
+use crate::told;
+use crate::web::{CUT_SHORT, no_uri_nor_url, shown};
 
 /// What lies beyond a proxy.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(super) fn anywhere(app: &App, connecting: &Connecting, idle: Duration) -> Re
             "--proxy-from-env has no use without --to: name the next proxy by --via".into(),
         ));
     }
+    told::of_http();
     let Routed { uri, ctx, .. } = route("tcp://localhost", connecting, None)?;
     let first = uri.hops().first().and_then(|hop| hop.host().zip(hop.port()));
     let stacks = tuyau::http_stacks(uri.clone(), uri)?;
@@ -47,6 +50,7 @@ pub(super) fn onward(
     (http1, http2): (bool, bool),
     idle: Duration,
 ) -> Result<Beyond, Failure> {
+    told::of_http();
     let (stack, asked) = stack_of(to)?;
     let connecting = &asked.map_or_else(|| connecting.clone(), |scheme| connecting.asking(scheme));
     let Routed { uri, ctx, .. } = route(&stack, connecting, None)?;
@@ -56,7 +60,7 @@ pub(super) fn onward(
     let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let server = format!("{scheme}://{name}:{port}/")
         .parse()
-        .map_err(|error| Failure::Usage(format!("--to {to} can't be used: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("--to {} can't be used: {error}", masked(to))))?;
     let dialled =
         uri.hops().first().map_or(uri.host().map(|host| (host, port)), |hop| hop.host().zip(hop.port()));
     let stacks = tuyau::http_stacks(uri.clone(), uri)?;
@@ -80,12 +84,20 @@ fn timed(app: &App, client: Client, connecting: &Connecting, idle: Duration) -> 
 
 /// The URL of a server as the stack that leads there, and its scheme; what is none already is one.
 fn stack_of(to: &str) -> Result<(String, Option<Scheme>), Failure> {
-    let unusable = |why: &str| Failure::Usage(format!("--to {to} can't be used: {why}"));
+    let unusable = |why: &str| Failure::Usage(format!("--to {} can't be used: {why}", masked(to)));
     let (transport, scheme) = match to.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ("tcp", Scheme::Http),
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ("tls", Scheme::Https),
-        _ => return Ok((to.into(), None)),
+        _ => {
+            return match tuyau::uri(to) {
+                Ok(_) => Ok((to.into(), None)),
+                Err(error) => Err(Failure::Usage(no_uri_nor_url(&error))),
+            };
+        }
     };
+    if is_cut_short(to) {
+        return Err(unusable(CUT_SHORT));
+    }
     let url: HttpUri = to.parse().map_err(|_| unusable("it is no URL"))?;
     if url.path_and_query().is_some_and(|path| path != "/") {
         return Err(unusable("requests go to the path that they ask for, and to no other"));

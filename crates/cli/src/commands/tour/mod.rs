@@ -5,6 +5,8 @@ mod rows;
 mod servers;
 mod show;
 
+use std::path::Path;
+
 use serde::Serialize;
 use tokio::net::TcpSocket;
 use tuyau::Report;
@@ -41,21 +43,9 @@ pub(crate) async fn run(app: &App, json: bool) -> Result<(), Failure> {
         .prefix("tuyau-")
         .tempdir()
         .map_err(|error| Failure::Failed(format!("a temporary directory: {error}")))?;
-    let ctx = tuyau::context();
     let show = Show::new(app, json);
     show.head()?;
-    let mut rows = Vec::new();
-    let servers = Servers::start(dir.path()).await?;
-    for stage in rows::stages(dir.path(), &servers)? {
-        show.begin(stage.name);
-        let (row, report) = measure(&stage, &ctx).await;
-        show.row(&row)?;
-        if let Some(report) = report {
-            app.show(&report);
-        }
-        rows.push(row);
-    }
-    drop(servers);
+    let rows = rows(app, &show, dir.path()).await?;
     show.end();
     let failure = deliberate().await?;
     let ok = failure.ok && rows.iter().all(|row| row.ok != Some(false));
@@ -69,6 +59,23 @@ pub(crate) async fn run(app: &App, json: bool) -> Result<(), Failure> {
         show.conclusion(&tour)?;
     }
     if ok { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// Goes through all stages, with servers that have ended after it.
+async fn rows(app: &App, show: &Show, dir: &Path) -> Result<Vec<Row>, Failure> {
+    let ctx = tuyau::context();
+    let servers = Servers::start(dir).await?;
+    let mut rows = Vec::new();
+    for stage in rows::stages(dir, &servers)? {
+        show.begin(stage.name);
+        let (row, report) = measure(&stage, &ctx).await;
+        show.row(&row)?;
+        if let Some(report) = report {
+            app.show(&report);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 /// Connects to a port that nobody listens on.

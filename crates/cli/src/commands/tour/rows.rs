@@ -102,7 +102,7 @@ pub(super) fn stages(dir: &Path, servers: &Servers) -> Result<Vec<Stage>, Failur
 }
 
 /// What lies over a transport.
-#[cfg_attr(not(feature = "tls"), allow(unused, reason = "there may be none that need it"))]
+#[cfg_attr(not(feature = "tls"), allow(unused, clippy::ptr_arg, reason = "there may be none that need it"))]
 fn layers(stages: &mut Vec<Stage>, servers: &Servers, at: &dyn Fn(&str, &str) -> String) {
     #[cfg(feature = "tls")]
     {
@@ -135,7 +135,7 @@ fn layers(stages: &mut Vec<Stage>, servers: &Servers, at: &dyn Fn(&str, &str) ->
 /// What is gone through.
 #[cfg_attr(
     not(all(feature = "exec", feature = "http", feature = "socks5", feature = "ssh")),
-    allow(unused, reason = "there may be none that need it")
+    allow(unused, clippy::ptr_arg, reason = "there may be none that need it")
 )]
 fn hops(stages: &mut Vec<Stage>, servers: &Servers, program: &str) {
     let tcp = |name| Stage::here(name, TCP, Connect::Host(HERE));
