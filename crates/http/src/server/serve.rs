@@ -222,13 +222,13 @@ impl Http {
             FlowServed { requests: watch.requests(), late: watch.late(), upgraded: watch.is_upgraded() };
         let ended = match (ended, watch.breached()) {
             (_, Some(limit)) | (Ended::Late(limit), None) => Err(ServeError::limit(limit)),
-            (Ended::Http(Err(error)), None) => {
+            (Ended::Http { result: Err(error), between }, None) => {
                 let error = ServeError::from_hyper(error);
                 // Between two requests a client may go as it likes: many don't say goodbye.
-                let gone = *error.kind() == ServeErrorKind::Connection && watch.is_between();
+                let gone = *error.kind() == ServeErrorKind::Connection && between;
                 if gone { Ok(()) } else { Err(error) }
             }
-            (Ended::Http(Ok(())) | Ended::Gone, None) => Ok(()),
+            (Ended::Http { result: Ok(()), .. } | Ended::Gone, None) => Ok(()),
         };
         (served, ended)
     }
@@ -396,8 +396,8 @@ where
 
 /// How a connection ended.
 enum Ended {
-    /// By the rules of HTTP, or against them.
-    Http(hyper::Result<()>),
+    /// By the rules of HTTP, or against them; between two requests, or in the middle of one.
+    Http { result: hyper::Result<()>, between: bool },
     /// All is said, but the client does not hang up.
     Gone,
     /// A limit was reached.
@@ -465,8 +465,9 @@ impl<C: Served> Future for Driver<C> {
                     }
                 }
             }
-            if let Poll::Ready(ended) = served.as_mut().poll(cx) {
-                return Poll::Ready(Ended::Http(ended));
+            if let Poll::Ready(result) = served.as_mut().poll(cx) {
+                // Now: requests in flight are dropped with the connection.
+                return Poll::Ready(Ended::Http { result, between: this.watch.is_between() });
             }
             let (at, due) = this.watch.due();
             ready!(this.alarm.poll_until(this.watch.at(at.min(asks_until)), cx));
