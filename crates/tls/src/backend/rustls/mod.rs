@@ -30,6 +30,10 @@ pub(crate) struct Rustls {
     notes: Arc<Notes>,
     /// Whether bytes were received that have not been looked at.
     unprocessed: bool,
+    /// How many decrypted bytes are to be read, and whether that is all there will be: the library would have to be
+    /// asked several times for each read.
+    decrypted: usize,
+    closed: bool,
     /// A plain alert to be sent in place of the one that the library chose.
     instead: Option<[u8; 7]>,
 }
@@ -40,7 +44,7 @@ impl Rustls {
         // `write` sees to it that no more than its share waits.
         conn.set_buffer_limit(None);
         let notes = notes.clone();
-        Self { conn, role, about, notes, unprocessed: false, instead: None }
+        Self { conn, role, about, notes, unprocessed: false, decrypted: 0, closed: false, instead: None }
     }
 
     fn process(&mut self) -> Result<(), TlsError> {
@@ -50,21 +54,30 @@ impl Rustls {
         let noted = noted.map(|notes| notes.take()).unwrap_or_default();
         self.about.certificate_requested |= noted.certificate_requested;
         match result {
-            Ok(_) => Ok(()),
+            Ok(state) => {
+                (self.decrypted, self.closed) = (state.plaintext_bytes_to_read(), state.peer_has_closed());
+                Ok(())
+            }
             Err(error) => Err(self.explain(error, noted.failure)),
         }
     }
 
     /// Whether decrypted bytes are there, decrypting them if need be.
-    fn decrypted(&mut self) -> Result<Had, TlsError> {
-        loop {
-            match self.conn.reader().fill_buf() {
-                Ok([]) => return Ok(Had::End),
-                Ok(_) => return Ok(Had::Some),
-                Err(_) if self.unprocessed => self.process()?,
-                Err(_) => return Ok(Had::Nothing),
-            }
+    fn had(&mut self) -> Result<Had, TlsError> {
+        if self.decrypted == 0 && self.unprocessed {
+            self.process()?;
         }
+        Ok(match (self.decrypted, self.closed) {
+            (1.., _) => Had::Some,
+            (0, true) => Had::End,
+            (0, false) => Had::Nothing,
+        })
+    }
+
+    /// Counts `n` of the first chunk's bytes as read.
+    fn take(&mut self, n: usize) {
+        self.conn.reader().consume(n);
+        self.decrypted -= n;
     }
 
     fn explain(&mut self, error: Error, failure: Option<Failure>) -> TlsError {
@@ -119,22 +132,21 @@ impl Engine for Rustls {
     }
 
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> Result<Had, TlsError> {
-        let mut had = self.decrypted()?;
-        if matches!(had, Had::Some) {
-            let mut reader = self.conn.reader();
-            while buf.remaining() > 0 {
-                let Ok(bytes @ [_, ..]) = reader.fill_buf() else { break };
-                let n = bytes.len().min(buf.remaining());
-                buf.put_slice(&bytes[..n]);
-                reader.consume(n);
+        let had = self.had()?;
+        while self.decrypted > 0 {
+            let bytes = self.lent();
+            let n = bytes.len().min(buf.remaining());
+            if n == 0 {
+                break;
             }
-            had = Had::Some;
+            buf.put_slice(&bytes[..n]);
+            self.take(n);
         }
         Ok(had)
     }
 
     fn lend(&mut self) -> Result<Had, TlsError> {
-        self.decrypted()
+        self.had()
     }
 
     fn lent(&mut self) -> &[u8] {
@@ -143,12 +155,12 @@ impl Engine for Rustls {
 
     fn consume(&mut self, n: usize) {
         let n = n.min(self.lent().len());
-        self.conn.reader().consume(n);
+        self.take(n);
     }
 
     fn alert(&mut self) -> Result<bool, TlsError> {
         self.process()?;
-        Ok(self.lent().is_empty())
+        Ok(self.decrypted == 0)
     }
 
     fn write(&mut self, bytes: &[&[u8]]) -> Result<usize, TlsError> {
