@@ -72,10 +72,14 @@ pub(crate) async fn until<T>(
             return Poll::Ready(Some(value));
         }
         let rings = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-        match rings || late.is_some_and(|(runtime, at)| at <= runtime.now()) {
-            true => Poll::Ready(None),
-            false => Poll::Pending,
+        if !rings && late.is_none_or(|(runtime, at)| at > runtime.now()) {
+            return Poll::Pending;
         }
+        // The time may have come since it was polled: it may say what it was waiting for.
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        })
     })
     .await
 }

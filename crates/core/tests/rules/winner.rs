@@ -1,12 +1,16 @@
 //! Rules 12 and 13: what the winner has, and what is left when nobody waits.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tuyau_core::{ConnectErrorKind, Context, Key, decline, dial, names, opt, or, req};
+use tuyau_core::{
+    ConnectCx, ConnectError, ConnectErrorKind, Context, Endpoint, Flow, Key, Protocol, decline, dial, names,
+    opt, or, req,
+};
 
-use crate::support::{A, B, C, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner};
+use crate::support::{A, B, C, Clock, Gate, IP, World, X, Y, Z, get, ms, resolve, resolving, winner};
 
 #[test]
 fn r12_derived_values_are_those_of_the_winner() {
@@ -268,4 +272,46 @@ fn r13_whoever_gives_up_gets_the_report_of_what_was_under_way() {
     assert!(task.run().is_pending());
     assert!(task.finish(&world.clock).is_err());
     assert_eq!(world.clock.millis(), 800);
+}
+
+/// Gives up while it is polled, and has something to say of that when it is polled again.
+struct GivesUp;
+
+impl Protocol for GivesUp {
+    /// What it gives up by, and whether it keeps the time itself.
+    type Endpoint = (Clock, bool);
+    type Flow = Flow;
+
+    async fn connect(&self, (clock, keeps): (Clock, bool), cx: &ConnectCx<'_>) -> Result<Flow, ConnectError> {
+        let mut polled = false;
+        let waiting = poll_fn(|_| match std::mem::replace(&mut polled, true) {
+            true => Poll::Ready(()),
+            false => {
+                clock.cut();
+                Poll::Pending
+            }
+        });
+        let what = match keeps {
+            true => cx.in_time(waiting).await.map_or("nothing", |()| "its last words"),
+            false => {
+                waiting.await;
+                "its last words"
+            }
+        };
+        Err(ConnectError::new(ConnectErrorKind::TimedOut, what))
+    }
+}
+
+#[test]
+fn r13_who_is_at_work_when_the_time_comes_is_heard() {
+    static GIVES_UP: Endpoint<GivesUp> = Endpoint::new("gives_up", &GivesUp);
+    for (time, keeps) in
+        [(&names::DEADLINE, true), (&names::DEADLINE, false), (&names::ATTEMPT_TIMEOUT, false)]
+    {
+        let world = World::default();
+        let endpoint = (world.clock.clone(), keeps);
+        let ctx = world.timed().with(&GIVES_UP, endpoint).offer(&GIVES_UP).with(time, ms(1000));
+        let Poll::Ready(Err(error)) = resolving(&ctx).run() else { panic!("it goes on") };
+        assert!(error.to_string().contains("its last words"), "{error}");
+    }
 }

@@ -138,10 +138,10 @@ impl Gate {
 // ---- time --------------------------------------------------------------------------------------
 
 /// A clock that stands still until a test moves it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Mutex<Time>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Time {
     now: Duration,
     timers: Vec<(u64, Duration, Option<Waker>)>,

@@ -189,8 +189,14 @@ impl<'a> Session<'a> {
                         return Poll::Ready(end);
                     }
                 }
-                Action::Expire { id } => self.expire(id),
-                Action::GiveUp => return Poll::Ready(End::Deadline),
+                // The time may have come since they were polled: they may say what they were waiting for.
+                Action::Expire { id } => match self.poll_connecting(cx) {
+                    Some(end) => return Poll::Ready(end),
+                    None => self.expire(id),
+                },
+                Action::GiveUp => {
+                    return Poll::Ready(self.poll_connecting(cx).unwrap_or(End::Deadline));
+                }
                 Action::Lost => return Poll::Ready(End::Lost),
                 Action::Wait(until) => {
                     if self.wait(until, cx).is_pending() {
@@ -444,6 +450,9 @@ impl<'a> Session<'a> {
     }
 
     fn expire(&mut self, id: u32) {
+        if !matches!(self.memo.record.attempts[id as usize].state, AttemptState::UnderWay) {
+            return;
+        }
         self.took(id);
         step(|| format!("{}: timed out", self.told(id)));
         if let Some(i) = self.connecting.position(|(other, _)| *other == id) {
