@@ -81,6 +81,8 @@ mod resolve;
 mod runtime;
 mod shared;
 
+#[cfg(feature = "hyper")]
+pub use adapters::Unboxed;
 pub use connect::{ConnectCx, ConnectError, ConnectErrorKind};
 pub use context::Context;
 pub use derive::{Arg, Args, DialArg, Is, Many, Opt, Or, Req, Stop, Values, decline, dial, is, opt, or, req};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tuyau_core::{Ask, Flow, FlowError, RawFlow, ReadBuf};
+use tuyau_core::{Ask, Flow, FlowError, RawFlow, ReadBuf, Unboxed};
 
 use crate::client::Listening;
 use crate::connection::Connection;
@@ -61,22 +61,18 @@ mod sealed {
 pub async fn upgrade(message: impl Upgradable) -> Result<Flow, UpgradeError> {
     let (upgrade, connection, held) = message.take();
     let upgraded = upgrade.await.map_err(|error| UpgradeError(error.into()))?;
-    match upgraded.downcast::<Flow>() {
+    let upgraded = match upgraded.downcast::<Unboxed<Guard>>() {
         Ok(parts) => {
-            let mut unread = parts.read_buf.to_vec();
-            let flow = match parts.io.into_inner::<Guard>() {
-                Ok(guard) => {
-                    let (flow, guarded) = guard.into_parts();
-                    // hyper's come first: it read them through the guard.
-                    unread.extend_from_slice(&guarded);
-                    flow
-                }
-                Err(flow) => flow.into_inner::<Listening>().map_or_else(|flow| flow, Listening::into_flow),
-            };
-            Ok(flow.with_unread(unread))
+            let (flow, guarded) = parts.io.0.into_parts();
+            // hyper's come first: it read them through the guard.
+            return Ok(flow.with_unread([parts.read_buf.as_ref(), &guarded].concat()));
         }
-        Err(upgraded) => Ok(Flow::new(Stream { io: Mutex::new(upgraded), connection, _held: held })),
-    }
+        Err(upgraded) => upgraded,
+    };
+    Ok(match upgraded.downcast::<Unboxed<Listening>>() {
+        Ok(parts) => parts.io.0.into_flow().with_unread(parts.read_buf.to_vec()),
+        Err(upgraded) => Flow::new(Stream { io: Mutex::new(upgraded), connection, _held: held }),
+    })
 }
 
 /// Why a connection could not be taken over.

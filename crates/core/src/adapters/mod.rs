@@ -4,6 +4,8 @@
 mod futures_io;
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "hyper")]
+pub use hyper::Unboxed;
 #[cfg(feature = "tokio")]
 mod tokio;
 

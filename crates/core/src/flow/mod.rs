@@ -127,7 +127,7 @@ impl fmt::Debug for Ask<'_> {
 ///
 /// Dropping a flow closes it in both directions without waiting; [`shutdown`](Self::shutdown)
 /// first, where the peer must see a clean end.
-pub struct Flow(Box<dyn RawFlow>);
+pub struct Flow(pub(crate) Box<dyn RawFlow>);
 
 impl Flow {
     /// A flow over `raw`.

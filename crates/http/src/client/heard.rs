@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::Version;
-use tuyau_core::{Flow, FlowError, FlowErrorKind, Protection, RawFlow, ReadBuf, Target, forward};
+use tuyau_core::{Flow, FlowError, FlowErrorKind, Protection, RawFlow, ReadBuf, Target, Unboxed, forward};
 
 use crate::connection::Connection;
 
@@ -26,9 +26,9 @@ struct State {
 
 impl Heard {
     /// The flow, listened to.
-    pub(super) fn of(flow: Flow) -> (Flow, Self) {
+    pub(super) fn of(flow: Flow) -> (Unboxed<Listening>, Self) {
         let heard = Self::default();
-        (Flow::new(Listening { flow, heard: heard.clone(), begun: false }), heard)
+        (Unboxed(Listening { flow, heard: heard.clone(), begun: false }), heard)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

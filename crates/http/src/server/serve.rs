@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
-use tuyau_core::{Flow, Key, Protection, ReadBuf};
+use tuyau_core::{Flow, Key, Protection, ReadBuf, Unboxed};
 
 use super::frames::PREFACE;
 use super::guard::Guard;
@@ -186,7 +186,7 @@ impl Http {
                     Arc::new(move |hypers: &[u8]| replace(&on_error, &connection, hypers)) as _
                 });
                 // Boxed in one go: what is moved while a task waits would keep its room in that.
-                let guard = |flow| Flow::new(Guard::new(flow, unread, &watch, replaced));
+                let guard = |flow| Unboxed(Guard::new(flow, unread, &watch, replaced));
                 let mut driver = Box::pin(Driver::new(
                     self.h1().serve_connection(guard(flow), adapter).with_upgrades(),
                     &watch,
@@ -203,7 +203,7 @@ impl Http {
                             let refused = Refused::unread(StatusCode::REQUEST_TIMEOUT, &connection);
                             let response = answer(self.on_error.as_ref(), &refused);
                             // Boxed, as it would be room in the task of each connection.
-                            Box::pin(say_last(flow, &last_response(response, None))).await;
+                            Box::pin(say_last(Flow::new(flow.0), &last_response(response, None))).await;
                         }
                         Ended::Late(Limit::HeaderTime)
                     }
@@ -368,7 +368,7 @@ trait Served: Future<Output = hyper::Result<()>> {
     fn end(self: Pin<&mut Self>);
 }
 
-impl<S, B> Served for hyper::server::conn::http1::UpgradeableConnection<Flow, S>
+impl<S, B> Served for hyper::server::conn::http1::UpgradeableConnection<Unboxed<Guard>, S>
 where
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
     S::Error: Into<BoxError>,
