@@ -162,7 +162,17 @@ impl Site {
     fn of(url: &str) -> Result<Self, Failure> {
         let (url, socket) = socket_of(url)?;
         told::of_http();
-        let parsed: HttpUri = url.parse().map_err(|error| unusable(&url, error))?;
+        // As people write them and browsers take them: with spaces, and names and paths in any script.
+        let is_written_out = |byte: u8| byte.is_ascii() && byte != b' ';
+        let url = match url.bytes().all(is_written_out) {
+            true => url,
+            false => url::Url::parse(&url).map_err(|error| unusable(&url, error))?.into(),
+        };
+        let parsed: HttpUri = match url.parse() {
+            Ok(parsed) => parsed,
+            Err(_) if is_cut_short(&url) => return Err(unusable(&url, CUT_SHORT)),
+            Err(error) => return Err(unusable(&url, error)),
+        };
         let scheme = match parsed.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,

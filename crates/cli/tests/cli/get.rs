@@ -317,4 +317,19 @@ fn a_password_is_in_no_error() {
     }
     let said = run(tuyau(["get", "http://user:hunt#er2@h/"]), b"").code(2).stderr;
     assert!(said.contains("http://***@h/") && said.contains("%23"), "{said}");
+    let said = run(tuyau(["get", "http://us:p#@h/"]), b"").code(2).stderr;
+    assert!(said.contains("http://***@h/") && said.contains("%23"), "{said}");
+}
+
+#[test]
+fn a_url_is_taken_as_people_write_it() {
+    let place = Place::new();
+    fs::write(place.path("un \u{e9}t\u{e9}.txt"), "chaud").expect("a file");
+    let (_served, uri) = listening(["serve", &place.path(""), "--listen", "tcp://127.0.0.1:0"]);
+    for path in ["un \u{e9}t\u{e9}.txt", "un%20\u{e9}t%C3%A9.txt?q= \u{e9}"] {
+        let url = format!("{}/{path}", uri.replace("tcp:", "http:"));
+        assert_eq!(run(tuyau(["get", &url]), b"").code(0).text(), "chaud", "{url}");
+    }
+    let said = run(tuyau(["get", "http://b\u{fc}cher.invalid/"]), b"").code(1).stderr;
+    assert!(said.contains("xn--bcher-kva.invalid"), "{said}");
 }

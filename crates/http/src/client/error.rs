@@ -76,8 +76,13 @@ impl Error {
                 && matches!(candidate.outcome, Outcome::Failed(_) | Outcome::Cancelled)
         });
         let timeout = error.kind() == ConnectErrorKind::TimedOut;
+        let nothing = error.report().candidates.is_empty();
         let stage = if dialled { Stage::Connect } else { Stage::Resolve };
-        Self::caused(stage, error).with(|inner| inner.timeout = timeout)
+        Self::caused(stage, error).with(|inner| {
+            inner.timeout = timeout;
+            inner.what =
+                nothing.then(|| "bind `STACKS`, what URLs go over, to `tuyau::http_stacks(…)` say".into());
+        })
     }
 
     pub(crate) fn at(mut self, url: &Uri) -> Self {

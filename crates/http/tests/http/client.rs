@@ -196,6 +196,7 @@ async fn each_stage_has_its_time_and_its_name() {
     // Nothing to connect to, and nobody there.
     let error = fails(Client::new(Context::new()), 0).await;
     assert_eq!(error.stage(), Stage::Resolve);
+    assert!(error.to_string().contains("bind `STACKS`"), "{error}");
     let nobody = Context::new().with(&MEM_HUB, MemHub::new()).with(&MEM_NAME, "x".into());
     let nobody = derivations(nobody).offer(&MEM);
     let error = fails(Client::new(nobody), 0).await;
