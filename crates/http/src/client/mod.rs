@@ -365,7 +365,6 @@ impl Client {
     }
 
     /// What is sent, of a request that may have to be sent again.
-    #[cfg_attr(not(feature = "cookies"), expect(clippy::unused_self))]
     fn request_of(&self, head: &Parts, body: Body) -> Request<Body> {
         #[cfg_attr(not(feature = "cookies"), expect(unused_mut))]
         let mut head = head.clone();
