@@ -228,6 +228,24 @@ fn what_breaks_off_is_never_taken_for_all() {
     );
 }
 
+/// Neither by it, nor by a date that comes with it (RFC 9110 section 13.1.5).
+#[test]
+fn nothing_is_resumed_by_a_weak_entity_tag() {
+    let (port, serving) = scripted(&[
+        "HTTP/1.1 200 OK\r\netag: W/\"1\"\r\nlast-modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+         content-length: 10\r\n\r\n01234",
+        "HTTP/1.1 200 OK\r\netag: W/\"1\"\r\ncontent-length: 10\r\n\r\n0123456789",
+    ]);
+    let place = Place::new();
+    let (file, url) = (place.path("file"), format!("http://127.0.0.1:{port}/"));
+    run(tuyau(["get", &url, "-o", &file]), b"").code(3);
+    let ended = run(tuyau(["get", &url, "-o", &file, "-C", "-"]), b"").code(0);
+    assert!(ended.stderr.contains("weak ETag") && ended.stderr.contains("got anew"), "{}", ended.stderr);
+    assert_eq!(fs::read(&file).expect("the file"), b"0123456789");
+    let heads = serving.join().expect("all came");
+    assert!(!heads[1].contains("range:"), "{}", heads[1]);
+}
+
 #[test]
 fn what_takes_too_long_in_all_did_not_stall() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tuyau_testing::certs::Ca;
@@ -137,6 +138,150 @@ fn refused_clients_are_told_of_and_counted() {
     assert!(log.contains("12 handshakes failed"), "{log}");
 }
 
+/// What is compressed on the way is the same file, but not the same bytes.
+#[test]
+fn no_part_is_sent_of_what_was_compressed_on_the_way() {
+    let served = Served::new(false, &[]);
+    served.write("big.txt", "all the same\n".repeat(1000));
+    served.write("pre.css", "plain");
+    served.write("pre.css.gz", "packed");
+    let gzip = "accept-encoding: gzip";
+    let head = |path: &str, more: &[&str]| {
+        let head = served.curl(path, &[&["-D-", "-o", "/dev/null"], more].concat());
+        head.replace('\r', "")
+    };
+    let field = |head: &str, name: &str| {
+        head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+    };
+    let plain = head("/big.txt", &[]);
+    let (tag, date) =
+        (field(&plain, "etag").expect("a tag"), field(&plain, "last-modified").expect("a date"));
+    let weak = format!("W/{tag}");
+    assert!(tag.starts_with('"'), "{tag}");
+    for more in [&["-H", gzip][..], &["-H", gzip, "-I"]] {
+        let packed = head("/big.txt", more);
+        assert_eq!(field(&packed, "etag"), Some(weak.clone()), "{packed}");
+        assert!(packed.contains("content-encoding: gzip") && !packed.contains("accept-ranges"), "{packed}");
+    }
+    // Of the file beside it, which is the same each time, a part can be had.
+    let beside = field(&head("/pre.css", &["-H", gzip]), "etag").expect("a tag");
+    assert_eq!(
+        served.curl("/pre.css", &["-r", "3-", "-H", gzip, "-H", &format!("if-range: {beside}")]),
+        "ked"
+    );
+    for version in [&tag, &weak, &date] {
+        let condition = format!("if-range: {version}");
+        let part = ["-r", "10-", "-H", &condition];
+        let status = if *version == weak { "200" } else { "206" };
+        assert_eq!(served.status("/big.txt", &part), status, "{version}");
+        let part = [&part[..], &["-H", gzip]].concat();
+        let whole = head("/big.txt", &part);
+        assert!(whole.starts_with("HTTP/1.1 200 ") && whole.contains("content-encoding: gzip"), "{whole}");
+    }
+    for version in [&tag, &weak] {
+        let condition = format!("if-none-match: {version}");
+        for (more, fits) in [(&[][..], &tag), (&["-H", gzip], &weak)] {
+            let same = head("/big.txt", &[&["-H", &condition], more].concat());
+            assert!(same.starts_with("HTTP/1.1 304 ") && same.contains("vary: accept-encoding"), "{same}");
+            assert_eq!(field(&same, "etag"), Some(fits.clone()), "{same}");
+        }
+    }
+    assert_eq!(served.status("/big.txt", &["-H", &format!("if-match: {tag}")]), "200");
+    assert_eq!(served.status("/big.txt", &["-H", &format!("if-match: {weak}")]), "412");
+}
+
+#[test]
+fn ranges_that_are_not_sent_are_ignored() {
+    let served = Served::new(false, &[]);
+    served.write("a.txt", "0123456789");
+    for range in ["bytes=0-1,4-5", "lines=1-2"] {
+        let whole = ["-H", &format!("range: {range}"), "-w", " %{http_code}"];
+        assert_eq!(served.curl("/a.txt", &whole), "0123456789 200", "{range}");
+    }
+    let head = served.curl("/a.txt", &["-I", "-r", "0-3"]);
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-length: 10\r\n"), "{head}");
+    // It shrank: there is no such part, and it was asked for of something else.
+    assert_eq!(served.curl("/a.txt", &["-r", "20-", "-H", "if-range: \"other\""]), "0123456789");
+}
+
+#[test]
+fn refusals_are_short_and_plain() {
+    let served = Served::new(false, &[]);
+    served.write("big.txt", "all the same\n".repeat(1000));
+    let said = served.curl("/big.txt", &["-H", "accept-encoding: identity;q=0"]);
+    assert_eq!(said, "406 Not Acceptable\n");
+    let said = served.curl("/big.txt", &["-H", "accept-encoding: gzip", "-X", "POST"]);
+    assert_eq!(said, "405 Method Not Allowed\n");
+}
+
+#[test]
+fn what_may_not_be_read_is_forbidden() {
+    let place = Place::new();
+    for path in ["www/none", "www/unlisted"] {
+        fs::create_dir_all(place.path(path)).expect("a directory");
+    }
+    fs::write(place.path("www/secret"), "text").expect("a file");
+    fs::write(place.path("www/none/file"), "text").expect("a file");
+    let modes = |modes: &[(&str, u32)]| {
+        for (path, mode) in modes {
+            fs::set_permissions(place.path(path), fs::Permissions::from_mode(*mode)).expect("our own");
+        }
+    };
+    modes(&[("", 0o755), ("www/secret", 0), ("www/none", 0), ("www/unlisted", 0o111)]);
+    let dir = place.path("www");
+    let args = ["serve", &dir, "--listen", "tcp://127.0.0.1:0"];
+    let mut server = if nix::unistd::geteuid().is_root() {
+        // Who may do all runs it as somebody else, who may not reach where it was built.
+        let program = place.path("tuyau");
+        fs::copy(env!("CARGO_BIN_EXE_tuyau"), &program).expect("a copy");
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &program];
+        Peer::spawn(&mut peer("setpriv", nobody.iter().chain(&args)))
+    } else {
+        Peer::spawn(&mut tuyau(args))
+    };
+    let port = server.error_line("listening on ").rsplit(':').next().expect("a port").to_owned();
+    for (path, status) in [
+        ("/secret", "403"),
+        ("/none/", "403"),
+        ("/none/file", "403"),
+        ("/unlisted/", "403"),
+        ("/missing", "404"),
+    ] {
+        let url = format!("http://127.0.0.1:{port}{path}");
+        for more in [&[][..], &["-I"]] {
+            let args = [&["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url], more].concat();
+            assert_eq!(run(peer("curl", args), b"").code(0).text(), status, "{path} {more:?}");
+        }
+    }
+    // So that it can be removed.
+    modes(&[("www/none", 0o755), ("www/unlisted", 0o755)]);
+}
+
+/// Over HTTP/1, before it has come, and without asking for it; over HTTP/2 so that curl takes it for an answer.
+#[test]
+fn who_sends_what_nobody_wants_is_answered_at_once() {
+    let served = Served::new(false, &[]);
+    let address = served.url.trim_start_matches("http://");
+    for expects in ["", "expect: 100-continue\r\n"] {
+        let mut client = TcpStream::connect(address).expect("it listens");
+        // Its own patience with a body is longer.
+        client.set_read_timeout(Some(Duration::from_secs(15))).expect("a socket");
+        let head = format!("POST / HTTP/1.1\r\nhost: h\r\n{expects}content-length: 100\r\n\r\nabc");
+        client.write_all(head.as_bytes()).expect("it reads");
+        let mut said = String::new();
+        client.read_to_string(&mut said).expect("it answers, and closes");
+        assert!(said.starts_with("HTTP/1.1 405 ") && said.ends_with("405 Method Not Allowed\n"), "{said}");
+    }
+    let upload = served.place.path("upload");
+    fs::write(&upload, vec![b'x'; 5_000_000]).expect("a file");
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for expects in ["expect:", "expect: 100-continue"] {
+            let said = served.curl("/x", &[version, "-T", &upload, "-H", expects]);
+            assert_eq!(said, "405 Method Not Allowed\n", "{version}, {expects}");
+        }
+    }
+}
+
 /// A request whose body is not as long as it says is malformed (RFC 9113 section 8.1.1), wanted or not.
 #[test]
 fn what_nobody_wants_is_still_by_the_rules() {
@@ -149,20 +294,19 @@ for body in [b"four", b"five!"] * 25:
     c.initiate_connection()
     fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "a"), ("content-length", "5")]
     c.send_headers(1, fields)
-    # Answered once the fields were read.
-    c.ping(b"12345678")
     s.sendall(c.data_to_send())
-    said = []
-    while not said:
+    status, end = None, None
+    while end is None:
         data = s.recv(65536)
         assert data, "closed"
         for event in c.receive_data(data):
-            if isinstance(event, h2.events.PingAckReceived):
+            if isinstance(event, h2.events.ResponseReceived):
+                status = dict(event.headers)[":status"]
                 c.send_data(1, body, end_stream=True)
                 s.sendall(c.data_to_send())
-            if isinstance(event, h2.events.StreamReset): said.append(int(event.error_code))
-            if isinstance(event, h2.events.ResponseReceived): said.append(dict(event.headers)[":status"])
-    assert said == ([1] if body == b"four" else ["405"]), (body, said)
+            if isinstance(event, h2.events.StreamReset): end = int(event.error_code)
+            if isinstance(event, h2.events.StreamEnded): end = "whole"
+    assert (status, end) == ("405", 1 if body == b"four" else "whole"), (body, status, end)
 "#;
     let mut client = python("h2", "python3-h2", script);
     client.arg(served.url.rsplit(':').next().expect("a port"));

@@ -63,11 +63,19 @@ impl Download {
             Continue::At(at) => this.have = at,
             Continue::Found => {}
         }
+        if this.is_vague() {
+            this.have = 0;
+        }
         Ok(this)
     }
 
     pub(super) fn have(&self) -> u64 {
         self.have
+    }
+
+    /// Whether nothing tells if what the server has is the same byte by byte as what is here.
+    pub(super) fn is_vague(&self) -> bool {
+        self.validator.as_ref().is_some_and(|validator| validator.starts_with("W/"))
     }
 
     /// For `If-Range`.
@@ -139,13 +147,10 @@ impl Download {
     }
 }
 
-/// What tells versions apart byte by byte: a strong entity tag, or a date (RFC 9110 section 13.1.5).
+/// What tells versions apart: an entity tag, and only without one a date (RFC 9110 section 13.1.5).
 fn validator(headers: &HeaderMap) -> Option<&str> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match text(ETAG) {
-        Some(tag) if !tag.starts_with("W/") => Some(tag),
-        _ => text(LAST_MODIFIED),
-    }
+    text(ETAG).or_else(|| text(LAST_MODIFIED))
 }
 
 async fn remove(file: &Path) -> IoResult<()> {

@@ -53,6 +53,10 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
         Some(path) => Some(Download::new(path, *resume).await?),
         None => None,
     };
+    if download.as_ref().is_some_and(Download::is_vague) {
+        app.out
+            .tell("the server does not tell versions apart byte by byte (weak ETag): all of it is got anew");
+    }
     let start = match (&download, resume) {
         (Some(download), Some(_)) => download.have(),
         (None, Some(Continue::At(at))) => *at,

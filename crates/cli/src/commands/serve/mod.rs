@@ -3,6 +3,7 @@
 mod files;
 mod listing;
 mod site;
+mod unwanted;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,26 +1,29 @@
 //! What is answered to a request for a file.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_RANGE,
-    LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Empty, Full};
 use percent_encoding::percent_decode_str;
 use tower::{Service, service_fn};
 use tower_http::compression::Compression;
 use tower_http::services::ServeDir;
-use tower_http::services::fs::{Backend, DefaultServeDirFallback, ServeFileSystemResponseBody};
+use tower_http::services::fs::{Backend, DefaultServeDirFallback};
 use tuyau::http::{BoxError, Incoming};
 
 use super::files::Files;
 use super::listing::{Order, page};
+use super::unwanted::Unwanted;
 use crate::access::{Asked, Entry, Logged, Unanswered, length};
 use crate::output::Output;
 
@@ -29,12 +32,6 @@ type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// Whether `headers` are of the version that `If-Range` names (RFC 9110 section 13.1.5): a weak entity tag names none.
-fn is_version(version: &HeaderValue, headers: &HeaderMap) -> bool {
-    let of = if version.as_bytes().starts_with(b"\"") { ETAG } else { LAST_MODIFIED };
-    headers.get(of) == Some(version)
-}
-
 #[derive(Debug)]
 pub(super) struct Site {
     files: Files,
@@ -42,70 +39,60 @@ pub(super) struct Site {
     listing: bool,
 }
 
-/// So much of a body is read that nobody wants.
-const UNWANTED: usize = 64 * 1024;
-
 impl Site {
     pub(super) fn new(files: Files, listing: bool) -> Self {
         let dir = ServeDir::with_backend(files.root(), files.clone())
             .precompressed_gzip()
             .precompressed_br()
             .precompressed_zstd()
+            // All of it is allowed as well (RFC 9110 section 14.2).
+            .ignore_multi_range_requests(true)
             .with_buf_chunk_size(CHUNK);
         Self { files, dir, listing }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path().to_owned();
+    async fn answer(&self, mut head: Parts) -> Response<Body> {
+        let path = head.uri.path().to_owned();
         // A redirect to it would lead to another host.
         if path.starts_with("//") {
             return said(StatusCode::NOT_FOUND);
         }
-        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
-        if !asks {
-            // Nobody wants it, but a request is whole, or wrong, only at its end.
-            let mut body = Limited::new(request.body_mut(), UNWANTED);
-            while let Some(Ok(_)) = body.frame().await {}
+        if head.method != Method::GET {
+            let mut said = said(StatusCode::METHOD_NOT_ALLOWED);
+            said.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+            return said;
         }
-        if asks && self.listing && path.ends_with('/') {
-            let order = Order::of(request.uri().query());
+        if self.listing && path.ends_with('/') {
+            let order = Order::of(head.uri.query());
             if let Some(listed) = self.list(&path, order).await {
                 return listed;
             }
         }
-        let response = self.file(request).await;
+        // Other units are none of ours.
+        if head.headers.get(RANGE).is_some_and(|range| !range.as_bytes().starts_with(b"bytes=")) {
+            head.headers.remove(RANGE);
+        }
+        let response = match self.dir.clone().try_call(Request::from_parts(head, Empty::<Bytes>::new())).await
+        {
+            Ok(response) => response,
+            Err(error) => {
+                return said(match error.kind() {
+                    ErrorKind::NotFound | ErrorKind::NotADirectory => StatusCode::NOT_FOUND,
+                    ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                });
+            }
+        };
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
-            let (head, _) = response.into_parts();
-            let mut response = said(status);
-            // What the range could have been, what the method could have been.
-            for name in [ALLOW, http::header::CONTENT_RANGE] {
-                if let Some(value) = head.headers.get(&name) {
-                    response.headers_mut().insert(name, value.clone());
-                }
+            let mut said = said(status);
+            // What the range could have been.
+            if let Some(range) = response.headers().get(CONTENT_RANGE) {
+                said.headers_mut().insert(CONTENT_RANGE, range.clone());
             }
-            return response;
+            return said;
         }
         response.map(|body| body.map_err(Into::into).boxed_unsync())
-    }
-
-    /// A part of a file is what was asked for only of the version that the client has of it.
-    async fn file(&self, request: Request<Incoming>) -> Response<ServeFileSystemResponseBody> {
-        let (head, body) = request.into_parts();
-        let condition = head.headers.get(IF_RANGE).filter(|_| head.headers.contains_key(RANGE));
-        let whole = condition.cloned().map(|version| (version, head.clone()));
-        let Ok(response) = self.dir.clone().call(Request::from_parts(head, body)).await;
-        match whole {
-            Some((version, mut head))
-                if response.status() == StatusCode::PARTIAL_CONTENT
-                    && !is_version(&version, response.headers()) =>
-            {
-                head.headers.remove(RANGE);
-                let Ok(whole) = self.dir.clone().call(Request::from_parts(head, Empty::<Bytes>::new())).await;
-                whole
-            }
-            _ => response,
-        }
     }
 
     /// The listing of the directory at `path`, if it is one and has no index.
@@ -115,7 +102,13 @@ impl Site {
         if self.files.metadata(dir.join("index.html")).await.is_ok() {
             return None;
         }
-        let entries = self.files.list(dir).await.ok()?;
+        let entries = match self.files.list(dir).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Some(said(StatusCode::FORBIDDEN));
+            }
+            Err(_) => return None,
+        };
         let page = page(&relative, entries, order);
         let mut response = Response::new(full(page));
         let headers = response.headers_mut();
@@ -139,9 +132,13 @@ fn full(text: impl Into<Bytes>) -> Body {
 }
 
 fn said(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(full(format!("{status}\n")));
+    let text = format!("{status}\n");
+    let length = text.len().into();
+    let mut response = Response::new(full(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, length);
     response
 }
 
@@ -157,29 +154,98 @@ pub(super) fn service(
 > + Clone
 + Send
 + 'static {
-    let answer = service_fn(move |request| {
+    let answer = service_fn(move |request: Request<()>| {
         let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        async move { Ok::<_, Infallible>(site.answer(request.into_parts().0).await) }
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
         let unanswered = Unanswered::new(log.map(|out| Entry::of(&request, Asked::Path, out)));
-        let answering = compressed.clone().call(request);
+        let compressed = compressed.clone();
         async move {
-            let mut response = answering.await?;
-            let headers = response.headers_mut();
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            // Ranges are those of the file, not of what is made of it on the way.
-            if !headers.contains_key(CONTENT_LENGTH) && headers.contains_key(http::header::CONTENT_ENCODING) {
-                headers.remove(ACCEPT_RANGES);
+            let (mut head, unwanted) = request.into_parts();
+            let is_head = head.method == Method::HEAD;
+            if is_head {
+                // What GET would get, but for ranges (RFC 9110 section 14.2).
+                head.method = Method::GET;
+                head.headers.remove(RANGE);
             }
-            Ok(Logged::response(response, unanswered.answered()))
+            let version = head.version;
+            let response = conditional(compressed, head).await;
+            let entry = unanswered.answered();
+            let mut response = match response.status() {
+                // With the file, still.
+                StatusCode::NOT_ACCEPTABLE => Logged::response(said(StatusCode::NOT_ACCEPTABLE), entry),
+                _ if is_head => Logged::response(response.map(|_| Empty::new()), entry),
+                _ => Logged::response(response.map(|body| Unwanted::after(body, unwanted, version)), entry),
+            };
+            response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            Ok(response)
         }
     })
 }
 
+/// What `site` answers, as the client's conditions have it: they are about the response that there would be without them,
+/// which may be a compressed one.
+async fn conditional<S, B>(mut site: S, head: Parts) -> Response<B>
+where
+    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+{
+    let conditions = [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE];
+    let whole = conditions.iter().any(|name| head.headers.contains_key(name)).then(|| head.clone());
+    let mut response = called(&mut site, head).await;
+    let Some(mut whole) = whole else { return response };
+    let version = whole.headers.remove(IF_RANGE);
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE] {
+        whole.headers.remove(name);
+    }
+    match (response.status(), version) {
+        (StatusCode::NOT_MODIFIED, _) => {
+            let whole = called(&mut site, whole).await;
+            for name in [ETAG, VARY] {
+                if let Some(value) = whole.headers().get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+            response
+        }
+        (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(version)) => {
+            let whole = called(&mut site, whole).await;
+            if is_version(&version, whole.headers()) { response } else { whole }
+        }
+        _ => response,
+    }
+}
+
+async fn called<S, B>(site: &mut S, head: Parts) -> Response<B>
+where
+    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+{
+    let Ok(mut response) = site.call(Request::from_parts(head, ())).await;
+    let headers = response.headers_mut();
+    // What is made of a file on the way may be made otherwise another time, byte by byte (RFC 9110 section 8.8.3.3).
+    if !headers.contains_key(CONTENT_LENGTH)
+        && headers.contains_key(CONTENT_ENCODING)
+        && let Some(tag) = headers.get_mut(ETAG)
+        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
+    {
+        *tag = weak;
+    }
+    response
+}
+
+/// Whether `headers` are of the version that `If-Range` names (RFC 9110 section 13.1.5). What has a weak entity tag is no
+/// version byte by byte, and its date names none either.
+fn is_version(version: &HeaderValue, headers: &HeaderMap) -> bool {
+    let tag = headers.get(ETAG);
+    match tag.is_some_and(|tag| tag.as_bytes().starts_with(b"W/")) {
+        true => false,
+        false => [tag, headers.get(LAST_MODIFIED)].contains(&Some(version)),
+    }
+}
+
 /// Whether it pays to compress: text, and not too little of it.
-fn pays(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+fn pays(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let text = kind.starts_with("text/")
@@ -189,7 +255,7 @@ fn pays(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool 
             kind,
             "application/json" | "application/javascript" | "application/xml" | "application/wasm"
         );
-    text && length(headers).unwrap_or(u64::MAX) >= 860
+    status == StatusCode::OK && text && length(headers).unwrap_or(u64::MAX) >= 860
 }
 
 #[cfg(test)]
