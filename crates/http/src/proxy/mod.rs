@@ -25,6 +25,7 @@
 
 pub(crate) mod fields;
 mod forward;
+mod forwarded;
 mod passing;
 mod reverse;
 mod tunnel;
