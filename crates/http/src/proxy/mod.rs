@@ -32,4 +32,4 @@ mod tunnel;
 
 pub use forward::Forward;
 pub use reverse::Reverse;
-pub use tunnel::{Carried, Tunnel, Tunnels};
+pub use tunnel::{Carried, Cut, Tunnel, Tunnels};
