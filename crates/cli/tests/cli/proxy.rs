@@ -218,6 +218,21 @@ asyncio.run(main())
     ] {
         assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
     }
+    for (said, told) in [
+        (
+            &["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"][..],
+            "forwarded: for=6.6.6.6;proto=https, for=127.0.0.1;host=",
+        ),
+        (&["Forwarded: for=6.6.6.6;proto=https"], "x-forwarded-for: 6.6.6.6, 127.0.0.1\r\n"),
+        (&["Forwarded: for=6.6.6.6;proto=https"], "x-forwarded-proto: https\r\n"),
+    ] {
+        let (port, noted) = noting("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        let (_proxy, at) = proxy(&["--to", &format!("http://127.0.0.1:{port}"), "--trust-forwarded"]);
+        let fields: Vec<&str> = said.iter().flat_map(|field| ["-H", field]).collect();
+        assert_eq!(curl(&[&fields[..], &[&format!("http://{at}/")]].concat()), "ok");
+        let head = noted.join().expect("it was asked");
+        assert!(head.contains(told), "{told}: {head}");
+    }
 }
 
 /// RFC 8441, as browsers do it where there is a connection of HTTP/2 already; the server behind knows HTTP/1.1 only.

@@ -135,34 +135,43 @@ pub(crate) async fn run(app: &App, args: &ProxyArgs, signals: &mut Signals) -> R
             let proxy = users.iter().fold(proxy, |proxy, (user, password)| proxy.user(user, password));
             let tunnels = proxy.tunnels();
             let log = Log { users: Some(proxy.clone()), ..log };
-            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await, tunnels)
         }
         Some(server) => {
             let proxy = Reverse::new(beyond.client, server).believe(*trust_forwarded);
             let proxy = host.iter().fold(proxy, Reverse::host).limit_tunnels(*max_tunnels, *tunnel_idle);
             let tunnels = proxy.tunnels();
             let log = Log { asked: Asked::Path, ..log };
-            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await, tunnels)
         }
     };
-    let end = async {
-        tunnels.ended().await;
-        // What is to be said of the last of them.
-        while logged.recv().await.is_some() {}
-    };
-    let result = tokio::select! {
-        _ = timeout_at(ended + *drain, end) => Ok(()),
-        signal = signals.next() => Err(Failure::Signal(signal)),
+    let result = match ended {
+        Ok(ended) => {
+            let end = async {
+                tunnels.ended().await;
+                all_said(&mut logged).await;
+            };
+            tokio::select! {
+                _ = timeout_at(ended + *drain, end) => Ok(()),
+                signal = signals.next() => Err(Failure::Signal(signal)),
+            }
+        }
+        Err(failure) => Err(failure),
     };
     cut_off(app, &tunnels, &mut logged).await;
     result
+}
+
+/// Until nobody has anything to say of tunnels any more.
+async fn all_said(logged: &mut mpsc::Receiver<Infallible>) {
+    while logged.recv().await.is_some() {}
 }
 
 /// Ends what tunnels there are, and waits for what is to be said of them.
 async fn cut_off(app: &App, tunnels: &Tunnels, logged: &mut mpsc::Receiver<Infallible>) {
     if let count @ 1.. = tunnels.count() {
         tunnels.cut_off();
-        let _ = timeout(LAST_LINES, async { while logged.recv().await.is_some() {} }).await;
+        let _ = timeout(LAST_LINES, all_said(logged)).await;
         app.out.tell(format_args!("{} cut off", Count(count as u64, "tunnel")));
     }
 }

@@ -23,6 +23,7 @@ use super::files::Files;
 use super::listing::{Order, page};
 use crate::access::{Asked, Entry, Logged, Unanswered, length};
 use crate::output::Output;
+use crate::promised::Promised;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -159,7 +160,7 @@ pub(super) fn service(
 + 'static {
     let answer = service_fn(move |request| {
         let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        async move { Ok::<_, Infallible>(Promised::response(site.answer(request).await)) }
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
