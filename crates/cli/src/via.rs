@@ -41,8 +41,8 @@ impl Args for Hops {
                 several with commas between them: the nearest first. What follows an exec: belongs to it, and in \
                 options (?…) only a comma before another hop's scheme parts them")
                 .help_heading(heading))
-            .arg(arg("proxy", "The same, for a proxy: of HTTP, if there is no scheme. Through one of HTTP all goes by CONNECT, unlike with \
-                curl what http URLs name as well")
+            .arg(arg("proxy", "The same, for a proxy: of HTTP, if there is no scheme. HTTP proxies are gone through by CONNECT, \
+                for http URLs too, unlike with curl")
                 .short('x')
                 .help_heading(heading))
             .arg(arg("jump", "The same, as ssh has it: [user@]host[:port] of an SSH server, if there is no scheme")
