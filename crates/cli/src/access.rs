@@ -12,9 +12,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use jiff::Timestamp;
-use tuyau::http::{BoxError, Connection, Server};
+use tuyau::Target;
+use tuyau::http::proxy::Cut;
+use tuyau::http::{BodyError, BodyErrorKind, BoxError, Connection, Server};
+use tuyau_tokio::{CREDENTIALS, Credentials};
 
+use crate::exit::in_a_line;
 use crate::output::{Output, Took, Visible};
+use crate::signals;
 
 /// What is known of a request when it comes.
 #[derive(Debug)]
@@ -23,8 +28,42 @@ pub(crate) struct Entry {
     user: Option<String>,
     line: String,
     at: Timestamp,
-    begun: Instant,
+    /// Not known of what the server refuses itself.
+    begun: Option<Instant>,
     out: Output,
+}
+
+/// How what was sent ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Whole,
+    /// Nobody took the rest.
+    Left,
+    /// It was not to be had, and why.
+    Failed(String),
+}
+
+impl End {
+    pub(crate) fn of_tunnel(cut: Option<Cut>) -> Self {
+        match cut {
+            None => Self::Whole,
+            Some(Cut::Client(_) | Cut::NotBegun) => Self::Left,
+            Some(cut @ Cut::Silence(_)) => Self::Failed(format!("{cut} (--tunnel-idle)")),
+            Some(cut) => Self::Failed(cut.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => Ok(()),
+            // Who of them went first is not known then.
+            Self::Left if signals::has_come() => f.write_str(", broken off at the end of the server"),
+            Self::Left => f.write_str(", broken off by the client"),
+            Self::Failed(why) => write!(f, ", broken off: {}", Visible(why)),
+        }
+    }
 }
 
 /// What other servers log of clients that are gone before they are answered, and no server sends.
@@ -34,7 +73,7 @@ impl Entry {
     /// With the path that was asked for, or all of what was.
     pub(crate) fn of<B>(request: &Request<B>, asked: Asked, out: Output) -> Self {
         let line = line(request.method(), request.uri(), request.version(), asked);
-        Self::new(request.extensions().get(), line, out)
+        Self { begun: Some(Instant::now()), ..Self::new(request.extensions().get(), line, out) }
     }
 
     /// Of who has shown to be this user.
@@ -44,26 +83,36 @@ impl Entry {
     }
 
     fn new(connection: Option<&Connection>, line: String, out: Output) -> Self {
-        let peer = match connection.and_then(Connection::peer) {
-            Some(peer) => peer.ip().map_or_else(|| peer.to_string(), |ip| ip.to_string()),
-            None => "-".into(),
-        };
-        Self { peer, user: None, line, at: Timestamp::now(), begun: Instant::now(), out }
+        let peer = connection.map_or_else(|| "-".into(), who);
+        Self { peer, user: None, line, at: Timestamp::now(), begun: None, out }
     }
 
-    /// Prints it: once the response was sent, `whole` or not, or what came of it ended.
-    pub(crate) fn print(&self, status: StatusCode, bytes: u64, whole: bool) {
-        self.say(status.as_u16(), bytes, if whole { "" } else { ", broken off" });
+    /// Prints it: once the response was sent, or what came of it ended.
+    pub(crate) fn print(&self, status: StatusCode, bytes: u64, end: &End) {
+        self.say(status.as_u16(), bytes, end);
     }
 
     fn say(&self, status: u16, bytes: u64, end: impl fmt::Display) {
         let Self { peer, user, line, at, begun, out } = self;
         let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
-        let took = Took(begun.elapsed());
+        let took = begun.map_or_else(|| "-".into(), |begun| Took(begun.elapsed()).to_string());
         let [peer, user] = [peer, user.as_deref().unwrap_or_default()]
             .map(|who| Visible(if who.is_empty() { "-" } else { who }));
         let line = Visible(line);
         out.tell(format_args!("{peer} - {user} [{at}] \"{line}\" {status} {bytes} {took}{end}"));
+    }
+}
+
+/// Whose connection it is, in a word: a blank would end it.
+fn who(connection: &Connection) -> String {
+    if let Some(ip) = connection.peer().and_then(Target::ip) {
+        return ip.to_string();
+    }
+    match (connection.fact(&CREDENTIALS), connection.peer()) {
+        (Some(Credentials { uid, pid: Some(pid), .. }), _) => format!("unix:pid={pid},uid={uid}"),
+        (Some(Credentials { uid, .. }), _) => format!("unix:uid={uid}"),
+        (None, Some(peer)) => peer.to_string().replace(' ', "%20"),
+        (None, None) => "-".into(),
     }
 }
 
@@ -101,7 +150,7 @@ impl Drop for Unanswered {
 /// Logs what the server refuses by itself, and why. It is answered as without that.
 pub(crate) fn log_refused<S>(server: Server<S>, log: Option<Output>) -> Server<S> {
     let Some(out) = log else { return server };
-    server.on_error(move |refused| {
+    server.fact(&CREDENTIALS).on_error(move |refused| {
         let line = match refused.head() {
             Some(head) => line(&head.method, &head.uri, head.version, Asked::Url),
             None => "-".into(),
@@ -134,7 +183,7 @@ pub(crate) struct Logged {
     bytes: u64,
     /// All that there is, if that is known.
     length: Option<u64>,
-    whole: bool,
+    end: End,
 }
 
 impl Logged {
@@ -144,12 +193,27 @@ impl Logged {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (status, length) = (response.status(), length(response.headers()));
+        let status = response.status();
+        // Nobody asks a body for its end that can't be sent.
+        let none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || entry.as_ref().is_some_and(|entry| entry.line.starts_with("HEAD "));
+        let length = length(response.headers()).filter(|_| !none);
         response.map(|body| {
             let body = body.map_err(Into::into).boxed_unsync();
-            let whole = body.is_end_stream();
-            Self { body, entry: entry.map(|entry| (entry, status)), bytes: 0, length, whole }
+            let end = if none || body.is_end_stream() { End::Whole } else { End::Left };
+            Self { body, entry: entry.map(|entry| (entry, status)), bytes: 0, length, end }
         })
+    }
+
+    /// How it ends if nobody asks for more.
+    fn so_far(&self) -> End {
+        match self.length {
+            Some(length) if self.bytes < length => End::Left,
+            // Over HTTP/2 its end may come after its last byte, and nobody asks for it who knows the length.
+            Some(_) => End::Whole,
+            None if self.body.is_end_stream() => End::Whole,
+            None => End::Left,
+        }
     }
 }
 
@@ -170,10 +234,12 @@ impl Body for Logged {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.whole = self.body.is_end_stream();
+                // Nothing comes after trailers, and nobody asks whether it does.
+                self.end = if frame.is_trailers() { End::Whole } else { self.so_far() };
             }
-            Poll::Ready(None) => self.whole = true,
-            _ => {}
+            Poll::Ready(Some(Err(error))) => self.end = End::Failed(why(error)),
+            Poll::Ready(None) => self.end = End::Whole,
+            Poll::Pending => {}
         }
         polled
     }
@@ -187,13 +253,19 @@ impl Body for Logged {
     }
 }
 
+/// Why a body is not whole. Only what is passed on can be waited for too long.
+fn why(error: &BoxError) -> String {
+    let said = in_a_line(&**error);
+    match error.downcast_ref().map(BodyError::kind) {
+        Some(BodyErrorKind::TimedOut) => format!("{said} (--idle)"),
+        _ => said,
+    }
+}
+
 impl Drop for Logged {
     fn drop(&mut self) {
         if let Some((entry, status)) = &self.entry {
-            // Nobody asks a body for its end who knows its length, or any of one that can't be sent.
-            let none = matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-                || entry.line.starts_with("HEAD ");
-            entry.print(*status, self.bytes, self.whole || self.length == Some(self.bytes) || none);
+            entry.print(*status, self.bytes, &self.end);
         }
     }
 }

@@ -380,7 +380,8 @@ pub(crate) enum Command {
         With ranges, conditional requests, compression (on the way, or by FILE.gz, FILE.br and FILE.zst beside \
         FILE), index.html, and a listing where there is none. Links that lead out of the directory are not \
         followed. Each request is logged on standard error, in the Common Log Format and with the time it took; \
-        the status is 499 if the client was gone before the response. A signal stops the listening; responses that \
+        the status is 499 if the client was gone before the response, and the end of the line says whether what was sent \
+        broke off by the client, or why else. A signal stops the listening; responses that \
         are under way have --drain to end, a second signal ends them.")]
     Serve(crate::commands::serve::ServeArgs),
     /// Pass HTTP on: to wherever clients say, or to one server

@@ -21,6 +21,8 @@ mod output;
 mod overrides;
 mod page;
 mod pingpong;
+#[cfg(feature = "web")]
+mod promised;
 mod refused;
 mod relay;
 mod route;

@@ -41,7 +41,8 @@ impl Args for Hops {
                 several with commas between them: the nearest first. What follows an exec: belongs to it, and in \
                 options (?…) only a comma before another hop's scheme parts them")
                 .help_heading(heading))
-            .arg(arg("proxy", "The same, as curl has it: an HTTP proxy, if there is no scheme")
+            .arg(arg("proxy", "The same, for a proxy: of HTTP, if there is no scheme. HTTP proxies are gone through by CONNECT, \
+                for http URLs too, unlike with curl")
                 .short('x')
                 .help_heading(heading))
             .arg(arg("jump", "The same, as ssh has it: [user@]host[:port] of an SSH server, if there is no scheme")

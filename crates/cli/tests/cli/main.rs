@@ -1,5 +1,6 @@
 //! The program, run as its users run it: against itself, socat, nc and a server in Python.
 
+mod access;
 mod bridge;
 mod browser;
 mod demo;

@@ -14,12 +14,12 @@ use crate::peers::{LIMIT, Peer, Place, listening, peer, run, tuyau};
 use crate::serve::Served;
 
 /// Starts one, and gives where it listens as `host:port`.
-fn proxy(more: &[&str]) -> (Peer, String) {
+pub(crate) fn proxy(more: &[&str]) -> (Peer, String) {
     let (peer, uri) = listening(["proxy", "--listen", "tcp://127.0.0.1:0"].iter().chain(more));
     (peer, uri.trim_start_matches("tcp://").to_owned())
 }
 
-fn curl(args: &[&str]) -> String {
+pub(crate) fn curl(args: &[&str]) -> String {
     let ended = run(peer("curl", ["-sS", "--max-time", "30"].iter().chain(args)), b"").code(0);
     String::from_utf8_lossy(&ended.stdout).into_owned()
 }
@@ -183,7 +183,7 @@ fn nginx_behind_and_in_front() {
         assert!(got == content, "{port}");
     }
     let told = curl(&["-H", "Host: site.test", &format!("http://127.0.0.1:{front}/told")]);
-    let forwarded = "for=127.0.0.1;host=\"site.test\";proto=http";
+    let forwarded = "for=203.0.113.9;proto=https, for=127.0.0.1;host=\"site.test\";proto=http";
     assert_eq!(told, format!("site.test 203.0.113.9, 127.0.0.1 https {forwarded}"));
 }
 
@@ -217,6 +217,21 @@ asyncio.run(main())
         "via: 1.1 tuyau-",
     ] {
         assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
+    }
+    for (said, told) in [
+        (
+            &["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"][..],
+            "forwarded: for=6.6.6.6;proto=https, for=127.0.0.1;host=",
+        ),
+        (&["Forwarded: for=6.6.6.6;proto=https"], "x-forwarded-for: 6.6.6.6, 127.0.0.1\r\n"),
+        (&["Forwarded: for=6.6.6.6;proto=https"], "x-forwarded-proto: https\r\n"),
+    ] {
+        let (port, noted) = noting("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        let (_proxy, at) = proxy(&["--to", &format!("http://127.0.0.1:{port}"), "--trust-forwarded"]);
+        let fields: Vec<&str> = said.iter().flat_map(|field| ["-H", field]).collect();
+        assert_eq!(curl(&[&fields[..], &[&format!("http://{at}/")]].concat()), "ok");
+        let head = noted.join().expect("it was asked");
+        assert!(head.contains(told), "{told}: {head}");
     }
 }
 
@@ -276,7 +291,7 @@ fn why_it_failed_is_in_the_log_only() {
     let (mut proxy_of_silence, at) = proxy(&["--to", &to, "--idle", "0.2"]);
     assert_eq!(curl(&[&format!("http://{at}/")]), "504 Gateway Timeout\n");
     let line = proxy_of_silence.error_line("error: ");
-    assert!(line.contains("wait for the response: took more than 200ms"), "{line}");
+    assert!(line.contains("wait for the response: took more than 200ms (--idle)"), "{line}");
 }
 
 #[test]

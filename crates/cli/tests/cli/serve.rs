@@ -17,7 +17,7 @@ use crate::peers::{Peer, Place, peer, run, tuyau};
 /// Serves the directory `www` of a place.
 pub(crate) struct Served {
     pub(crate) place: Place,
-    server: Peer,
+    pub(crate) server: Peer,
     pub(crate) url: String,
     pub(crate) cacert: String,
 }

@@ -1,10 +1,11 @@
 //! Bodies of responses.
 
-use std::fmt;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::Response;
@@ -13,11 +14,13 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::decompression::{Decompression, DecompressionBody};
+use tuyau_core::{FlowError, Target};
 
 use super::error::{Error, Stage};
 use super::pool::{Checkout, Site};
 use super::sender::Link;
 use crate::alarm::Alarm;
+use crate::connection::Connection;
 use crate::error::{BodyError, BodyErrorKind, BoxError};
 use crate::incoming::FOR_EVER;
 use crate::proxy::fields::of_trailers;
@@ -175,18 +178,26 @@ impl Body for Raw {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) => self.has_ended(),
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                self.has_ended();
+                Some(Ok(of_trailers(frame)))
+            }
             None => {
                 if let Some(lease) = self.lease.take() {
                     lease.end();
                 }
+                None
             }
-            Some(Err(_)) => self.lease = None,
-        }
-        let broken = |error| BodyError::with_source(BodyErrorKind::Broken, error);
-        Poll::Ready(frame.map(|frame| frame.map(of_trailers).map_err(broken)))
+            Some(Err(error)) => {
+                let connection = self.lease.take().map(|lease| lease.link.connection.clone());
+                Some(Err(BodyError::with_source(
+                    BodyErrorKind::Broken,
+                    Broken::of(error, connection.as_ref()),
+                )))
+            }
+        };
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -195,6 +206,47 @@ impl Body for Raw {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// What a body broke off with: the cause of an error of [`BodyErrorKind::Broken`].
+#[derive(Debug)]
+struct Broken {
+    peer: String,
+    error: hyper::Error,
+}
+
+impl Broken {
+    fn of(error: hyper::Error, connection: Option<&Connection>) -> Self {
+        let peer =
+            connection.and_then(Connection::peer).map_or_else(|| "the server".into(), Target::to_string);
+        Self { peer, error }
+    }
+
+    /// Whether the engine found the end too early, rather than the flow an error.
+    fn is_end(&self) -> bool {
+        let source = self.error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let early = source.is_some_and(|error| {
+            let of_flow = error.get_ref().is_some_and(|inner| inner.is::<FlowError>());
+            error.kind() == io::ErrorKind::UnexpectedEof && !of_flow
+        });
+        early || self.error.is_incomplete_message()
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_end() {
+            true => write!(f, "{} closed the connection", self.peer),
+            false => write!(f, "{} broke it off", self.peer),
+        }
+    }
+}
+
+impl StdError for Broken {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // The engine's own word for it says no more.
+        self.error.source().filter(|_| !self.is_end())
     }
 }
 

@@ -1,7 +1,5 @@
 //! Fields that a proxy takes off, adds, or looks at.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE,
@@ -11,11 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Frame;
 use tuyau_core::{Protection, Target};
 
+use super::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, complete, element};
 use crate::connection::Connection;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What is meant for one hop (RFC 9110 section 7.6.1), whether `Connection` names it or not.
 static OF_ONE_HOP: [HeaderName; 10] = [
@@ -126,9 +121,11 @@ fn tells_who(name: &HeaderName) -> bool {
 }
 
 /// Tells the server who asked for what, by `Forwarded` (RFC 7239) and the `X-Forwarded-` fields before it. What the
-/// client said itself is dropped, unless it is to be believed.
+/// client said itself is dropped, unless it is to be believed: then it is said in both forms.
 pub(super) fn add_forwarded(headers: &mut HeaderMap, connection: Option<&Connection>, believed: bool) {
-    if !believed {
+    if believed {
+        complete(headers);
+    } else {
         for name in headers.keys().filter(|name| tells_who(name)).cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
@@ -137,15 +134,7 @@ pub(super) fn add_forwarded(headers: &mut HeaderMap, connection: Option<&Connect
     let security = connection.map(Connection::security).unwrap_or_default();
     let scheme = if security == Protection::Clear { "http" } else { "https" };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let node = match address {
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-        None => "unknown".into(),
-    };
-    let quoted = host.replace('\\', "\\\\").replace('"', "\\\"");
-    let host_is = if host.is_empty() { String::new() } else { format!("host=\"{quoted}\";") };
-    let element = format!("for={node};{host_is}proto={scheme}");
-    append(headers, FORWARDED, &element);
+    append(headers, FORWARDED, &element(address, &host, scheme));
     if let Some(address) = address {
         append(headers, X_FORWARDED_FOR, &address.to_string());
     }

@@ -87,8 +87,11 @@ impl Forward {
 
     async fn connect(&self, request: Request<Incoming>) -> Response<Either<ResponseBody, Full<Bytes>>> {
         let Some(url) = tunnelled(request.uri()) else { return answer(StatusCode::BAD_REQUEST) };
-        let Some(place) = self.passing.tunnels.place() else {
-            return answer(StatusCode::SERVICE_UNAVAILABLE);
+        let place = match self.passing.tunnels.place() {
+            Ok(place) => place,
+            Err(full) => {
+                return self.passing.failed(full.at(request.uri()), Some(StatusCode::SERVICE_UNAVAILABLE));
+            }
         };
         let flow = match self.passing.client.open(&url).await {
             Ok(flow) => flow,

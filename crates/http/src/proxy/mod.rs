@@ -20,15 +20,16 @@
 //! section 7.6.1); `Via` is added, and tells a request that comes back again (508).
 //!
 //! Why a request failed is an extension of the response ([`Error`](crate::Error)), for a log; its client learns the
-//! status only: 502, 504 if it took too long, 403 if the policy of a forward proxy's context forbids it. A tunnel is one,
-//! too: [`Tunnel`].
+//! status only: 502, 504 if it took too long, 403 if the policy of a forward proxy's context forbids it, 503 if there are as
+//! many tunnels as may be. A tunnel is one, too: [`Tunnel`].
 
 pub(crate) mod fields;
 mod forward;
+mod forwarded;
 mod passing;
 mod reverse;
 mod tunnel;
 
 pub use forward::Forward;
 pub use reverse::Reverse;
-pub use tunnel::{Carried, Tunnel, Tunnels};
+pub use tunnel::{Carried, Cut, Tunnel, Tunnels};

@@ -98,8 +98,11 @@ impl Passing {
         let (client, place) = match &upgrade {
             None => (&self.client, None),
             Some(upgrade) => {
-                let Some(place) = self.tunnels.place() else {
-                    return answer(StatusCode::SERVICE_UNAVAILABLE);
+                let place = match self.tunnels.place() {
+                    Ok(place) => place,
+                    Err(full) => {
+                        return self.failed(full.at(request.uri()), Some(StatusCode::SERVICE_UNAVAILABLE));
+                    }
                 };
                 upgrade.ask(&mut request);
                 (&self.upgrading, Some(place))
@@ -138,7 +141,7 @@ impl Passing {
         response.map(Either::Left)
     }
 
-    /// The response for a request that has none, and why, for a log; `own` is the status if its client is at fault.
+    /// The response for a request that has none, and why, for a log; `own` is the status if that is known already.
     pub(super) fn failed(
         &self,
         error: Error,

@@ -153,8 +153,8 @@ async fn tunnels_over_both_versions_end_one_way_at_a_time() {
         flow.write_all(b"hello").await.unwrap();
         flow.shutdown().await.unwrap();
         assert_eq!(rest(&mut flow).await, "HELLO");
-        let Carried { sent, received, whole, .. } = told.recv().await.unwrap().ended().await;
-        assert_eq!((sent, received, whole), (5, 5, true));
+        let Carried { sent, received, cut, .. } = told.recv().await.unwrap().ended().await;
+        assert_eq!((sent, received, cut), (5, 5, None));
     }
     tunnels.ended().await;
 }

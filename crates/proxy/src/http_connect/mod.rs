@@ -207,6 +207,12 @@ impl HttpConnect {
         };
         let Asked { proxy, target, .. } = asked;
         let mut what = format!("{proxy} did not connect to {target}");
+        // As most are set up, CONNECT is for TLS (RFC 9110 section 9.3.6).
+        let to_other = match target {
+            Target::Name { port, .. } => *port != 443,
+            Target::Addr(address) => address.port() != 443,
+            _ => false,
+        };
         let (kind, hint) = match head.status {
             407 => {
                 what = match self.credentials {
@@ -232,8 +238,16 @@ impl HttpConnect {
                 (Authentication, "check user name and password of the proxy, and that it is one")
             }
             401 => (Authentication, "that is what a web server says, not a proxy: is it the right port?"),
+            403 if to_other => {
+                let hint = "the proxy's rules forbid this name or port, and may allow CONNECT to port 443 only: ask who \
+                    runs it, or take another";
+                (Refused, hint)
+            }
             403 => (Refused, "the proxy's rules forbid this name or port: ask who runs it, or take another"),
             404 => (NotFound, "the proxy does not know the name; or it's a web server, not a proxy"),
+            405 if to_other => {
+                (Unsupported, "the server there does not do CONNECT, or to port 443 only: is it a proxy?")
+            }
             405 | 501 => (Unsupported, "the server there does not do CONNECT: is it a proxy?"),
             408 => (TimedOut, "the proxy did not get the request in time"),
             421 => (Unsupported, "the proxy does not serve this name: ask who runs it, or take another"),

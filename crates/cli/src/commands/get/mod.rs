@@ -110,14 +110,17 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
     match download {
         Some(download) if keep => {
             let target = download.open(at, response.headers()).await?;
-            let target = receive(response, target, at, *silent).await?;
+            let target = receive(response, &masked(&url), target, at, *silent).await?;
             target.finish().await
         }
         Some(_) => Err(Failure::Failed(format!(
             "{}: the server answered {status}; what was there is left as it was",
             masked(&url)
         ))),
-        None => receive(response, Target::Stdout(Box::pin(stdout())), at, *silent).await?.finish().await,
+        None => {
+            let target = Target::Stdout(Box::pin(stdout()));
+            receive(response, &masked(&url), target, at, *silent).await?.finish().await
+        }
     }
 }
 
@@ -198,9 +201,10 @@ fn start_of(
     }
 }
 
-/// Reads the body into `target`, piece by piece.
+/// Reads the body of what is at `url` into `target`, piece by piece.
 async fn receive(
     response: Response<ResponseBody>,
+    url: &str,
     mut target: Target,
     at: u64,
     silent: bool,
@@ -223,7 +227,7 @@ async fn receive(
                 let so_far = target.keep().await;
                 let of = length.map(|length| format!(" of {}", at + length)).unwrap_or_default();
                 return Err(Failure::Broken(format!(
-                    "{}: {} bytes{of} came{so_far}",
+                    "{url}: {}: {} bytes{of} came{so_far}",
                     Chain(&error),
                     at + got,
                 )));

@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use http::uri::Authority;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tower::{Service, service_fn};
 use tuyau::http::proxy::{Forward, Reverse, Tunnel, Tunnels};
-use tuyau::http::{BoxError, Error, Incoming, Limits, Server};
+use tuyau::http::{BoxError, Error, Incoming, Limits, Server, Stage};
 
-use crate::access::{Asked, Entry, Logged, Unanswered, log_refused};
+use crate::access::{Asked, End, Entry, Logged, Unanswered, log_refused};
 use crate::app::App;
 use crate::cli::{Connecting, ServerTls};
 use crate::commands::serve::{has_tls, listeners, serve};
@@ -135,37 +135,49 @@ pub(crate) async fn run(app: &App, args: &ProxyArgs, signals: &mut Signals) -> R
             let proxy = users.iter().fold(proxy, |proxy, (user, password)| proxy.user(user, password));
             let tunnels = proxy.tunnels();
             let log = Log { users: Some(proxy.clone()), ..log };
-            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await, tunnels)
         }
         Some(server) => {
             let proxy = Reverse::new(beyond.client, server).believe(*trust_forwarded);
             let proxy = host.iter().fold(proxy, Reverse::host).limit_tunnels(*max_tunnels, *tunnel_idle);
             let tunnels = proxy.tunnels();
             let log = Log { asked: Asked::Path, ..log };
-            (pass(app, log, proxy, listeners, *idle, *drain, signals).await?, tunnels)
+            (pass(app, log, proxy, listeners, *idle, *drain, signals).await, tunnels)
         }
     };
-    let end = async {
-        tunnels.ended().await;
-        // What is to be said of the last of them.
-        while logged.recv().await.is_some() {}
-    };
-    tokio::select! {
-        ended = timeout_at(ended + *drain, end) => {
-            if ended.is_err() {
-                cut_off(app, &tunnels);
+    let result = match ended {
+        Ok(ended) => {
+            let end = async {
+                tunnels.ended().await;
+                all_said(&mut logged).await;
+            };
+            tokio::select! {
+                _ = timeout_at(ended + *drain, end) => Ok(()),
+                signal = signals.next() => Err(Failure::Signal(signal)),
             }
-            Ok(())
         }
-        signal = signals.next() => Err(Failure::Signal(signal)),
-    }
+        Err(failure) => Err(failure),
+    };
+    cut_off(app, &tunnels, &mut logged).await;
+    result
 }
 
-fn cut_off(app: &App, tunnels: &Tunnels) {
+/// Until nobody has anything to say of tunnels any more.
+async fn all_said(logged: &mut mpsc::Receiver<Infallible>) {
+    while logged.recv().await.is_some() {}
+}
+
+/// Ends what tunnels there are, and waits for what is to be said of them.
+async fn cut_off(app: &App, tunnels: &Tunnels, logged: &mut mpsc::Receiver<Infallible>) {
     if let count @ 1.. = tunnels.count() {
+        tunnels.cut_off();
+        let _ = timeout(LAST_LINES, all_said(logged)).await;
         app.out.tell(format_args!("{} cut off", Count(count as u64, "tunnel")));
     }
 }
+
+/// How long that may take at most, which takes no time but what the machine needs.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 async fn pass<S, B>(
     app: &App,
@@ -187,6 +199,15 @@ where
     let out = log.requests.then_some(log.out);
     let server = log_refused(Server::new(log.of(proxy)).limits(limits).drain(drain), out);
     serve(app, listeners.into_iter().fold(server, Server::listen), signals).await
+}
+
+/// The flag that set what a request failed for.
+fn flag_of(error: &Error, status: StatusCode) -> &'static str {
+    match error.stage() {
+        Stage::Send | Stage::Wait if error.is_timeout() => " (--idle)",
+        Stage::Connect if status == StatusCode::SERVICE_UNAVAILABLE => " (--max-tunnels)",
+        _ => "",
+    }
 }
 
 /// Says what was passed on.
@@ -231,7 +252,11 @@ impl Log {
                 let mut response = answering.await?;
                 let status = response.status();
                 if let Some(error) = response.extensions_mut().remove::<Error>() {
-                    log.out.error(Visible(&joined(&said(&error))));
+                    log.out.error(format_args!(
+                        "{}{}",
+                        Visible(&joined(&said(&error))),
+                        flag_of(&error, status)
+                    ));
                 }
                 let tunnel = response.extensions_mut().remove::<Tunnel>();
                 let entry = match (tunnel, unanswered.answered()) {
@@ -239,7 +264,7 @@ impl Log {
                     (Some(mut tunnel), Some(entry)) => {
                         tokio::spawn(async move {
                             let carried = tunnel.ended().await;
-                            entry.print(status, carried.received, carried.whole);
+                            entry.print(status, carried.received, &End::of_tunnel(carried.cut));
                             drop(log.logging);
                         });
                         None

@@ -26,6 +26,7 @@ use super::listing::{Order, page};
 use super::unwanted::Unwanted;
 use crate::access::{Asked, Entry, Logged, Unanswered, length};
 use crate::output::Output;
+use crate::promised::Promised;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -156,7 +157,10 @@ pub(super) fn service(
 + 'static {
     let answer = service_fn(move |request: Request<()>| {
         let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(request.into_parts().0).await) }
+        async move {
+            let answered = site.answer(request.into_parts().0).await;
+            Ok::<_, Infallible>(Promised::response(answered))
+        }
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
