@@ -93,7 +93,7 @@ impl Site {
             }
             return said;
         }
-        response.map(|body| body.map_err(Into::into).boxed_unsync())
+        Promised::response(response.map(|body| body.map_err(BoxError::from))).map(BodyExt::boxed_unsync)
     }
 
     /// The listing of the directory at `path`, if it is one and has no index.
@@ -157,10 +157,7 @@ pub(super) fn service(
 + 'static {
     let answer = service_fn(move |request: Request<()>| {
         let site = site.clone();
-        async move {
-            let answered = site.answer(request.into_parts().0).await;
-            Ok::<_, Infallible>(Promised::response(answered))
-        }
+        async move { Ok::<_, Infallible>(site.answer(request.into_parts().0).await) }
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
