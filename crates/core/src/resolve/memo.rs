@@ -361,6 +361,13 @@ impl<'a> Memo<'a> {
         }
     }
 
+    /// Logs what came of a derivation that was over at once, if it was run.
+    pub(super) fn tell_of_one_run(&self, outcome: u32) {
+        if !self.planning && self.past.is_none() {
+            step(|| self.told(outcome));
+        }
+    }
+
     /// What came of a derivation, for the log.
     fn told(&self, outcome: u32) -> String {
         let known = &self.record.known;

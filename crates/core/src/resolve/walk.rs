@@ -222,6 +222,9 @@ impl Walk {
         if is_one {
             return self.take(memo, outcome, Found::Derived(outcome, 0), saw);
         }
+        if !goes_on {
+            memo.tell_of_one_run(outcome);
+        }
         Next::Await(outcome)
     }
 
