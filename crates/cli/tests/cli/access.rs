@@ -6,9 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Stdio};
 
 use nix::sys::signal::Signal;
-use tuyau_testing::peers::python;
 
-use crate::peers::{Peer, Place, listening, peer, run, tuyau};
+use crate::ended::upstream_of_http2;
+use crate::peers::{Place, listening, peer, run, tuyau};
 use crate::proxy::{curl, proxy};
 use crate::serve::Served;
 
@@ -58,28 +58,17 @@ fn what_has_trailers_is_whole() {
 /// As gRPC has it, by HTTP/2 on both sides: also with a response that is trailers only.
 #[test]
 fn what_has_trailers_is_whole_by_http2() {
-    let script = r#"
-import socket, h2.config, h2.connection, h2.events
-l = socket.create_server(("127.0.0.1", 0))
-print(l.getsockname()[1], flush=True)
-s, _ = l.accept()
-c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
-c.initiate_connection()
-s.sendall(c.data_to_send())
-while data := s.recv(65536):
-    for event in c.receive_data(data):
-        if isinstance(event, h2.events.RequestReceived):
+    let (_upstream, to) = upstream_of_http2(
+        r#"
             start = [(":status", "200"), ("content-type", "application/grpc")]
-            if dict(event.headers)[":path"] == "/only":
-                c.send_headers(event.stream_id, start + [("grpc-status", "5")], end_stream=True)
+            if path == "/only":
+                c.send_headers(stream, start + [("grpc-status", "5")], end_stream=True)
             else:
-                c.send_headers(event.stream_id, start)
-                c.send_data(event.stream_id, b"hello")
-                c.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
-    s.sendall(c.data_to_send())
-"#;
-    let mut upstream = Peer::spawn(&mut python("h2", "python3-h2", script));
-    let to = format!("http://127.0.0.1:{}", upstream.line(""));
+                c.send_headers(stream, start)
+                c.send_data(stream, b"hello")
+                c.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+"#,
+    );
     let (mut reverse, at) = proxy(&["--to", &to, "--http2"]);
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         for (path, text) in [("/x", "hello"), ("/only", "")] {

@@ -136,11 +136,11 @@ fn what_the_server_refuses_itself_is_logged() {
     }
 }
 
-/// Over HTTP/2 the end of a body may come after its last byte: a client of HTTP/1 that knows the length has all by then.
-#[test]
-fn a_response_is_whole_with_its_last_byte() {
-    let script = r#"
-import socket, sys, h2.config, h2.connection, h2.events
+/// A server of HTTP/2 that answers by these lines of Python: with a connection `c`, a `stream` and a `path`.
+pub(crate) fn upstream_of_http2(answer: &str) -> (Peer, String) {
+    let script = format!(
+        r#"
+import socket, h2.config, h2.connection, h2.events
 l = socket.create_server(("127.0.0.1", 0))
 print(l.getsockname()[1], flush=True)
 s, _ = l.accept()
@@ -150,16 +150,28 @@ s.sendall(c.data_to_send())
 while data := s.recv(65536):
     for event in c.receive_data(data):
         if isinstance(event, h2.events.RequestReceived):
-            path = dict(event.headers)[":path"]
-            if path == "/none":
-                c.send_headers(event.stream_id, [(":status", "204")])
-            else:
-                c.send_headers(event.stream_id, [(":status", "200"), ("content-length", "5")])
-                c.send_data(event.stream_id, b"hello")
+            stream, path = event.stream_id, dict(event.headers)[":path"]
+{answer}
     s.sendall(c.data_to_send())
-"#;
-    let mut upstream = Peer::spawn(&mut python("h2", "python3-h2", script));
+"#
+    );
+    let mut upstream = Peer::spawn(&mut python("h2", "python3-h2", &script));
     let to = format!("http://127.0.0.1:{}", upstream.line(""));
+    (upstream, to)
+}
+
+/// Over HTTP/2 the end of a body may come after its last byte: a client of HTTP/1 that knows the length has all by then.
+#[test]
+fn a_response_is_whole_with_its_last_byte() {
+    let (_upstream, to) = upstream_of_http2(
+        r#"
+            if path == "/none":
+                c.send_headers(stream, [(":status", "204")])
+            else:
+                c.send_headers(stream, [(":status", "200"), ("content-length", "5")])
+                c.send_data(stream, b"hello")
+"#,
+    );
     let (mut reverse, at) = proxy(&["--to", &to, "--http2"]);
     for (path, text, said) in [("/", "hello", "200 5 "), ("/none", "", "204 0 "), ("/", "hello", "200 5 ")] {
         let url = format!("http://{at}{path}");
