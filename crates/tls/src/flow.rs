@@ -24,7 +24,13 @@ pub(crate) struct TlsFlow<E> {
     write: WriteSide,
     /// Whether somebody waits for the flow below to take more.
     blocked: bool,
+    /// How often a writer has made way for what the peer said last.
+    made_way: u8,
 }
+
+/// How often a writer whose peer is gone makes way: for whoever notices, on this thread or another, that there is
+/// something to read.
+const MAKE_WAY: u8 = 100;
 
 enum ReadSide {
     Open,
@@ -53,7 +59,7 @@ impl<E: Engine> TlsFlow<E> {
     ) -> Self {
         let server_name = server_name.or_else(|| agreed.asked.clone());
         let (read, write) = (ReadSide::Open, WriteSide::Open);
-        Self { engine, lower, agreed, server_name, security, read, write, blocked: false }
+        Self { engine, lower, agreed, server_name, security, read, write, blocked: false, made_way: 0 }
     }
 
     /// Hands what is encrypted to the flow below.
@@ -64,26 +70,33 @@ impl<E: Engine> TlsFlow<E> {
             match ready!(sent) {
                 Ok(0) => return Poll::Ready(Err(FlowErrorKind::BrokenPipe.into())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(self.reason(cx, error))),
+                Err(error) => return Poll::Ready(Err(ready!(self.poll_reason(cx, error)))),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Whoever refuses us says so in an alert before hanging up, and we may learn of the latter first.
-    fn reason(&mut self, cx: &mut Context<'_>, error: FlowError) -> FlowError {
+    /// Whoever refuses us says so in an alert before hanging up, and we may learn of the latter first: also before it
+    /// is known that there is something to read.
+    fn poll_reason(&mut self, cx: &mut Context<'_>, error: FlowError) -> Poll<FlowError> {
         if !is_gone(&error) {
-            return error;
+            return Poll::Ready(error);
         }
         loop {
             match self.engine.alert() {
                 Ok(true) => {}
-                Ok(false) => return error,
-                Err(alert) => return self.fail(alert),
+                Ok(false) => return Poll::Ready(error),
+                Err(alert) => return Poll::Ready(self.fail(alert)),
             }
             match self.engine.receive(&mut self.lower, cx) {
                 Poll::Ready(Ok(1..)) => {}
-                _ => return error,
+                Poll::Pending if self.made_way < MAKE_WAY => {
+                    self.made_way += 1;
+                    cx.waker().wake_by_ref();
+                    std::thread::yield_now();
+                    return Poll::Pending;
+                }
+                _ => return Poll::Ready(error),
             }
         }
     }
