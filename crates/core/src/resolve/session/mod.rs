@@ -450,6 +450,7 @@ impl<'a> Session<'a> {
     }
 
     fn expire(&mut self, id: u32) {
+        // It ended when it was polled last.
         if !matches!(self.memo.record.attempts[id as usize].state, AttemptState::UnderWay) {
             return;
         }
