@@ -129,6 +129,18 @@ impl Policy {
             .with_hint("go through a proxy that looks names up, or give an address"))
     }
 
+    /// Fails if names may not be looked up on this machine, where `who`, a program say, may do so with `name`.
+    pub fn check_lookup_by(&self, name: &str, who: &str) -> Result<(), ConnectError> {
+        if !self.no_local_lookup {
+            return Ok(());
+        }
+        let what = format!(
+            "the policy forbids lookups on this machine, and who looks `{name}` up can't be known of {who}"
+        );
+        Err(ConnectError::new(ConnectErrorKind::Policy, what)
+            .with_hint("give an address, or go through another hop"))
+    }
+
     /// Fails unless `address`, which is about to be dialled, is in the allowed networks. A
     /// transport that is not told the address (`None`) is refused if the networks are restricted.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), ConnectError> {

@@ -114,15 +114,8 @@ mod proxy_command {
                 Target::Addr(address) => (address.ip().to_string(), address.port()),
                 other => return Err(self.unsupported(&format!("connect to `{other}`"))),
             };
-            if matches!(target, Target::Name { .. }) && !policy.allows_local_lookup() {
-                return Err(ConnectError::new(
-                    ConnectErrorKind::Policy,
-                    format!(
-                        "the policy forbids lookups on this machine, and who looks `{host}` up can't be known of {}",
-                        self.shown
-                    ),
-                )
-                .with_hint("give an address, or go through another hop"));
+            if matches!(target, Target::Name { .. }) {
+                policy.check_lookup_by(&host, &self.shown)?;
             }
             // Most programs would take it for an option, some of which run other programs.
             if host.starts_with('-') {

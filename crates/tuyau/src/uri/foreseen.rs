@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use tuyau_core::names::POLICY;
-use tuyau_core::{
-    AnyEndpoint, ConnectCx, ConnectError, ConnectErrorKind, Context, Policy, Protection, Report, Target,
-};
+use tuyau_core::{AnyEndpoint, ConnectCx, ConnectError, Context, Policy, Protection, Report, Target};
 
 use super::{Uri, UriError};
 use crate::Via;
@@ -78,13 +76,7 @@ impl Foresight<'_> {
         let Some((hop, before)) = hops.split_last() else { return self.here(host, literal, port, policy) };
         match hop.scheme().name {
             "socks5" | "tap" => self.here(host, literal, port, policy)?,
-            "exec" if literal.is_none() && !policy.allows_local_lookup() => {
-                let what = format!(
-                    "the policy forbids lookups on this machine, and who looks `{host}` up can't be known of {hop}"
-                );
-                return Err(ConnectError::new(ConnectErrorKind::Policy, what)
-                    .with_hint("give an address, or go through another hop"));
-            }
+            "exec" if literal.is_none() => policy.check_lookup_by(host, &hop.to_string())?,
             "exec" => {}
             _ => {
                 let port = port.unwrap_or_default();
