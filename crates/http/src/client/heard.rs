@@ -107,6 +107,10 @@ impl fmt::Display for Lost {
             Why::Silent { in_clear: false } => {
                 write!(f, "{peer} hung up without an answer: it may speak no HTTP")
             }
+            Why::Hyper(error) if error.is_parse() => write!(f, "{peer} answered against the rules of HTTP"),
+            Why::Hyper(error) if error.is_incomplete_message() => {
+                write!(f, "{peer} closed the connection in the middle of its answer")
+            }
             Why::Broke(_) | Why::Hyper(_) => write!(f, "the connection to {peer} broke"),
         }
     }
@@ -116,6 +120,8 @@ impl Error for Lost {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.why {
             Why::Strange(_) | Why::Silent { .. } => None,
+            // The engine's own word for it says no more.
+            Why::Hyper(error) if error.is_incomplete_message() => None,
             Why::Broke(broke) => Some(&*broke.0),
             Why::Hyper(error) => Some(error),
         }

@@ -223,23 +223,34 @@ impl Broken {
         Self { peer, error }
     }
 
-    /// Whether the engine found the end too early, rather than the flow an error.
+    /// What the engine found, rather than the flow.
+    fn found(&self) -> Option<io::ErrorKind> {
+        let error = self.error.source()?.downcast_ref::<io::Error>()?;
+        let of_flow = error.get_ref().is_some_and(|inner| inner.is::<FlowError>());
+        (!of_flow).then(|| error.kind())
+    }
+
     fn is_end(&self) -> bool {
-        let source = self.error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        let early = source.is_some_and(|error| {
-            let of_flow = error.get_ref().is_some_and(|inner| inner.is::<FlowError>());
-            error.kind() == io::ErrorKind::UnexpectedEof && !of_flow
-        });
-        early || self.error.is_incomplete_message()
+        self.found() == Some(io::ErrorKind::UnexpectedEof) || self.error.is_incomplete_message()
+    }
+
+    /// Whether its chunks are none (RFC 9112 section 7.1).
+    fn is_malformed(&self) -> bool {
+        use io::ErrorKind::{InvalidData, InvalidInput};
+        matches!(self.found(), Some(InvalidData | InvalidInput))
     }
 }
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_end() {
-            true => write!(f, "{} closed the connection", self.peer),
-            false => write!(f, "{} broke it off", self.peer),
-        }
+        let what = if self.is_end() {
+            "closed the connection"
+        } else if self.is_malformed() {
+            "sent it against the rules of HTTP"
+        } else {
+            "broke it off"
+        };
+        write!(f, "{} {what}", self.peer)
     }
 }
 

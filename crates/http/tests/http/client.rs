@@ -232,6 +232,32 @@ async fn each_stage_has_its_time_and_its_name() {
 }
 
 #[tokio::test]
+async fn whose_fault_a_bad_answer_is_shows() {
+    for (answer, says) in [
+        ("HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n", "answered against the rules of HTTP"),
+        ("HTTP/1.1 2x0 OK\r\n\r\n", "answered against the rules of HTTP"),
+        ("HTTP/1.1 200 OK\r\ncontent-le", "closed the connection in the middle of its answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", "closed the connection"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc", "closed the connection"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+            "sent it against the rules of HTTP",
+        ),
+    ] {
+        let client = scripted(move |mut flow: Flow| async move {
+            head(&mut flow).await;
+            flow.write_all(answer.as_bytes()).await.unwrap();
+            flow.shutdown().await.unwrap();
+        });
+        let told = match client.get("http://svc/").send().await {
+            Err(error) => format!("{error:?}"),
+            Ok(response) => format!("{:?}", response.into_body().bytes().await.unwrap_err()),
+        };
+        assert!(told.contains(&format!(": memory {says}")), "{answer:?}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn what_main_returns_tells_each_cause_once() {
     let port = tuyau_testing::dead_port();
     let error = Client::new(derivations(Context::new()).offer(&TCP)).get(format!("http://127.0.0.1:{port}/"));
