@@ -111,6 +111,9 @@ impl fmt::Display for Lost {
             Why::Hyper(error) if error.is_incomplete_message() => {
                 write!(f, "{peer} closed the connection in the middle of its answer")
             }
+            Why::Hyper(error) if is_too_late(error) => {
+                write!(f, "the connection to {peer} was closed before the request was sent")
+            }
             Why::Broke(_) | Why::Hyper(_) => write!(f, "the connection to {peer} broke"),
         }
     }
@@ -121,11 +124,16 @@ impl Error for Lost {
         match &self.why {
             Why::Strange(_) | Why::Silent { .. } => None,
             // The engine's own word for it says no more.
-            Why::Hyper(error) if error.is_incomplete_message() => None,
+            Why::Hyper(error) if error.is_incomplete_message() || is_too_late(error) => None,
             Why::Broke(broke) => Some(&*broke.0),
             Why::Hyper(error) => Some(error),
         }
     }
+}
+
+/// Whether it was closed before a request was sent.
+fn is_too_late(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed()
 }
 
 /// Whether the peer hung up, and no layer has more to say of it.

@@ -18,7 +18,7 @@ use tuyau_core::{ConnectErrorKind, Context, Flow};
 use tuyau_http::{
     Body, BodyError, BodyErrorKind, Client, FinalUrl, Multipart, SCHEME, STACKS, Scheme, Server,
 };
-use tuyau_http::{Stacks, Stage, Versions};
+use tuyau_http::{Stacks, Stage, Versions, handshake};
 use tuyau_tokio::{MEM, MEM_HUB, MEM_NAME, MemHub, TCP, derivations, duplex};
 
 use crate::matrix::sent;
@@ -254,6 +254,27 @@ async fn whose_fault_a_bad_answer_is_shows() {
             Ok(response) => format!("{:?}", response.into_body().bytes().await.unwrap_err()),
         };
         assert!(told.contains(&format!(": memory {says}")), "{answer:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_too_late_for_its_connection() {
+    for (versions, goodbye) in [
+        (Versions::Http1, &b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n"[..]),
+        // SETTINGS, and GOAWAY.
+        (Versions::Http2, b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+    ] {
+        let (ours, mut theirs) = duplex();
+        theirs.write_all(goodbye).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut sender = handshake(ours, versions).await.unwrap();
+        while !sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let error =
+            sender.send(http::Request::get("http://svc/").body(Body::empty()).unwrap()).await.unwrap_err();
+        assert_eq!(error.stage(), Stage::Send, "{versions:?}");
+        assert!(format!("{error:?}").contains("was closed before the request was sent"), "{error:?}");
     }
 }
 
