@@ -121,12 +121,15 @@ impl Watch {
     pub(crate) fn begin(&self) {
         // Over HTTP/1, the connection's task alone does this: no need for what tasks that meet would need.
         match self.kind {
-            Kind::H1 => self.in_flight.store(ASKED, Relaxed),
+            Kind::H1 => {
+                self.in_flight.store(ASKED, Relaxed);
+                self.head_since.store(0, Relaxed);
+            }
+            // The next one's head may have begun.
             Kind::H2 => drop(self.in_flight.fetch_add(1, Relaxed)),
         }
         // The connection's task alone does this.
         self.requests.store(self.requests() + 1, Relaxed);
-        self.head_since.store(0, Relaxed);
         // hyper has read what was left of the last one's body.
         self.linger.store(false, Relaxed);
     }
