@@ -345,6 +345,7 @@ fn what_makes_no_sense_is_an_error() {
     fs::write(place.path("empty"), "# nobody\n").expect("a file");
     let port = free_port();
     let (itself, hop) = (format!("tcp://127.0.0.1:{port}"), format!("http://localhost:{port}"));
+    let v6 = format!("tcp://[::1]:{port}");
     for (args, code, says) in [
         (&["--auth", "s3cret"][..], 2, "--auth is to be USER:PASSWORD"),
         (&["--user-file", &place.path("bad")], 1, "line 2 is not USER:PASSWORD"),
@@ -358,6 +359,8 @@ fn what_makes_no_sense_is_an_error() {
         (&["--cacert", "x"], 2, "--cacert has no use"),
         (&["--listen", &itself, "--via", &hop], 2, "it would go on to itself"),
         (&["--listen", &itself, "--to", &hop], 2, "it would go on to itself"),
+        (&["--listen", &format!("tcp://localhost:{port}"), "--to", &itself], 2, "it would go on to itself"),
+        (&["--listen", &format!("tcp://localhost:{port}"), "--to", &v6], 2, "it would go on to itself"),
     ] {
         let ended = run(tuyau(["proxy"].iter().chain(args)), b"").code(code);
         assert!(

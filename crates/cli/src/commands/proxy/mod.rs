@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 use tower::{Service, service_fn};
+use tuyau::Listener;
 use tuyau::http::proxy::{Forward, Reverse, Tunnel, Tunnels};
 use tuyau::http::{BoxError, Error, Incoming, Limits, Server, Stage};
 
@@ -124,8 +125,8 @@ pub(crate) async fn run(app: &App, args: &ProxyArgs, signals: &mut Signals) -> R
     };
     let clear = if to.is_some() { "tcp://localhost:8080" } else { "tcp://localhost:3128" };
     let listeners = listeners(app, listen, clear, "tls://localhost:8443", &tls).await?;
-    for listener in &listeners {
-        refuse_itself(&beyond.first, &listener.local())?;
+    for local in listeners.iter().flat_map(Listener::locals) {
+        refuse_itself(&beyond.first, &local)?;
     }
     let (logging, mut logged) = mpsc::channel(1);
     let log = Log { out: app.out, requests: !quiet, asked: Asked::Url, users: None, logging };
