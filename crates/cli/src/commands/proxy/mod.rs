@@ -52,7 +52,8 @@ pub(crate) struct ProxyArgs {
     /// Speak HTTP/2 only to the server, without TLS by prior knowledge; but upgrades are HTTP/1.1's
     #[arg(long = "http2", requires = "to")]
     http2: bool,
-    /// Let in only who has a user name and password of FILE: a line USER:PASSWORD for each
+    /// Let in only who has a user name and password of FILE: a line USER:PASSWORD for each, not
+    /// hashed
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
     user_file: Option<PathBuf>,
     /// Let in only this user, or those of the other options. Other users of this machine can see it: better
