@@ -18,7 +18,7 @@ use tuyau::Listener;
 use tuyau::http::proxy::{Forward, Reverse, Tunnel, Tunnels};
 use tuyau::http::{BoxError, Error, Incoming, Limits, Server, Stage};
 
-use crate::access::{Asked, End, Entry, Logged, Unanswered, log_refused};
+use crate::access::{Asked, End, Entry, Logged, Told, Unanswered, log_refused};
 use crate::app::App;
 use crate::cli::{Connecting, ServerTls};
 use crate::commands::serve::{has_tls, listeners, serve};
@@ -69,7 +69,7 @@ pub(crate) struct ProxyArgs {
     /// Close tunnels in which nothing moved for so long
     #[arg(long, value_name = "SECS", default_value = "3600", value_parser = crate::cli::seconds)]
     tunnel_idle: Duration,
-    /// Log no requests
+    /// Log no requests, but what fails
     #[arg(short, long)]
     quiet: bool,
     /// How long what is under way at the end may take
@@ -245,10 +245,13 @@ impl Log {
     {
         service_fn(move |request: Request<Incoming>| {
             let log = self.clone();
-            let unanswered = Unanswered::new(log.requests.then(|| {
-                let user = log.users.as_ref().and_then(|proxy| proxy.user_of(request.headers()));
-                Entry::of(&request, log.asked, log.out).by(user)
-            }));
+            let unanswered = Unanswered::new(match log.requests {
+                true => {
+                    let user = log.users.as_ref().and_then(|proxy| proxy.user_of(request.headers()));
+                    Told::Entry(Entry::of(&request, log.asked, log.out).by(user))
+                }
+                false => Told::failure_of(&request, log.asked, log.out),
+            });
             let answering = proxy.clone().call(request);
             async move {
                 let mut response = answering.await?;
@@ -261,9 +264,9 @@ impl Log {
                     ));
                 }
                 let tunnel = response.extensions_mut().remove::<Tunnel>();
-                let entry = match (tunnel, unanswered.answered()) {
+                let told = match (tunnel, unanswered.answered()) {
                     // It is a line once it has ended.
-                    (Some(mut tunnel), Some(entry)) => {
+                    (Some(mut tunnel), Some(Told::Entry(entry))) => {
                         tokio::spawn(async move {
                             let carried = tunnel.ended().await;
                             entry.print(status, carried.received, &End::of_tunnel(carried.cut));
@@ -271,9 +274,9 @@ impl Log {
                         });
                         None
                     }
-                    (_, entry) => entry,
+                    (_, told) => told,
                 };
-                Ok(Logged::response(response, entry))
+                Ok(Logged::response(response, told))
             }
         })
     }
