@@ -18,8 +18,39 @@ use tuyau::http::{BodyError, BodyErrorKind, BoxError, Connection, Server};
 use tuyau_tokio::{CREDENTIALS, Credentials};
 
 use crate::exit::in_a_line;
-use crate::output::{Output, Took, Visible};
+use crate::output::{Count, Output, Took, Visible};
 use crate::signals;
+
+/// What is said of a request once it has ended.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// All of it.
+    Entry(Entry),
+    /// What it failed for.
+    Failure { url: Uri, asked: Asked, out: Output },
+}
+
+impl Told {
+    /// What is said where requests are not logged.
+    pub(crate) fn failure_of<B>(request: &Request<B>, asked: Asked, out: Output) -> Self {
+        Self::Failure { url: request.uri().clone(), asked, out }
+    }
+
+    fn is_of_head(&self) -> bool {
+        matches!(self, Self::Entry(entry) if entry.line.starts_with("HEAD "))
+    }
+
+    fn end(&self, status: StatusCode, bytes: u64, end: &End) {
+        match (self, end) {
+            (Self::Entry(entry), _) => entry.print(status, bytes, end),
+            (Self::Failure { url, asked, out }, End::Failed(why)) => {
+                let (target, bytes) = (target(url, *asked), Count(bytes, "byte"));
+                out.error(format_args!("{}: broken off after {bytes}: {}", Visible(&target), Visible(why)));
+            }
+            (Self::Failure { .. }, End::Whole | End::Left) => {}
+        }
+    }
+}
 
 /// What is known of a request when it comes.
 #[derive(Debug)]
@@ -117,31 +148,34 @@ fn who(connection: &Connection) -> String {
 }
 
 fn line(method: &Method, url: &Uri, version: Version, asked: Asked) -> String {
-    let target = match asked {
+    // A quote would end what is quoted.
+    format!("{method} {} {version:?}", target(url, asked)).replace('"', "%22")
+}
+
+fn target(url: &Uri, asked: Asked) -> String {
+    match asked {
         Asked::Path => url.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         // Without the user, who may have a password.
         Asked::Url => url.to_string().replacen(user(url), "", 1),
-    };
-    // A quote would end what is quoted.
-    format!("{method} {target} {version:?}").replace('"', "%22")
+    }
 }
 
 /// A request that has no response yet. Dropped before it has, it was given up: its client is gone.
-pub(crate) struct Unanswered(Option<Entry>);
+pub(crate) struct Unanswered(Option<Told>);
 
 impl Unanswered {
-    pub(crate) fn new(entry: Option<Entry>) -> Self {
-        Self(entry)
+    pub(crate) fn new(told: Told) -> Self {
+        Self(Some(told))
     }
 
-    pub(crate) fn answered(mut self) -> Option<Entry> {
+    pub(crate) fn answered(mut self) -> Option<Told> {
         self.0.take()
     }
 }
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        if let Some(entry) = self.0.take() {
+        if let Some(Told::Entry(entry)) = self.0.take() {
             entry.say(GONE, 0, ", broken off before the response");
         }
     }
@@ -176,10 +210,10 @@ fn user(url: &Uri) -> &str {
     authority.rfind('@').map_or("", |at| &authority[..=at])
 }
 
-/// A body; once it has ended, its entry is printed.
+/// A body; once it has ended, that is told.
 pub(crate) struct Logged {
     body: UnsyncBoxBody<Bytes, BoxError>,
-    entry: Option<(Entry, StatusCode)>,
+    told: Option<(Told, StatusCode)>,
     bytes: u64,
     /// All that there is, if that is known.
     length: Option<u64>,
@@ -187,8 +221,8 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
-    /// `response`, of which `entry` is printed once it was sent.
-    pub(crate) fn response<B>(response: Response<B>, entry: Option<Entry>) -> Response<Self>
+    /// `response`, of which this is `told` once it was sent.
+    pub(crate) fn response<B>(response: Response<B>, told: Option<Told>) -> Response<Self>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -196,12 +230,12 @@ impl Logged {
         let status = response.status();
         // Nobody asks a body for its end that can't be sent.
         let none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || entry.as_ref().is_some_and(|entry| entry.line.starts_with("HEAD "));
+            || told.as_ref().is_some_and(Told::is_of_head);
         let length = length(response.headers()).filter(|_| !none);
         response.map(|body| {
             let body = body.map_err(Into::into).boxed_unsync();
             let end = if none || body.is_end_stream() { End::Whole } else { End::Left };
-            Self { body, entry: entry.map(|entry| (entry, status)), bytes: 0, length, end }
+            Self { body, told: told.map(|told| (told, status)), bytes: 0, length, end }
         })
     }
 
@@ -264,8 +298,8 @@ fn why(error: &BoxError) -> String {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        if let Some((entry, status)) = &self.entry {
-            entry.print(*status, self.bytes, &self.end);
+        if let Some((told, status)) = &self.told {
+            told.end(*status, self.bytes, &self.end);
         }
     }
 }

@@ -226,9 +226,11 @@ pub(crate) async fn echo(mut flow: Flow) -> Result<u64, FlowError> {
     Ok(moved)
 }
 
-/// Closes `flow` so that its peer can't take that for a clean end, if it is TCP: it is reset.
-pub(crate) fn reset(flow: Flow) {
+/// Closes `flow` so that its peer can't take that for a clean end, if it is TCP: it is reset, after what was written to it.
+pub(crate) async fn reset(flow: Flow) {
     if let Some(socket) = flow.find::<TcpStream>() {
+        #[cfg(target_os = "linux")]
+        crate::splice::sent(socket).await;
         // It is closed in any case.
         let _ = socket.set_zero_linger();
     }

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tuyau::Flow;
@@ -49,6 +51,22 @@ impl<'a> Socket<'a> {
             }
         }
     }
+}
+
+/// Until all that was written to `socket` is on its way, or nobody takes it any more: a reset drops what the kernel still has.
+pub(crate) async fn sent(socket: &TcpStream) {
+    // Then it takes more only once nothing waits.
+    if SockRef::from(socket).set_tcp_notsent_lowat(1).is_err() {
+        return;
+    }
+    let nothing_waits = || {
+        let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut sockets, PollTimeout::ZERO)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    };
+    let _ = socket.async_io(Interest::WRITABLE, nothing_waits).await;
 }
 
 /// A pipe, and what is in it.

@@ -1,6 +1,8 @@
 //! Listeners: they accept flows.
 
 use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 use core::future::poll_fn;
@@ -17,6 +19,12 @@ pub trait RawListener: Send + Sync + 'static {
 
     /// Where it listens: with the port that the system chose, if it was asked to.
     fn local(&self) -> Target;
+
+    /// All the places where it listens, [`local`](Self::local) first: a name may have several addresses. That one alone,
+    /// if not said otherwise; whoever wraps a listener passes on what that says.
+    fn locals(&self) -> Vec<Target> {
+        vec![self.local()]
+    }
 }
 
 /// Accepts flows of unknown make.
@@ -40,9 +48,14 @@ impl Listener {
         self.0.poll_accept(cx)
     }
 
-    /// Where it listens.
+    /// Where it listens: the first of [`locals`](Self::locals).
     pub fn local(&self) -> Target {
         self.0.local()
+    }
+
+    /// All the places where it listens: each address of the name that it was asked to listen on.
+    pub fn locals(&self) -> Vec<Target> {
+        self.0.locals()
     }
 
     /// The same, with every flow wrapped in `layer`, as the server; the layer reads its settings in
@@ -76,6 +89,10 @@ impl RawListener for Layered {
 
     fn local(&self) -> Target {
         self.inner.local()
+    }
+
+    fn locals(&self) -> Vec<Target> {
+        self.inner.locals()
     }
 }
 

@@ -55,6 +55,10 @@ impl RawListener for NamedListener {
     fn local(&self) -> Target {
         self.listener.local()
     }
+
+    fn locals(&self) -> Vec<Target> {
+        self.listener.locals()
+    }
 }
 
 /// Asks `admit` of each peer as soon as it is known, before any handshake: who is admitted has its place as a tag, who is
@@ -95,6 +99,10 @@ where
 
     fn local(&self) -> Target {
         self.listener.local()
+    }
+
+    fn locals(&self) -> Vec<Target> {
+        self.listener.locals()
     }
 }
 

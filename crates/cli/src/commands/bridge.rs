@@ -65,14 +65,14 @@ impl There {
         #[cfg(not(feature = "proxy-protocol"))]
         let ctx = self.ctx.clone();
         let dialled = Box::pin(self.dial(ctx, &from, out, verbose)).await;
-        let Some(mut far) = dialled else { return reset(near) };
+        let Some(mut far) = dialled else { return reset(near).await };
         let (relayed, result) = relay(&mut near, &mut far, AtEnd::SendOn, buffers).await;
         match result {
             Ok(()) => tracing::info!(%from, relayed.sent, relayed.received, "relayed"),
             Err(broken) => {
-                reset(near);
-                reset(far);
                 out.error(format_args!("{from}: {}", broken.explain("it", &self.shown, relayed)));
+                // Boxed, as it would be room in the task of each connection.
+                Box::pin(async { tokio::join!(reset(near), reset(far)) }).await;
             }
         }
     }

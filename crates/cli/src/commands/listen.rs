@@ -125,14 +125,16 @@ pub(crate) async fn serve(
     until_signal(app, listener, max, handler, signals).await
 }
 
-/// Listens on `uri`, and says where.
+/// Listens on `uri`, and says where, a line for each address.
 pub(crate) async fn listen(app: &App, uri: &Uri, ctx: &Context) -> Result<Listener, Failure> {
     let listener = uri.listen_in(ctx).await?;
     let local = listener.local();
     tracing::info!(%local, "listening");
     // The standard streams are where whoever started this knows them to be.
     if uri.scheme().name != "-" {
-        app.out.tell(format_args!("listening on {}", shown(uri, &local)));
+        for local in listener.locals() {
+            app.out.tell(format_args!("listening on {}", shown(uri, &local)));
+        }
     }
     Ok(listener)
 }

@@ -93,7 +93,7 @@ fn reading(args: &[&str]) -> (Child, ChildStdout) {
 
 #[test]
 fn a_file_that_shrinks_meanwhile_breaks_off() {
-    let mut served = Served::new(false, &[]);
+    let (mut served, mut quiet) = (Served::new(false, &[]), Served::new(false, &["--quiet"]));
     // What can't be compressed.
     let (mut seed, mut noise) = (1_u64, Vec::new());
     while noise.len() < 32 << 20 {
@@ -102,17 +102,21 @@ fn a_file_that_shrinks_meanwhile_breaks_off() {
     }
     for (name, more) in [("big.bin", &[][..]), ("big.txt", &["-H", "Accept-Encoding: gzip"])] {
         for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let path = served.place.path(&format!("www/{name}"));
-            fs::write(&path, &noise).expect("a file");
-            let url = format!("{}/{name}", served.url);
-            let (mut curl, mut out) = reading(&[&[version, &url], more].concat());
-            File::options().write(true).open(&path).and_then(|file| file.set_len(1000)).expect("it shrinks");
-            out.read_to_end(&mut Vec::new()).expect("it ends");
-            assert!(!curl.wait().expect("it ends").success(), "{name} {version}");
+            for served in [&served, &quiet] {
+                let path = served.place.path(&format!("www/{name}"));
+                fs::write(&path, &noise).expect("a file");
+                let url = format!("{}/{name}", served.url);
+                let (mut curl, mut out) = reading(&[&[version, &url], more].concat());
+                File::options().write(true).open(&path).and_then(|it| it.set_len(1000)).expect("it shrinks");
+                out.read_to_end(&mut Vec::new()).expect("it ends");
+                assert!(!curl.wait().expect("it ends").success(), "{name} {version}");
+            }
             let line = served.server.error_line(&format!("GET /{name}"));
             let ends = format!(" of {} bytes", noise.len());
             assert!(line.contains(", broken off: what is sent ended after "), "{line}");
             assert!(line.ends_with(&ends), "{line}");
+            let line = quiet.server.error_line(&format!("error: /{name}: broken off after "));
+            assert!(line.contains(" bytes: what is sent ended after ") && line.ends_with(&ends), "{line}");
         }
     }
 }
@@ -144,6 +148,11 @@ fn why_a_body_broke_off_is_said() {
         ] {
             assert!(line.ends_with(&format!(", broken off: {why}")), "{line}");
         }
+        // Whoever wants no requests logged is told as well.
+        let (mut quiet, at) = proxy(&["--to", &format!("http://{to}"), "--idle", "0.2", "--quiet"]);
+        broken(&[&format!("http://{at}/a?b")]);
+        let line = quiet.error_line("error: ");
+        assert!(line.ends_with(&format!(": /a?b: broken off after 5 bytes: {why}")), "{line}");
     }
 }
 

@@ -1,13 +1,15 @@
 //! `bridge`: what goes in at one end comes out at the other, and a failure costs its connection only.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+use tuyau_testing::certs::Ca;
 
-use crate::peers::{Place, listening, peer, run, tuyau};
+use crate::peers::{Peer, Place, listening, peer, run, tuyau};
 
 fn port(uri: &str) -> u16 {
     uri.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
@@ -64,6 +66,36 @@ fn a_reset_is_passed_on_as_one() {
     far.peek(&mut [0]).expect("it comes");
     drop(far);
     assert_eq!(near.read(&mut [0]).expect_err("no clean end").kind(), ErrorKind::ConnectionReset);
+}
+
+/// Many TLS servers end without `close_notify`: whoever reads slowly has all that came, and then no clean end.
+#[test]
+fn what_came_before_it_broke_off_is_all_delivered() {
+    const SERVER: &str = "
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[1:])
+listener = socket.create_server(('127.0.0.1', 0))
+print(listener.getsockname()[1], flush=True)
+stream = context.wrap_socket(listener.accept()[0], server_side=True)
+stream.sendall(b'x' * 1000000)
+stream.close()";
+    let place = Place::new();
+    let ca = Ca::new("CA of the test");
+    let (cert, key) = ca.leaf(&["localhost"]).files(&place, "server");
+    let mut server = Peer::spawn(&mut peer("python3", ["-c", SERVER, &cert, &key]));
+    let far = format!("tls://localhost:{}", server.line(""));
+    let cacert = ca.file(&place, "ca.pem");
+    let (mut bridge, at) = listening(["bridge", "tcp://127.0.0.1:0", &far, "--cacert", &cacert, "-4"]);
+    // Little of it fits in here.
+    let near = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    near.set_recv_buffer_size(4096).expect("it may be small");
+    near.connect(&SocketAddr::from(([127, 0, 0, 1], port(&at))).into()).expect("it listens");
+    let line = bridge.error_line("error: ");
+    assert!(line.contains("without close_notify: bytes may be missing"), "{line}");
+    let mut came = Vec::new();
+    let error = TcpStream::from(near).read_to_end(&mut came).expect_err("no clean end");
+    assert_eq!((came.len(), error.kind()), (1_000_000, ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use tuyau_testing::certs::Ca;
@@ -86,6 +87,36 @@ fn gets_what_curl_gets() {
     let ended = run(tuyau(["get", "-I", "-v", &url]), b"").code(0);
     assert!(ended.text().contains("content-length: 300000\r\n"), "{}", ended.text());
     assert!(ended.stderr.starts_with("connected: tcp 127.0.0.1:"), "{}", ended.stderr);
+}
+
+#[test]
+fn heads_on_the_way_are_printed_as_curl_prints_them() {
+    const FOUND: &str =
+        "HTTP/1.1 302 Found\r\nlocation: /b\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+    const OK: &str = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n\
+                      HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    const MISSING: &str = "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+    const FILE: &str =
+        "HTTP/1.1 302 Found\r\nlocation: file:///b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    for (flags, answers, theirs, ours) in [
+        (["-i", "-L"].as_slice(), [FOUND, OK].as_slice(), 0, 0),
+        (&["-I", "-L"], &["HTTP/1.1 302 Found\r\nlocation: /b\r\nconnection: close\r\n\r\n", MISSING], 0, 0),
+        (&["-i", "-L", "-f"], &[FOUND, MISSING], 22, 22),
+        (&["-i", "-L", "--max-redirs", "1"], &[FOUND, FOUND], 47, 1),
+        (&["-i", "-L"], &[FILE], 1, 1),
+    ] {
+        let answers: &'static [&'static str] = Vec::leak(answers.to_vec());
+        let printed = |mut command: Command, code| {
+            let (port, serving) = scripted(answers);
+            command.arg("-s").args(flags).arg(format!("http://127.0.0.1:{port}/"));
+            let ended = run(command, b"");
+            serving.join().expect("it was asked");
+            ended.code(code).text().to_owned()
+        };
+        let expected = printed(peer("curl", [""; 0]), theirs);
+        assert!(expected.contains(" 302 Found\r\n"), "{expected}");
+        assert_eq!(printed(tuyau(["get"]), ours), expected, "{flags:?}");
+    }
 }
 
 #[test]

@@ -343,13 +343,21 @@ fn what_makes_no_sense_is_an_error() {
     let place = Place::new();
     fs::write(place.path("bad"), "ada:s3cret\ns3cret").expect("a file");
     fs::write(place.path("empty"), "# nobody\n").expect("a file");
+    let hashed = run(peer("openssl", ["passwd", "-apr1", "-salt", "s3cret", "pass"]), b"").code(0);
+    fs::write(place.path("hashed"), format!("# who may\nada:x\nbob:{}", hashed.text())).expect("a file");
     let port = free_port();
     let (itself, hop) = (format!("tcp://127.0.0.1:{port}"), format!("http://localhost:{port}"));
+    let v6 = format!("tcp://[::1]:{port}");
     for (args, code, says) in [
         (&["--auth", "s3cret"][..], 2, "--auth is to be USER:PASSWORD"),
         (&["--user-file", &place.path("bad")], 1, "line 2 is not USER:PASSWORD"),
         (&["--user-file", &place.path("empty")], 1, "has no user"),
         (&["--user-file", &place.path("none")], 1, "No such file"),
+        (
+            &["--user-file", &place.path("hashed")],
+            1,
+            "line 3 has a hash (MD5, $apr1$) in place of the password",
+        ),
         (&["--to", "http://a/x"], 2, "to no other"),
         (&["--to", "tpc://a:1"], 2, "unknown scheme"),
         (&["--host", "a"], 2, "--to <URI>"),
@@ -358,6 +366,8 @@ fn what_makes_no_sense_is_an_error() {
         (&["--cacert", "x"], 2, "--cacert has no use"),
         (&["--listen", &itself, "--via", &hop], 2, "it would go on to itself"),
         (&["--listen", &itself, "--to", &hop], 2, "it would go on to itself"),
+        (&["--listen", &format!("tcp://localhost:{port}"), "--to", &itself], 2, "it would go on to itself"),
+        (&["--listen", &format!("tcp://localhost:{port}"), "--to", &v6], 2, "it would go on to itself"),
     ] {
         let ended = run(tuyau(["proxy"].iter().chain(args)), b"").code(code);
         assert!(

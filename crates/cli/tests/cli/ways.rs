@@ -44,6 +44,22 @@ impl Home {
     }
 }
 
+#[test]
+fn all_addresses_that_are_listened_on_are_told() {
+    let mut server = Peer::spawn(&mut tuyau(["listen", "--echo", "tcp://localhost:0"]));
+    let told = [(); 2].map(|()| {
+        let line = server.error_line("listening on ");
+        let address = line.trim_start_matches("listening on tcp://").parse::<SocketAddr>();
+        address.unwrap_or_else(|error| panic!("{line}: {error}"))
+    });
+    assert!(told[0].port() == told[1].port() && told[0].ip() != told[1].ip(), "{told:?}");
+    for address in told {
+        assert!(address.ip().is_loopback(), "{address}");
+        let ended = run(tuyau(["connect", &format!("tcp://{address}")]), b"all").code(0);
+        assert_eq!(ended.text(), "all");
+    }
+}
+
 /// A port that tells whether anybody came.
 fn watched() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -109,7 +109,10 @@ struct Settings {
 pub(crate) struct Options {
     pub(crate) total: Option<Duration>,
     pub(crate) expect_continue: bool,
+    pub(crate) on_redirect: Option<Box<OnRedirect>>,
 }
+
+type OnRedirect = dyn Fn(&Response<ResponseBody>) + Send + Sync;
 
 /// The URL that a response came from in the end: an extension of every response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,14 +341,15 @@ impl Client {
                 cookies.store(&response, &head.uri);
             }
             let next = match settings.redirects {
-                0 => None,
-                _ => {
-                    redirect::next(&response, &head.uri, &head.method).map_err(|error| error.at(&head.uri))?
-                }
+                0 => Ok(None),
+                _ => redirect::next(&response, &head.uri, &head.method),
             };
             // What can't be sent again is answered by the redirect itself.
-            let next = next.filter(|next| !next.body || again.is_some());
-            let Some(next) = next else {
+            let next = next.map(|next| next.filter(|next| !next.body || again.is_some()));
+            if let (Some(on_redirect), Ok(Some(_)) | Err(_)) = (&options.on_redirect, &next) {
+                on_redirect(&response);
+            }
+            let Some(next) = next.map_err(|error| error.at(&head.uri))? else {
                 let mut response = response.map(|body| body.timed(settings.idle, time.until));
                 response.extensions_mut().insert(FinalUrl(head.uri));
                 return Ok(if decode { response::decoded(response).await } else { response });

@@ -120,6 +120,13 @@ impl RequestBuilder {
         })
     }
 
+    /// Is told each response that leads elsewhere: the ones before that which [`send`](Self::send) gives, and the one that
+    /// is an error of [`Stage::Redirect`]. Called where the request is: it must not block.
+    pub fn on_redirect(mut self, f: impl Fn(&Response<ResponseBody>) + Send + Sync + 'static) -> Self {
+        self.options.on_redirect = Some(Box::new(f));
+        self
+    }
+
     fn change(mut self, change: impl FnOnce(&mut Request<Body>) -> Result<(), Error>) -> Self {
         self.request = self.request.and_then(|mut request| {
             change(&mut request)?;

@@ -108,10 +108,11 @@ impl Passing {
                 (&self.upgrading, Some(place))
             }
         };
-        let mut response = match client.execute(request, Options { total: None, expect_continue }).await {
-            Ok(response) => response,
-            Err(error) => return self.failed(error, broke_off.get().copied()),
-        };
+        let mut response =
+            match client.execute(request, Options { expect_continue, ..Options::default() }).await {
+                Ok(response) => response,
+                Err(error) => return self.failed(error, broke_off.get().copied()),
+            };
         if let Some(Upgrade::Stream) = upgrade
             && response.status().is_success()
         {

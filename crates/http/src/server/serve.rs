@@ -198,12 +198,12 @@ impl Http {
                             .as_mut()
                             .take()
                             .and_then(|served| served.into_parts())
-                            .map(|parts| parts.io);
+                            .map(|parts| parts.io.0.into_parts().0);
                         if let Some(flow) = flow {
                             let refused = Refused::unread(StatusCode::REQUEST_TIMEOUT, &connection);
                             let response = answer(self.on_error.as_ref(), &refused);
                             // Boxed, as it would be room in the task of each connection.
-                            Box::pin(say_last(Flow::new(flow.0), &last_response(response, None))).await;
+                            Box::pin(say_last(flow, &last_response(response, None))).await;
                         }
                         Ended::Late(Limit::HeaderTime)
                     }

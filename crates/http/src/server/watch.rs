@@ -85,6 +85,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// server ends: it is awaited for as long.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
+/// How long the head of a request may still take when the server ends, if nothing else is under way: the rest of one that
+/// was sent in one go is there by then, and who has stopped in its middle is told to ask again (408).
+const HEAD_GRACE: Duration = Duration::from_secs(1);
+
 impl Watch {
     pub(crate) fn new(kind: Kind, limits: &Arc<Limits>) -> Arc<Self> {
         let watch = Self {
@@ -121,12 +125,15 @@ impl Watch {
     pub(crate) fn begin(&self) {
         // Over HTTP/1, the connection's task alone does this: no need for what tasks that meet would need.
         match self.kind {
-            Kind::H1 => self.in_flight.store(ASKED, Relaxed),
+            Kind::H1 => {
+                self.in_flight.store(ASKED, Relaxed);
+                self.head_since.store(0, Relaxed);
+            }
+            // The next one's head may have begun.
             Kind::H2 => drop(self.in_flight.fetch_add(1, Relaxed)),
         }
         // The connection's task alone does this.
         self.requests.store(self.requests() + 1, Relaxed);
-        self.head_since.store(0, Relaxed);
         // hyper has read what was left of the last one's body.
         self.linger.store(false, Relaxed);
     }
@@ -247,9 +254,13 @@ impl Watch {
     /// What is left is for the client to take, and to hang up. Over HTTP/2 it may still be talking of windows.
     pub(crate) fn said_all(&self) {
         self.closing();
-        if self.kind == Kind::H2 {
-            self.active();
-            self.linger.store(true, Relaxed);
+        match self.kind {
+            // What was no request is answered.
+            Kind::H1 => self.head(false),
+            Kind::H2 => {
+                self.active();
+                self.linger.store(true, Relaxed);
+            }
         }
     }
 
@@ -352,7 +363,15 @@ impl Watch {
         if self.is_upgraded() {
             return write;
         }
-        let head = late(&self.head_since, nanos(limits.header_time), Limit::HeaderTime);
+        let closing_since = self.closing_since.load(Relaxed);
+        let head_time = match closing_since {
+            1.. if self.is_idle() && write.is_none() => {
+                let before = closing_since.saturating_sub(self.head_since.load(Relaxed));
+                before.saturating_add(nanos(HEAD_GRACE)).min(nanos(limits.header_time))
+            }
+            _ => nanos(limits.header_time),
+        };
+        let head = late(&self.head_since, head_time, Limit::HeaderTime);
         let ended = match self.in_flight.load(Relaxed) {
             ASKED => late(&self.ended_since, nanos(limits.half_closed), Limit::HalfClosed),
             ANSWERED if write.is_none() => {
@@ -361,7 +380,7 @@ impl Watch {
             _ => None,
         };
         let idle_since = self.idle_since.load(Relaxed);
-        let idle = match (self.kind, self.closing_since.load(Relaxed)) {
+        let idle = match (self.kind, closing_since) {
             (Kind::H2, _) if !self.preface.load(Relaxed) => {
                 return Some((after(1, limits.h2_preface), Due::Late(Limit::H2Preface)));
             }

@@ -83,6 +83,10 @@ async fn a_header_block_that_is_dribbled() {
     let mut client = connected(&[]).await;
     client.send(frame(HEADERS, END_STREAM, 1, &head("GET", "/"))).await;
     client.ends_cut_off(Limit::HeaderTime, 15).await;
+    // Read together with a request that is whole.
+    let mut client = connected(&[]).await;
+    client.send([get(1, "/wait"), frame(HEADERS, END_STREAM, 3, &head("GET", "/"))].concat()).await;
+    client.ends_cut_off(Limit::HeaderTime, 15).await;
 }
 
 #[tokio::test(start_paused = true)]

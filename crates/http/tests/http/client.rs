@@ -96,6 +96,22 @@ async fn redirects_are_followed_by_the_rules() {
     assert_eq!((error.stage(), error.url().map(Uri::path)), (Stage::Redirect, Some("/loop")));
     let error = client.get(running.url("/file")).send().await.unwrap_err();
     assert_eq!(error.stage(), Stage::Redirect);
+    // Whoever wants it is told each response on the way, and none but those.
+    let two = client.clone().redirects(1);
+    for (path, locations) in [
+        ("/seen", [].as_slice()),
+        ("/308", &["/308-again", "/seen"]),
+        ("/loop", &["/loop", "/loop"]),
+        ("/file", &["file:///etc/passwd"]),
+    ] {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let noted = told.clone();
+        let asking = two.get(running.url(path)).on_redirect(move |response| {
+            noted.lock().unwrap().push(response.headers()["location"].clone());
+        });
+        assert_eq!(asking.send().await.is_ok(), locations.is_empty());
+        assert_eq!(*told.lock().unwrap(), locations);
+    }
     let response = client.redirects(0).get(running.url("/302")).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::FOUND);
 }

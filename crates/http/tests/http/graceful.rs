@@ -14,6 +14,7 @@ use tuyau_http::{Report, Sender, Server, Versions, handshake};
 use tuyau_tls::Backend;
 use tuyau_tokio::MemHub;
 
+use crate::frames::{END_STREAM, HEADERS, frame, get as h2_get, head, hello};
 use crate::support::{BELOW, MEMORY, Stack, rest, run};
 
 /// `/wait` tells that it was asked for, and answers when told to.
@@ -137,12 +138,48 @@ async fn a_request_that_crosses_the_end_is_answered() {
     assert_eq!(response.into_body().text().await.unwrap(), "hello");
     fresh.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert!(rest(&mut fresh).await.ends_with("hello"));
-    // One whose head has begun has the time of a head.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // One whose head has begun has a little longer.
+    tokio::time::advance(Duration::from_millis(900)).await;
     begun.write_all(b"Host: a\r\n\r\n").await.unwrap();
     assert!(rest(&mut begun).await.ends_with("hello"));
     let report = serving.await.unwrap();
     assert_eq!((report.connections.aborted, report.failed, report.requests), (0, 0, 4), "{report}");
+}
+
+/// Half a head is not waited for as long as for a request: whoever sent it is told to ask again.
+#[tokio::test(start_paused = true)]
+async fn half_a_head_is_waited_for_a_second() {
+    let hub = MemHub::new();
+    let (router, mut told) = waiting();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = Server::new(router).listen(hub.listen("s").unwrap()).graceful(async { drop(stopped.await) });
+    let serving = tokio::spawn(server.drain(Duration::from_secs(3600)).serve());
+    let mut halves = Vec::new();
+    for half in [
+        b"GET / HTTP/1.1\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n".to_vec(),
+        [hello(&[]), frame(HEADERS, END_STREAM, 1, &head("GET", "/"))].concat(),
+        [hello(&[]), h2_get(1, "/wait"), frame(HEADERS, END_STREAM, 3, &head("GET", "/"))].concat(),
+    ] {
+        let mut flow: Flow = hub.connect("s").await.unwrap();
+        flow.write_all(&half).await.unwrap();
+        halves.push(flow);
+    }
+    let go = told.recv().await.unwrap();
+    let before = Instant::now();
+    drop(stop);
+    let mut last = halves.pop().unwrap();
+    for (mut flow, end) in halves.into_iter().zip(["HTTP/1.1 408 Request Timeout", "hello", ""]) {
+        let all = rest(&mut flow).await;
+        assert!(all.contains(end), "{all}");
+    }
+    assert_eq!(before.elapsed().as_secs(), 1);
+    // Beside a request that is under way it has its time, and then that ends as well.
+    rest(&mut last).await;
+    assert_eq!(before.elapsed().as_secs(), 15);
+    drop(go);
+    let report = serving.await.unwrap();
+    assert_eq!((report.connections.aborted, report.requests, report.refused), (0, 2, 3), "{report}");
 }
 
 #[tokio::test(start_paused = true)]

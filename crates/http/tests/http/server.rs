@@ -117,6 +117,19 @@ async fn bad_requests_are_answered_by_the_error_handler() {
     assert!(text.contains("hello") && text.ends_with("no: 400"), "{text}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_late_is_told_of_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = told.clone();
+    let http = Http::new().on_error(move |refused| {
+        noted.lock().unwrap().push(refused.status().as_u16());
+        Response::builder().status(refused.status()).body("late".into()).unwrap()
+    });
+    let text = answer("GET / HTTP/1.1\r\n", http).await;
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.ends_with("late"), "{text}");
+    assert_eq!(*told.lock().unwrap(), [408]);
+}
+
 #[tokio::test]
 async fn a_service_that_fails_is_answered_for() {
     let service = service_fn(|_: Request<Incoming>| async { Err::<Response<Full<Bytes>>, _>("out of ink") });

@@ -190,4 +190,8 @@ impl RawListener for TcpAcceptor {
             _ => Target::Described("tcp".into()),
         }
     }
+
+    fn locals(&self) -> Vec<Target> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok().map(Target::Addr)).collect()
+    }
 }

@@ -32,13 +32,13 @@ pub(crate) struct GetArgs {
     /// Get what is missing from OFFSET on; with -, from the end of what is there (FILE.part, or FILE)
     #[arg(short = 'C', long = "continue-at", value_name = "OFFSET", allow_hyphen_values = true)]
     pub(crate) resume: Option<Continue>,
-    /// Print the head of the response, too
+    /// Print the head of the response, too; with -L, of each on the way
     #[arg(short, long)]
     pub(crate) include: bool,
     /// Ask for the head of the response only (HEAD), and print that
     #[arg(short = 'I', long, conflicts_with_all = ["resume", "output"])]
     pub(crate) head: bool,
-    /// Exit with 22, and print nothing, if the status is 400 or above
+    /// Exit with 22, and print no body, if the status is 400 or above
     #[arg(short, long)]
     pub(crate) fail: bool,
     /// Follow redirects; not done by default, as curl has it

@@ -4,11 +4,14 @@ mod args;
 mod download;
 mod progress;
 
+use std::pin::pin;
+
 use http::header::{CONTENT_TYPE, IF_RANGE, RANGE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncWriteExt, stdout};
-use tuyau::http::ResponseBody;
+use tokio::sync::mpsc::unbounded_channel;
+use tuyau::http::{Error, RequestBuilder, ResponseBody};
 
 use crate::app::App;
 use crate::exit::{Chain, Failure};
@@ -90,13 +93,14 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
     if let Some(body) = body {
         asking = asking.body(body);
     }
-    let response = asking.send().await.map_err(|error| failed(app, &error))?;
+    let response = match *include || *head {
+        true => with_heads(asking).await?,
+        false => asking.send().await,
+    };
+    let response = response.map_err(|error| failed(app, &error))?;
     let status = response.status();
     if *fail && status.as_u16() >= 400 {
         return Err(Failure::Status(format!("{}: the server answered {status}", masked(&url))));
-    }
-    if *include || *head {
-        write_out(heading(&response).as_bytes()).await?;
     }
     let ResponseStart { at, complete } = start_of(&response, start, download.as_mut(), app)?;
     if complete {
@@ -239,6 +243,34 @@ async fn receive(
     Ok(target)
 }
 
+/// The response, once its head and those on the way to it are written.
+async fn with_heads(asking: RequestBuilder) -> Result<Result<Response<ResponseBody>, Error>, Failure> {
+    let (told, mut heads) = unbounded_channel();
+    let informational = told.clone();
+    let asking = asking
+        .on_informational(move |status, fields| {
+            let _ = informational.send(heading(Version::HTTP_11, status, fields));
+        })
+        .on_redirect(move |response| {
+            let _ = told.send(heading_of(response));
+        });
+    let mut asking = pin!(asking.send());
+    let response = loop {
+        tokio::select! {
+            biased;
+            Some(head) = heads.recv() => write_out(head.as_bytes()).await?,
+            response = &mut asking => break response,
+        }
+    };
+    while let Ok(head) = heads.try_recv() {
+        write_out(head.as_bytes()).await?;
+    }
+    if let Ok(response) = &response {
+        write_out(heading_of(response).as_bytes()).await?;
+    }
+    Ok(response)
+}
+
 async fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = stdout();
     let written = async {
@@ -248,13 +280,17 @@ async fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     written.await.map_err(|error| Failure::of_output(&error))
 }
 
+fn heading_of(response: &Response<ResponseBody>) -> String {
+    heading(response.version(), response.status(), response.headers())
+}
+
 /// Status and fields, as HTTP/1 has them.
-fn heading(response: &Response<ResponseBody>) -> String {
-    let reason = response.status().canonical_reason().unwrap_or_default();
-    let mut text = format!("{:?} {} {reason}", response.version(), response.status().as_str());
+fn heading(version: Version, status: StatusCode, fields: &HeaderMap) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut text = format!("{version:?} {} {reason}", status.as_str());
     text.truncate(text.trim_end().len());
     text.push_str("\r\n");
-    for (name, value) in response.headers() {
+    for (name, value) in fields {
         text.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
     }
     text + "\r\n"

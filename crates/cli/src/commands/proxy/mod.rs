@@ -14,10 +14,11 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 use tower::{Service, service_fn};
+use tuyau::Listener;
 use tuyau::http::proxy::{Forward, Reverse, Tunnel, Tunnels};
 use tuyau::http::{BoxError, Error, Incoming, Limits, Server, Stage};
 
-use crate::access::{Asked, End, Entry, Logged, Unanswered, log_refused};
+use crate::access::{Asked, End, Entry, Logged, Told, Unanswered, log_refused};
 use crate::app::App;
 use crate::cli::{Connecting, ServerTls};
 use crate::commands::serve::{has_tls, listeners, serve};
@@ -51,7 +52,8 @@ pub(crate) struct ProxyArgs {
     /// Speak HTTP/2 only to the server, without TLS by prior knowledge; but upgrades are HTTP/1.1's
     #[arg(long = "http2", requires = "to")]
     http2: bool,
-    /// Let in only who has a user name and password of FILE: a line USER:PASSWORD for each
+    /// Let in only who has a user name and password of FILE: a line USER:PASSWORD for each, not
+    /// hashed
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
     user_file: Option<PathBuf>,
     /// Let in only this user, or those of the other options. Other users of this machine can see it: better
@@ -67,7 +69,7 @@ pub(crate) struct ProxyArgs {
     /// Close tunnels in which nothing moved for so long
     #[arg(long, value_name = "SECS", default_value = "3600", value_parser = crate::cli::seconds)]
     tunnel_idle: Duration,
-    /// Log no requests
+    /// Log no requests, but what fails
     #[arg(short, long)]
     quiet: bool,
     /// How long what is under way at the end may take
@@ -124,8 +126,8 @@ pub(crate) async fn run(app: &App, args: &ProxyArgs, signals: &mut Signals) -> R
     };
     let clear = if to.is_some() { "tcp://localhost:8080" } else { "tcp://localhost:3128" };
     let listeners = listeners(app, listen, clear, "tls://localhost:8443", &tls).await?;
-    for listener in &listeners {
-        refuse_itself(&beyond.first, &listener.local())?;
+    for local in listeners.iter().flat_map(Listener::locals) {
+        refuse_itself(&beyond.first, &local)?;
     }
     let (logging, mut logged) = mpsc::channel(1);
     let log = Log { out: app.out, requests: !quiet, asked: Asked::Url, users: None, logging };
@@ -243,10 +245,13 @@ impl Log {
     {
         service_fn(move |request: Request<Incoming>| {
             let log = self.clone();
-            let unanswered = Unanswered::new(log.requests.then(|| {
-                let user = log.users.as_ref().and_then(|proxy| proxy.user_of(request.headers()));
-                Entry::of(&request, log.asked, log.out).by(user)
-            }));
+            let unanswered = Unanswered::new(match log.requests {
+                true => {
+                    let user = log.users.as_ref().and_then(|proxy| proxy.user_of(request.headers()));
+                    Told::Entry(Entry::of(&request, log.asked, log.out).by(user))
+                }
+                false => Told::failure_of(&request, log.asked, log.out),
+            });
             let answering = proxy.clone().call(request);
             async move {
                 let mut response = answering.await?;
@@ -259,9 +264,9 @@ impl Log {
                     ));
                 }
                 let tunnel = response.extensions_mut().remove::<Tunnel>();
-                let entry = match (tunnel, unanswered.answered()) {
+                let told = match (tunnel, unanswered.answered()) {
                     // It is a line once it has ended.
-                    (Some(mut tunnel), Some(entry)) => {
+                    (Some(mut tunnel), Some(Told::Entry(entry))) => {
                         tokio::spawn(async move {
                             let carried = tunnel.ended().await;
                             entry.print(status, carried.received, &End::of_tunnel(carried.cut));
@@ -269,9 +274,9 @@ impl Log {
                         });
                         None
                     }
-                    (_, entry) => entry,
+                    (_, told) => told,
                 };
-                Ok(Logged::response(response, entry))
+                Ok(Logged::response(response, told))
             }
         })
     }

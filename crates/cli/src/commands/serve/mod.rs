@@ -43,7 +43,7 @@ pub(crate) struct ServeArgs {
     /// Show no listing of directories that have no index.html
     #[arg(long)]
     no_listing: bool,
-    /// Log no requests
+    /// Log no requests, but what fails
     #[arg(short, long)]
     quiet: bool,
     /// How long responses that are under way at the end may take
@@ -59,7 +59,7 @@ pub(crate) async fn run(app: &App, args: &ServeArgs, signals: &mut Signals) -> R
         .map_err(|error| Failure::Failed(format!("the directory {}: {error}", dir.display())))?;
     let site = Arc::new(Site::new(files, !no_listing));
     let log = (!quiet).then_some(app.out);
-    let mut server = log_refused(Server::new(site::service(site, log)).drain(*drain), log);
+    let mut server = log_refused(Server::new(site::service(site, app.out, *quiet)).drain(*drain), log);
     for listener in listeners(app, listen, "tcp://localhost:8080", "tls://localhost:8443", tls).await? {
         server = server.listen(listener);
     }

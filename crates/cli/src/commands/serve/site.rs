@@ -24,7 +24,7 @@ use tuyau::http::{BoxError, Incoming};
 use super::files::Files;
 use super::listing::{Order, page};
 use super::unwanted::Unwanted;
-use crate::access::{Asked, Entry, Logged, Unanswered, length};
+use crate::access::{Asked, Entry, Logged, Told, Unanswered, length};
 use crate::output::Output;
 use crate::promised::Promised;
 
@@ -143,10 +143,11 @@ fn said(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// The site as a service, compressed where that pays, logged to `log`.
+/// The site as a service, compressed where that pays. Requests are logged, or only what fails in the middle.
 pub(super) fn service(
     site: Arc<Site>,
-    log: Option<Output>,
+    out: Output,
+    quiet: bool,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static>,
@@ -161,7 +162,10 @@ pub(super) fn service(
     });
     let compressed = Compression::new(answer).compress_when(pays);
     service_fn(move |request: Request<Incoming>| {
-        let unanswered = Unanswered::new(log.map(|out| Entry::of(&request, Asked::Path, out)));
+        let unanswered = Unanswered::new(match quiet {
+            true => Told::failure_of(&request, Asked::Path, out),
+            false => Told::Entry(Entry::of(&request, Asked::Path, out)),
+        });
         let compressed = compressed.clone();
         async move {
             let (mut head, unwanted) = request.into_parts();
@@ -173,12 +177,12 @@ pub(super) fn service(
             }
             let version = head.version;
             let response = conditional(compressed, head).await;
-            let entry = unanswered.answered();
+            let told = unanswered.answered();
             let mut response = match response.status() {
                 // With the file, still.
-                StatusCode::NOT_ACCEPTABLE => Logged::response(said(StatusCode::NOT_ACCEPTABLE), entry),
-                _ if is_head => Logged::response(response.map(|_| Empty::new()), entry),
-                _ => Logged::response(response.map(|body| Unwanted::after(body, unwanted, version)), entry),
+                StatusCode::NOT_ACCEPTABLE => Logged::response(said(StatusCode::NOT_ACCEPTABLE), told),
+                _ if is_head => Logged::response(response.map(|_| Empty::new()), told),
+                _ => Logged::response(response.map(|body| Unwanted::after(body, unwanted, version)), told),
             };
             response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             Ok(response)
