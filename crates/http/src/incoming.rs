@@ -39,8 +39,9 @@ struct Waiting {
 }
 
 impl Incoming {
-    pub(crate) fn new(body: hyper::body::Incoming, watch: &Arc<Watch>) -> Self {
-        let watch = (!body.is_end_stream()).then(|| watch.clone());
+    /// `ended`: whether there is nothing of it.
+    pub(crate) fn new(body: hyper::body::Incoming, ended: bool, watch: &Arc<Watch>) -> Self {
+        let watch = (!ended).then(|| watch.clone());
         Self { body, waiting: None, for_ever: false, watch }
     }
 

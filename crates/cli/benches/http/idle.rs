@@ -18,7 +18,9 @@ pub(crate) fn serve(server: &str) {
     let serving = match server {
         "ours" => Serving::ours(Speaks::H1, None),
         "ours-tls" => Serving::ours(Speaks::H1, Some(&Identity::new())),
+        "ours-tls-h2" => Serving::ours(Speaks::H2, Some(&Identity::new())),
         "hyper-tls" => Serving::hyper(Speaks::H1, Some(&Identity::new()), false),
+        "hyper-tls-h2" => Serving::hyper(Speaks::H2, Some(&Identity::new()), false),
         "h2" => Serving::hyper(Speaks::H2, None, false),
         _ => Serving::hyper(Speaks::H1, None, false),
     };

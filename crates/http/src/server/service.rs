@@ -60,7 +60,9 @@ where
         let Shared { connection, watch, on_error: _ } = &**shared;
         let under_way = UnderWay::new(shared);
         let connect = request.method() == Method::CONNECT;
-        let state = match bad(&request) {
+        // Over HTTP/2, to ask takes a lock.
+        let ended = request.body().is_end_stream();
+        let state = match bad(&request, ended) {
             Some((status, why)) => State::refused(Refused::request(status, why, connection).of(request)),
             None => {
                 target_says_host(&mut request);
@@ -70,7 +72,7 @@ where
                 }
                 let mut service = service.clone();
                 // A request is a lot to move: it goes from hyper's hands into the service's.
-                let incoming = |body| Incoming::new(body, watch);
+                let incoming = |body| Incoming::new(body, ended, watch);
                 // Most are ready at once; the others' requests are put aside where each future need not have room.
                 match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Ok(())) => State::Called { future: service.call(request.map(incoming)) },
@@ -94,7 +96,7 @@ where
 }
 
 /// What is wrong with a request that hyper and h2 let pass.
-fn bad<B: Body>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
+fn bad<B>(request: &Request<B>, ended: bool) -> Option<(StatusCode, &'static str)> {
     let (url, headers) = (request.uri(), request.headers());
     // Most clients say it first, where it takes no search.
     let first = headers.iter().next().filter(|(name, _)| *name == HOST).map(|(_, host)| host);
@@ -119,7 +121,7 @@ fn bad<B: Body>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
         "its host is none"
     } else if !has_target(request) {
         "its target has not the form that its method wants"
-    } else if !(request.body().is_end_stream() || is_coding_known(headers)) {
+    } else if !(ended || is_coding_known(headers)) {
         // What stays of other codings is not what the client sent (RFC 9112 section 6.1).
         return Some((StatusCode::NOT_IMPLEMENTED, "its transfer coding is not known"));
     } else {
