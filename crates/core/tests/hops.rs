@@ -423,9 +423,14 @@ fn what_a_deadline_ends_says_at_which_hop_it_was_and_what_to_do() {
     // The same where the hop is one of a hop, whichever of the times it was that ran out.
     let far = told(&world.timed().with(&THROUGH, stuck.clone()).offer(&THROUGH));
     assert!(far.contains("the deadline passed, at gate there") && far.contains(reached), "{far}");
-    let ctx = world.timed().with(&THROUGH, stuck).offer(&THROUGH).with(&names::ATTEMPT_TIMEOUT, ms(150));
+    let ctx =
+        world.timed().with(&THROUGH, stuck.clone()).offer(&THROUGH).with(&names::ATTEMPT_TIMEOUT, ms(150));
     let far = resolving(&ctx).finish(&world.clock).unwrap_err().to_string();
     assert!(far.contains("at gate there") && far.contains(reached), "{far}");
+    // And where others were to come.
+    let ctx = world.timed().with(&A, world.at("nobody").hangs()).offer(&A);
+    let far = told(&ctx.with(&THROUGH, stuck).offer_at(&THROUGH, 1));
+    assert_eq!(far.matches("the deadline passed").count(), 1, "{far}");
     // What answers nothing at all.
     let ctx = world.timed().with(&A, world.at("nobody").hangs()).offer(&A);
     let silent = told(&ctx);

@@ -24,11 +24,11 @@ pub(crate) struct TlsFlow<E> {
     write: WriteSide,
     /// Whether somebody waits for the flow below to take more.
     blocked: bool,
-    /// How often a writer has made way for what the peer said last.
+    /// How often we have made way for what the peer said last.
     made_way: u8,
 }
 
-/// How often a writer whose peer is gone makes way: for whoever notices, on this thread or another, that there is
+/// How often we make way for what the peer said last: for whoever notices, on this thread or another, that there is
 /// something to read.
 const MAKE_WAY: u8 = 100;
 
@@ -90,11 +90,9 @@ impl<E: Engine> TlsFlow<E> {
             }
             match self.engine.receive(&mut self.lower, cx) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Pending if self.made_way < MAKE_WAY => {
-                    self.made_way += 1;
-                    cx.waker().wake_by_ref();
-                    std::thread::yield_now();
-                    return Poll::Pending;
+                Poll::Pending => {
+                    ready!(self.make_way(cx));
+                    return Poll::Ready(error);
                 }
                 _ => return Poll::Ready(error),
             }
@@ -106,13 +104,30 @@ impl<E: Engine> TlsFlow<E> {
         error.into_flow()
     }
 
-    /// Reads what is there of the end below, as is the `close_notify` of TLS in TLS: to close over it would have the
-    /// system reset the connection, and the peer lose what was written last.
-    fn read_past_the_end(&mut self, cx: &mut Context<'_>) {
+    /// Reads the end below once both have ended here, as is the `close_notify` of TLS in TLS: to close over it would have
+    /// the system reset the connection, and the peer lose what was written last. It may be about to come, and it may
+    /// never come.
+    fn poll_end_below(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 256];
         for _ in 0..4 {
-            let Poll::Ready(Ok(1..)) = self.lower.poll_read(cx, &mut bytes) else { break };
+            match self.lower.poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Pending if self.lower.flow.fact(&SECURITY).is_some() => return self.make_way(cx),
+                _ => break,
+            }
         }
+        Poll::Ready(())
+    }
+
+    /// Waits for no more than that others have had their turn.
+    fn make_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.made_way == MAKE_WAY {
+            return Poll::Ready(());
+        }
+        self.made_way += 1;
+        cx.waker().wake_by_ref();
+        std::thread::yield_now();
+        Poll::Pending
     }
 
     /// Receives until `read` of the engine has something, or the end.
@@ -124,15 +139,17 @@ impl<E: Engine> TlsFlow<E> {
         loop {
             match &self.read {
                 ReadSide::Open => {}
-                ReadSide::Ended => return Poll::Ready(Ok(())),
+                ReadSide::Ended => {
+                    if self.write == WriteSide::Closed {
+                        ready!(self.poll_end_below(cx));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 ReadSide::Failed(error) => return Poll::Ready(Err(error.clone().into_flow())),
             }
             match read(&mut self.engine) {
                 Ok(Had::Some) => return Poll::Ready(Ok(())),
-                Ok(Had::End) => {
-                    self.read = ReadSide::Ended;
-                    self.read_past_the_end(cx);
-                }
+                Ok(Had::End) => self.read = ReadSide::Ended,
                 Ok(Had::Nothing) => match ready!(self.engine.receive(&mut self.lower, cx))? {
                     0 => return Poll::Ready(Err(self.fail(TlsError::Truncated))),
                     _ => continue,
@@ -195,6 +212,9 @@ impl<E: Engine> RawFlow for TlsFlow<E> {
                 result => result?,
             }
             self.write = WriteSide::Closed;
+        }
+        if matches!(self.read, ReadSide::Ended) {
+            ready!(self.poll_end_below(cx));
         }
         Poll::Ready(Ok(()))
     }

@@ -41,8 +41,34 @@ pub struct Scheme {
     pub(crate) user: bool,
     /// Whether hops can carry it: it is dialled through the context's net.
     pub(crate) routed: bool,
+    pub(crate) reach: Reach,
+    pub(crate) names: Names,
     pub(crate) own_options: &'static [OptionInfo],
     pub(crate) wiring: Wiring,
+}
+
+/// What a policy has a say in when it is dialled: see `uri/foreseen.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nothing: there is nothing between.
+    Inside,
+    /// That it has no address.
+    Local,
+    /// Its host.
+    Host,
+    /// Its host, which the configuration of OpenSSH may call by another name.
+    Ssh,
+}
+
+/// Who looks up the names of what is beyond a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// We do.
+    Here,
+    /// The hop does, and connects.
+    There,
+    /// A program, which connects as it likes.
+    Program,
 }
 
 /// The place of a scheme in a stack.
@@ -170,6 +196,8 @@ pub(crate) const BASE: Scheme = Scheme {
     form: Form::Alone,
     user: false,
     routed: false,
+    reach: Reach::Inside,
+    names: Names::There,
     own_options: &[],
     wiring: Wiring::Transport,
 };
@@ -182,6 +210,7 @@ static SCHEMES: [Scheme; 12] = [
         network: true,
         form: Form::Authority,
         routed: true,
+        reach: Reach::Host,
         own_options: TCP_OPTIONS,
         ..BASE
     },
@@ -196,6 +225,7 @@ static SCHEMES: [Scheme; 12] = [
         wants: Allow::LOCAL,
         form: Form::Socket,
         routed: true,
+        reach: Reach::Local,
         own_options: UNIX_OPTIONS,
         ..BASE
     },
@@ -216,6 +246,7 @@ static SCHEMES: [Scheme; 12] = [
         listens: false,
         wants: Allow::EXEC,
         form: Form::Argv,
+        reach: Reach::Local,
         ..BASE
     },
     Scheme {
@@ -227,6 +258,7 @@ static SCHEMES: [Scheme; 12] = [
         listens: false,
         wants: Allow::EXEC,
         form: Form::Line,
+        reach: Reach::Local,
         ..BASE
     },
     Scheme {
@@ -236,6 +268,7 @@ static SCHEMES: [Scheme; 12] = [
         example: "fifo:/tmp/app",
         wants: Allow::FILES,
         form: Form::Path,
+        reach: Reach::Local,
         ..BASE
     },
     Scheme {

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
+use core::time::Duration;
 
 use super::candidate::{Attempt, AttemptState, Root, Turn};
 use super::control_keys;
@@ -160,12 +161,12 @@ impl Record {
             .map(|(id, attempt)| self.candidate(id, attempt, &mut rows))
             .collect();
         for (candidate, attempt) in candidates.iter_mut().zip(self.attempts.iter()) {
-            let how = match attempt.state {
-                AttemptState::Expired(allowed) => format!("timed out after {allowed:?}"),
-                AttemptState::UnderWay if self.deadline_passed => LATE.to_string(),
+            let allowed = match attempt.state {
+                AttemptState::Expired(allowed) => Some(allowed),
+                AttemptState::UnderWay if self.deadline_passed => None,
                 _ => continue,
             };
-            candidate.outcome = Outcome::Failed(late(how, candidate, &rows.reads));
+            candidate.outcome = Outcome::Failed(late(allowed, candidate, &rows.reads));
         }
         for (number, root) in self.roots.iter().enumerate() {
             if root.turn == Turn::NotYet && !self.planned {
@@ -245,6 +246,7 @@ impl Record {
     fn notes(&self, candidates: &[Candidate], reads: &[Read]) -> Vec<String> {
         let mut notes = Vec::new();
         let ctx = &self.known().ctx;
+        // Also where it is a resolution further down that tells of it.
         let is_late = |it: &Candidate| matches!(&it.outcome, Outcome::Failed(why) if why.what.contains(LATE));
         if self.deadline_passed && !candidates.iter().any(is_late) {
             notes.push(format!("{LATE}, and nothing else was tried"));
@@ -428,8 +430,9 @@ pub(super) fn shown(key: KeyRef, value: &Value) -> Option<String> {
 
 const LATE: &str = "the deadline passed";
 
-/// `how` an attempt ran out of time: what it was busy with, and what to do about that.
-fn late(how: String, candidate: &Candidate, reads: &[Read]) -> Cause {
+/// How an attempt ran out of time, that it was `allowed` or that all had: what it was busy with, and what to do about
+/// that.
+fn late(allowed: Option<Duration>, candidate: &Candidate, reads: &[Read]) -> Cause {
     let busy = match (candidate.under_way(reads), &candidate.endpoint) {
         (Some((busy, _)), _) => busy,
         (None, Some(endpoint)) => format!("at {} {endpoint}", candidate.key),
@@ -443,11 +446,14 @@ fn late(how: String, candidate: &Candidate, reads: &[Read]) -> Cause {
             "it was reached, but went no further: is that the right port, and the right protocol?"
         }
     };
-    let hint = match how.starts_with(LATE) {
-        true => hint.into(),
-        false => format!("{hint} How long an attempt may take is `attempt-timeout`"),
+    let (what, hint) = match allowed {
+        None => (format!("{LATE}, {busy}"), hint.into()),
+        Some(allowed) => (
+            format!("timed out after {allowed:?}, {busy}"),
+            format!("{hint} How long an attempt may take is `attempt-timeout`"),
+        ),
     };
-    Cause { what: format!("{how}, {busy}"), hint: Some(hint) }
+    Cause { what, hint: Some(hint) }
 }
 
 pub(super) fn describe(offer: &Offer, value: &Value) -> String {

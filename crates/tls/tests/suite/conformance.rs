@@ -1,6 +1,9 @@
 //! Every TLS flow passes the suite: both backends, crosswise, and TLS in TLS.
 
-use tuyau_core::{Flow, Layer, Role};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+use tuyau_core::{Flow, FlowError, Layer, RawFlow, Role, forward};
 use tuyau_testing::certs::Ca;
 use tuyau_testing::{Abilities, Pair, flow_conformance};
 use tuyau_tls::Backend::{self, OpenSsl, Rustls};
@@ -115,5 +118,58 @@ async fn tls_1_2_carries_much_both_ways() {
         let pair = tls12(backend).await;
         assert_eq!(pair.b.fact(&tuyau_tls::VERSION), Some(Version::Tls12));
         tuyau_testing::checks::large_transfers_both_ways(pair, TLS).await;
+    }
+}
+
+/// Whose end waits until it is told to come.
+struct EndsLater(Flow, oneshot::Receiver<()>);
+
+impl RawFlow for EndsLater {
+    forward!(0: read itself lower unwrap);
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+        if !self.1.is_terminated() {
+            std::task::ready!(std::pin::Pin::new(&mut self.1).poll(cx)).expect("told");
+        }
+        self.0.poll_shutdown(cx)
+    }
+}
+
+/// The end of the outer TLS comes after that of the inner, and nobody asks for it: unread, it would have the system reset
+/// the connection, and what is still on its way would be lost.
+#[tokio::test]
+async fn whoever_closes_has_read_the_end_of_tls_below() {
+    for backend in BOTH {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let to = listener.local_addr().expect("bound");
+        let (a, b) = tokio::join!(tokio::net::TcpStream::connect(to), listener.accept());
+        let (a, b) = (a.expect("connect"), b.expect("accept").0);
+        let facts = |_: &tokio::net::TcpStream, _: &mut tuyau_core::Ask<'_>| {};
+        let (a, b) = (Flow::from_tokio_with(a, facts), Flow::from_tokio_with(b, facts));
+        let (a, b) = wrapped((backend, backend), Version::Tls13, a, b).await;
+        let (go, told) = oneshot::channel();
+        let a = Flow::new(EndsLater(a, told));
+        let (mut a, mut b) = wrapped((backend, backend), Version::Tls13, a, b).await;
+        // More than the one is given before it reads.
+        const MUCH: usize = 1_000_000;
+        b.write_all(&[7; MUCH]).await.expect("write");
+        let (ending, ended) = (a.shutdown(), async {
+            assert_eq!(b.read(&mut [0; 1]).await.expect("read"), 0);
+            go.send(()).expect("it waits");
+        });
+        let (ending, ()) = tokio::join!(ending, ended);
+        ending.expect("shutdown");
+        b.shutdown().await.expect("shutdown");
+        drop(b);
+        a.read_exact(&mut vec![0; MUCH]).await.expect("read");
+        assert_eq!(a.read(&mut [0; 1]).await.expect("read"), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use tuyau_core::{Context, SharedNet};
 
-use crate::schemes::{BASE, Form, HopWiring, Scheme, SchemeKind, Wiring};
+use crate::schemes::{BASE, Form, HopWiring, Names, Reach, Scheme, SchemeKind, Wiring};
 use crate::{Allow, Uri, UriError};
 
 pub(crate) const HOP: Scheme = Scheme {
@@ -15,6 +15,8 @@ pub(crate) const HOP: Scheme = Scheme {
     listens: false,
     wants: Allow::EXEC,
     form: Form::Argv,
+    reach: Reach::Local,
+    names: Names::Program,
     wiring: Wiring::Hop(HopWiring { default_port: |_| 0, net }),
     ..BASE
 };

@@ -1,6 +1,6 @@
 //! HTTP proxies, by CONNECT (RFC 9110 section 9.3.6).
 
-use crate::schemes::{BASE, Form, HopWiring, Scheme, SchemeKind, Wiring};
+use crate::schemes::{BASE, Form, HopWiring, Reach, Scheme, SchemeKind, Wiring};
 
 pub(crate) const HTTP: Scheme = Scheme {
     name: "http",
@@ -13,6 +13,7 @@ pub(crate) const HTTP: Scheme = Scheme {
     listens: false,
     form: Form::Authority,
     user: true,
+    reach: Reach::Host,
     wiring: Wiring::Hop(HopWiring { default_port, net }),
     ..BASE
 };

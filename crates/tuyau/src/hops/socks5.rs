@@ -1,6 +1,6 @@
 //! SOCKS5 proxies (RFC 1928).
 
-use crate::schemes::{BASE, Form, HopWiring, Scheme, SchemeKind, Wiring};
+use crate::schemes::{BASE, Form, HopWiring, Names, Reach, Scheme, SchemeKind, Wiring};
 
 const PROXY: Scheme = Scheme {
     kind: SchemeKind::Hop,
@@ -10,6 +10,7 @@ const PROXY: Scheme = Scheme {
     listens: false,
     form: Form::Authority,
     user: true,
+    reach: Reach::Host,
     ..BASE
 };
 
@@ -17,6 +18,7 @@ pub(crate) const SOCKS5: Scheme = Scheme {
     name: "socks5",
     what: "a SOCKS5 proxy; names are looked up here",
     example: "socks5://127.0.0.1:1080",
+    names: Names::Here,
     wiring: Wiring::Hop(HopWiring { default_port: |_| 1080, net: net::here }),
     ..PROXY
 };

@@ -1,7 +1,7 @@
 //! SSH servers: as a hop, and to run a command on.
 
 use crate::Allow;
-use crate::schemes::{BASE, Form, HopWiring, Scheme, SchemeKind, Wiring};
+use crate::schemes::{BASE, Form, HopWiring, Reach, Scheme, SchemeKind, Wiring};
 
 pub(crate) const HOP: Scheme = Scheme {
     name: "ssh",
@@ -13,6 +13,7 @@ pub(crate) const HOP: Scheme = Scheme {
     network: true,
     form: Form::Authority,
     user: true,
+    reach: Reach::Ssh,
     own_options: wired::OPTIONS,
     wiring: Wiring::Hop(HopWiring { default_port: |_| 22, net: wired::net }),
     ..BASE

@@ -1,7 +1,7 @@
 //! A TCP/IP stack of our own on a TAP device (Linux).
 
 use crate::Allow;
-use crate::schemes::{BASE, Form, HopWiring, Scheme, SchemeKind, Wiring};
+use crate::schemes::{BASE, Form, HopWiring, Names, Scheme, SchemeKind, Wiring};
 
 pub(crate) const HOP: Scheme = Scheme {
     name: "tap",
@@ -12,6 +12,7 @@ pub(crate) const HOP: Scheme = Scheme {
     available: cfg!(all(target_os = "linux", feature = "tap")),
     wants: Allow::ROUTE,
     form: Form::Name,
+    names: Names::Here,
     own_options: wired::OPTIONS,
     wiring: Wiring::Hop(HopWiring { default_port: |_| 0, net: wired::net }),
     ..BASE

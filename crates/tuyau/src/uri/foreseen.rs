@@ -7,6 +7,7 @@ use tuyau_core::{AnyEndpoint, ConnectCx, ConnectError, Context, Policy, Protecti
 
 use super::{Uri, UriError};
 use crate::Via;
+use crate::schemes::{Names, Reach};
 
 impl Uri {
     /// What [`connect_in`](Self::connect_in) would try, without any I/O: the [plan](Context::plan) of the context that
@@ -52,21 +53,20 @@ impl Foresight<'_> {
     }
 
     fn base(&mut self, uri: &Uri, hops: &[Via], policy: &Policy) -> Foreseen {
-        let port = uri.port().or(uri.default_port());
-        match uri.base().name {
-            "tcp" => self.host(&uri.host().unwrap_or_default(), port, hops, policy),
-            #[cfg(feature = "ssh")]
-            "ssh" => {
+        let (host, port) = (uri.host().unwrap_or_default(), uri.port().or(uri.default_port()));
+        match uri.base().reach {
+            Reach::Inside => Ok(()),
+            Reach::Host => self.host(&host, port, hops, policy),
+            Reach::Ssh => {
                 policy.check_address(None)?;
                 let below = policy.for_hop(Protection::Authenticated);
                 below.check_offer(&tuyau_tokio::TCP)?;
-                self.configured(&uri.host().unwrap_or_default(), port, hops, &below)
+                self.configured(&host, port, hops, &below)
             }
-            "unix" | "exec" | "sh" | "fifo" => {
+            Reach::Local => {
                 policy.check_address(None)?;
                 hops.split_last().map_or(Ok(()), |(hop, before)| self.hop(hop, before, policy))
             }
-            _ => Ok(()),
         }
     }
 
@@ -74,11 +74,11 @@ impl Foresight<'_> {
     fn host(&mut self, host: &str, port: Option<u16>, hops: &[Via], policy: &Policy) -> Foreseen {
         let literal = host.split('%').next().and_then(|ip| ip.parse::<IpAddr>().ok());
         let Some((hop, before)) = hops.split_last() else { return self.here(host, literal, port, policy) };
-        match hop.scheme().name {
-            "socks5" | "tap" => self.here(host, literal, port, policy)?,
-            "exec" if literal.is_none() => policy.check_lookup_by(host, &hop.to_string())?,
-            "exec" => {}
-            _ => {
+        match hop.scheme().names {
+            Names::Here => self.here(host, literal, port, policy)?,
+            Names::Program if literal.is_none() => policy.check_lookup_by(host, &hop.to_string())?,
+            Names::Program => {}
+            Names::There => {
                 let port = port.unwrap_or_default();
                 let target =
                     literal.map_or_else(|| Target::name(host, port), |ip| Target::Addr((ip, port).into()));
@@ -90,19 +90,21 @@ impl Foresight<'_> {
 
     /// Whether `hop` may be dialled through those `before` it.
     fn hop(&mut self, hop: &Via, before: &[Via], policy: &Policy) -> Foreseen {
-        let (own, failed) = match hop.scheme().name {
-            "tap" => return Ok(()),
-            "ssh" => (Protection::Authenticated, "reached"),
-            "exec" => (Protection::Clear, "used"),
-            _ => (Protection::Clear, "reached"),
+        let reach = hop.scheme().reach;
+        let (own, failed) = match reach {
+            Reach::Inside => return Ok(()),
+            Reach::Ssh => (Protection::Authenticated, "reached"),
+            Reach::Local => (Protection::Clear, "used"),
+            Reach::Host => (Protection::Clear, "reached"),
         };
         let policy = policy.for_hop(own);
+        let (host, port) = (hop.host().unwrap_or_default(), hop.port());
         let endpoints = hop.endpoints(self.ctx);
         let forbidden = |error: ConnectError| error.clone().with_what(format!("forbidden: {error}"));
-        let foreseen = check(&endpoints, &policy).map_err(forbidden).and_then(|()| match hop.scheme().name {
-            "exec" => policy.check_address(None),
-            "ssh" => self.configured(&hop.host().unwrap_or_default(), hop.port(), before, &policy),
-            _ => self.host(&hop.host().unwrap_or_default(), hop.port(), before, &policy),
+        let foreseen = check(&endpoints, &policy).map_err(forbidden).and_then(|()| match reach {
+            Reach::Inside | Reach::Local => policy.check_address(None),
+            Reach::Ssh => self.configured(&host, port, before, &policy),
+            Reach::Host => self.host(&host, port, before, &policy),
         });
         foreseen.map_err(|error| {
             let outermost = endpoints.last().map(|endpoint| format!("{}: ", endpoint.key_ref().name()));
