@@ -150,7 +150,7 @@ pub(crate) struct ClientTls {
     /// Trust the authorities in FILE (PEM), not those of the system
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<String>,
-    /// Show the certificate in FILE (PEM), with its chain
+    /// Show the server the certificate in FILE (PEM), with its chain
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<String>,
     /// The private key of the certificate (PEM), if it is not in the same file
@@ -173,7 +173,7 @@ pub(crate) struct ServerTls {
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "LIBRARY", value_parser = ["rustls", "openssl"])]
     pub(crate) tls: Option<String>,
-    /// Show the certificate in FILE (PEM), with its chain
+    /// Show clients the certificate in FILE (PEM), with its chain
     #[cfg(feature = "tls")]
     #[arg(long, visible_alias = "tls-cert", value_name = "FILE")]
     pub(crate) cert: Option<String>,

@@ -25,6 +25,8 @@ mod pingpong;
 mod promised;
 mod refused;
 mod relay;
+#[cfg(feature = "web")]
+mod request;
 mod route;
 mod signals;
 #[cfg(target_os = "linux")]

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use clap::Args;
 use hdrhistogram::Histogram;
+use http::Method;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tuyau::ConnectError;
-use tuyau::http::{Client, Error};
+use tuyau::http::{Client, Error, RequestBuilder};
 
 use crate::app::App;
 use crate::exit::{Failure, in_a_line, joined};
 use crate::masked::masked;
 use crate::output::{Count, Took};
+use crate::request::{Field, Message, overlay};
 use crate::signals::{self, Signals};
 use crate::table::Table;
 use crate::told::told;
@@ -41,6 +43,15 @@ pub(crate) struct LoadArgs {
     /// For so long
     #[arg(short = 'd', long, value_name = "SECS", value_parser = crate::cli::seconds)]
     duration: Option<Duration>,
+    /// The method; by default GET, and POST with --data
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    request: Option<Method>,
+    /// Send this field, in place of a default one of its name; `Name:` leaves that out
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<Field>,
+    /// Send DATA as the body, or with @FILE the file, as it is (@- standard input). Several are joined by &
+    #[arg(long, value_name = "DATA")]
+    data: Vec<String>,
     /// How long one request may take
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = crate::cli::seconds)]
     timeout: Duration,
@@ -97,7 +108,10 @@ struct Latency {
 
 /// Asks until it is done, or a signal comes; then it sums up. It fails if any request did.
 pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Result<(), Failure> {
-    let LoadArgs { url, count, clients, duration, timeout, json, way } = args;
+    let LoadArgs { url, count, clients, duration, request, headers, data, timeout, json, way } = args;
+    let mut message = Message::new(request.as_ref(), data).await?;
+    overlay(&mut message.fields, headers);
+    let message = Arc::new(message);
     let begun = Instant::now();
     let until = duration.and_then(|duration| begun.checked_add(duration));
     let left = count.or(duration.is_none().then_some(REQUESTS)).unwrap_or(u64::MAX);
@@ -108,7 +122,8 @@ pub(crate) async fn run(app: &App, args: &LoadArgs, signals: &mut Signals) -> Re
     let (cut, _) = watch::channel(false);
     for _ in 0..clients {
         let Asked { url, client } = asked(app, url, way, false)?;
-        tasks.spawn(ask(client.timeout(Some(*timeout)), url, left.clone(), until, cut.subscribe()));
+        let client = client.timeout(Some(*timeout));
+        tasks.spawn(ask(client, url, message.clone(), left.clone(), until, cut.subscribe()));
     }
     let mut all = Seen::new()?;
     loop {
@@ -166,6 +181,7 @@ async fn end(until: Option<Instant>, cut: &mut watch::Receiver<bool>) {
 async fn ask(
     client: Client,
     url: String,
+    message: Arc<Message>,
     left: Arc<AtomicU64>,
     until: Option<Instant>,
     mut cut: watch::Receiver<bool>,
@@ -175,7 +191,7 @@ async fn ask(
     while left.fetch_update(Relaxed, Relaxed, take).is_ok() {
         let begun = Instant::now();
         let answer = tokio::select! {
-            answer = one(&client, &url) => answer,
+            answer = one(message.to(&client, &url)) => answer,
             // What is cut off by the end is not counted.
             () = end(until, &mut cut) => break,
         };
@@ -199,8 +215,8 @@ async fn ask(
 }
 
 /// The status and how many bytes the body had; or what failed.
-async fn one(client: &Client, url: &str) -> Result<(u16, u64), String> {
-    let response = client.get(url).send().await.map_err(|error| cause(&error))?;
+async fn one(asking: RequestBuilder) -> Result<(u16, u64), String> {
+    let response = asking.send().await.map_err(|error| cause(&error))?;
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let mut bytes = 0;

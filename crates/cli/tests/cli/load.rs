@@ -37,6 +37,13 @@ fn counts_times_and_causes() {
             "{summary}"
         );
     }
+    let summary = load(&file, &["-n", "3", "-X", "HEAD"], 0);
+    assert_eq!((&summary["statuses"]["200"], &summary["bytes"]), (&3.into(), &0.into()));
+    let summary = load(&file, &["-n", "3", "-H", "Range: bytes=0-3"], 0);
+    assert_eq!((&summary["statuses"]["206"], &summary["bytes"]), (&3.into(), &12.into()));
+    // What is sent by POST, as it is with data, `serve` does not take.
+    let summary = load(&file, &["-n", "3", "--data", "a=b"], 1);
+    assert_eq!(summary["statuses"]["405"], 3);
     let summary = load(&file, &["-d", "200ms", "-c", "2"], 0);
     assert!(summary["requests"].as_u64() > Some(0) && summary["seconds"].as_f64() < Some(20.0), "{summary}");
     let summary = load(&file, &["-n", "3"], 0);

@@ -5,10 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::io::AsyncReadExt;
+use http::Method;
 
-use crate::exit::Failure;
+use crate::request::Field;
 use crate::web::Way;
 
 /// Options of curl's names mean what they mean to curl.
@@ -75,87 +74,6 @@ impl FromStr for Continue {
         match text {
             "-" => Ok(Self::Found),
             _ => text.parse().map(Self::At).map_err(|_| "it is a number of bytes, or -"),
-        }
-    }
-}
-
-/// A field of the request; without a value, one that is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field(HeaderName, Option<HeaderValue>);
-
-impl FromStr for Field {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = match (text.split_once(':'), text.strip_suffix(';')) {
-            (Some((name, value)), _) => (name, Some(value.trim()).filter(|value| !value.is_empty())),
-            // As curl has a field that is empty.
-            (None, Some(name)) => (name, Some("")),
-            (None, None) => return Err("it is `Name: value`".into()),
-        };
-        let name = name.trim().parse().map_err(|_| format!("`{name}` is no name of a field"))?;
-        let value = value.map(HeaderValue::from_str).transpose();
-        Ok(Self(name, value.map_err(|_| "the value can't be in a field".to_owned())?))
-    }
-}
-
-/// What the user says goes over what is there.
-pub(crate) fn overlay(fields: &mut HeaderMap, given: &[Field]) {
-    for Field(name, _) in given {
-        fields.remove(name);
-    }
-    for Field(name, value) in given {
-        if let Some(value) = value {
-            fields.append(name, value.clone());
-        }
-    }
-}
-
-/// The body, if there is one.
-pub(crate) async fn body(data: &[String]) -> Result<Option<Vec<u8>>, Failure> {
-    let mut body = Vec::new();
-    for (index, data) in data.iter().enumerate() {
-        if index > 0 {
-            body.push(b'&');
-        }
-        match data.strip_prefix('@') {
-            Some("-") => drop(
-                tokio::io::stdin()
-                    .read_to_end(&mut body)
-                    .await
-                    .map_err(|error| Failure::Failed(format!("standard input: {error}")))?,
-            ),
-            Some(file) => body.extend(
-                tokio::fs::read(file)
-                    .await
-                    .map_err(|error| Failure::Failed(format!("-d @{file}: {error}")))?,
-            ),
-            None => body.extend_from_slice(data.as_bytes()),
-        }
-    }
-    Ok((!data.is_empty()).then_some(body))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_as_curl_has_them() {
-        let mut fields = HeaderMap::new();
-        fields.insert("accept", HeaderValue::from_static("*/*"));
-        fields.insert("user-agent", HeaderValue::from_static("x"));
-        let given: Vec<Field> =
-            ["Accept:", "X-A: 1", "x-a:2", "X-Empty;"].iter().map(|it| it.parse().unwrap()).collect();
-        overlay(&mut fields, &given);
-        assert!(!fields.contains_key("accept"));
-        assert_eq!(fields.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(
-            (&fields["x-empty"], &fields["user-agent"]),
-            (&"".parse().unwrap(), &"x".parse().unwrap())
-        );
-        for bad in ["", "a", ": x", "a b: c", "a: b\r\nc: d"] {
-            assert!(bad.parse::<Field>().is_err(), "{bad:?}");
         }
     }
 }

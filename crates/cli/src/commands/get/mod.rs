@@ -6,7 +6,7 @@ mod progress;
 
 use std::pin::pin;
 
-use http::header::{CONTENT_TYPE, IF_RANGE, RANGE, USER_AGENT};
+use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncWriteExt, stdout};
@@ -16,6 +16,7 @@ use tuyau::http::{Error, RequestBuilder, ResponseBody};
 use crate::app::App;
 use crate::exit::{Chain, Failure};
 use crate::masked::masked;
+use crate::request::{Message, overlay};
 use crate::web::{Asked, asked, failed};
 use args::Continue;
 pub(crate) use args::GetArgs;
@@ -45,13 +46,8 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
         .redirects(if *location { *max_redirs as usize } else { 0 })
         .decompress(*compressed)
         .timeout(*max_time);
-    let body = args::body(data).await?;
-    let method = match request {
-        Some(method) => method.clone(),
-        None if *head => Method::HEAD,
-        None if body.is_some() => Method::POST,
-        None => Method::GET,
-    };
+    let method = request.as_ref().or(head.then_some(&Method::HEAD));
+    let mut message = Message::new(method, data).await?;
     let mut download = match output.as_deref().filter(|path| path.as_os_str() != "-") {
         Some(path) => Some(Download::new(path, *resume).await?),
         None => None,
@@ -70,29 +66,18 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
         }
         (_, None) => 0,
     };
-    if start > 0 && method != Method::GET {
+    if start > 0 && message.method != Method::GET {
+        let method = message.method;
         return Err(Failure::Usage(format!("-C has no use with {method}: only GET can be resumed")));
     }
-    let mut fields = HeaderMap::new();
-    fields.insert(USER_AGENT, HeaderValue::from_static(concat!("tuyau/", env!("CARGO_PKG_VERSION"))));
-    fields.insert(http::header::ACCEPT, HeaderValue::from_static("*/*"));
-    if body.is_some() {
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    }
     if start > 0 {
-        fields.insert(RANGE, header(format!("bytes={start}-"))?);
+        message.fields.insert(RANGE, header(format!("bytes={start}-"))?);
         if let Some(validator) = download.as_ref().and_then(Download::validator) {
-            fields.insert(IF_RANGE, header(validator.to_owned())?);
+            message.fields.insert(IF_RANGE, header(validator.to_owned())?);
         }
     }
-    args::overlay(&mut fields, headers);
-    let mut asking = client.method(method, &url);
-    for (name, value) in &fields {
-        asking = asking.header(name.clone(), value.clone());
-    }
-    if let Some(body) = body {
-        asking = asking.body(body);
-    }
+    overlay(&mut message.fields, headers);
+    let asking = message.to(&client, &url);
     let response = match *include || *head {
         true => with_heads(asking).await?,
         false => asking.send().await,

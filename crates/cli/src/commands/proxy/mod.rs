@@ -75,14 +75,14 @@ pub(crate) struct ProxyArgs {
     /// How long what is under way at the end may take
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = crate::cli::seconds)]
     drain: Duration,
-    /// Listen with the certificate in FILE (PEM), with its chain
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    /// Show clients the certificate in FILE (PEM), with its chain
+    #[arg(long, value_name = "FILE", help_heading = "TLS with clients")]
     tls_cert: Option<String>,
     /// The private key of that certificate (PEM), if it is not in the same file
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS with clients")]
     tls_key: Option<String>,
     /// Clients must show a certificate of the authorities in FILE (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS with clients")]
     client_ca: Option<String>,
     #[command(flatten)]
     connecting: Connecting,
