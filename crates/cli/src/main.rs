@@ -44,7 +44,7 @@ use std::time::Duration;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use cli::Cli;
+use cli::{Cli, Command};
 use exit::Failure;
 use output::Output;
 
@@ -77,9 +77,11 @@ fn start(cli: Cli, out: Output) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("the runtime could not start: {error}")))?;
+    // What was connected only to see whether it can be is not to go on.
+    let looks = matches!(cli.command, Command::Ping { .. } | Command::Explain { .. });
     let result = runtime.block_on(app::run(cli));
     // A handler that does not end must not keep the program.
-    match result.is_err() || signals::has_come() {
+    match looks || result.is_err() || signals::has_come() {
         // Whoever still holds a child process is dropped first, which ends that.
         true => runtime.shutdown_timeout(LAST_DROPS),
         // A child that was told all, and has told all, may finish its work alone.

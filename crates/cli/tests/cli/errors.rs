@@ -1,5 +1,6 @@
 //! What users are told when something on the way fails: the hop, the address, the cause and what to do, once.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::thread;
@@ -284,7 +285,14 @@ fn a_program_that_has_exited_is_no_connection() {
     }
     let ended = run(tuyau(["explain", "exec:true"]), b"").code(1);
     assert!(ended.text().contains("the program ended at once (exit status: 0)"), "{}", ended.text());
-    run(tuyau(["explain", "exec:sleep 1000"]), b"").code(0);
+    for looks in [&["explain", "exec:sleep 1000.25"][..], &["ping", "-n", "1", "exec:sleep 1000.25"]] {
+        run(tuyau(looks), b"").code(0);
+        let left = fs::read_dir("/proc").expect("Linux").flatten().any(|process| {
+            let args = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            args == b"sleep\x001000.25\0"
+        });
+        assert!(!left, "{looks:?} left its program running");
+    }
     for (args, code) in [
         (&["explain", "https://db.test"][..], 1),
         (&["get", "https://db.test"], 1),

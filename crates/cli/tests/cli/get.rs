@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -260,6 +261,61 @@ fn what_breaks_off_is_never_taken_for_all() {
 }
 
 /// Neither by it, nor by a date that comes with it (RFC 9110 section 13.1.5).
+#[test]
+fn what_is_there_keeps_its_links_and_mode() {
+    let (place, port) = (Place::new(), free_port());
+    let _nginx = nginx(&place, &format!("127.0.0.1:{port}"), "");
+    fs::write(place.path("www/file"), "new").expect("a file");
+    let url = format!("http://127.0.0.1:{port}/file");
+    let (file, link, dangling) = (place.path("file"), place.path("link"), place.path("dangling"));
+    fs::write(&file, "old, and longer").expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    symlink("file", &link).expect("a link");
+    symlink(place.path("nothing"), &dangling).expect("a link");
+    for link in [&link, &dangling] {
+        run(tuyau(["get", &url, "-o", link]), b"").code(0);
+        assert!(fs::symlink_metadata(link).expect("the link").is_symlink());
+        assert_eq!(fs::read_to_string(link).expect("the file"), "new");
+    }
+    assert_eq!(fs::metadata(&file).expect("the file").mode() & 0o777, 0o600);
+    // A link to what standard output is, as /dev/stdout is one.
+    let (own, out) = (place.path("own"), place.path("out"));
+    symlink("/proc/self/fd/1", &own).expect("a link");
+    let mut stdout = fs::File::create(&out).expect("a file");
+    stdout.write_all(b"before ").expect("a file");
+    let status = tuyau(["get", &url, "-o", &own]).stdout(stdout).status().expect("it runs");
+    assert!(status.success() && fs::symlink_metadata(&own).expect("the link").is_symlink());
+    assert_eq!(fs::read_to_string(&out).expect("the file"), "before new");
+    // Nor is a link followed that is in the way of a part.
+    symlink(&out, place.path("file.part")).expect("a link");
+    let said = run(tuyau(["get", &url, "-o", &file]), b"").code(1).stderr;
+    assert!(said.contains("file.part: it is no file"), "{said}");
+    assert_eq!(fs::read_to_string(&out).expect("the file"), "before new");
+}
+
+#[test]
+fn a_part_of_nobody_knows_what_is_put_to_nothing() {
+    let (place, port) = (Place::new(), free_port());
+    let _nginx = nginx(&place, &format!("127.0.0.1:{port}"), "");
+    fs::write(place.path("www/file"), "0123456789").expect("a file");
+    let url = format!("http://127.0.0.1:{port}/file");
+    let (file, part) = (place.path("file"), place.path("file.part"));
+    fs::write(&part, "old").expect("a file");
+    fs::write(&file, "whole").expect("a file");
+    let said = run(tuyau(["get", &url, "-o", &file, "-C", "-"]), b"").code(1).stderr;
+    assert!(said.contains("nothing says which version that is a part of"), "{said}");
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "whole");
+    // Whoever writes a part has it alone.
+    let locked = fs::File::open(&part).expect("the part");
+    locked.try_lock().expect("nobody has it");
+    let said = run(tuyau(["get", &url, "-o", &file]), b"").code(1).stderr;
+    assert!(said.contains("file.part: another program is writing it"), "{said}");
+    assert_eq!(fs::read_to_string(&part).expect("the part"), "old");
+    drop(locked);
+    run(tuyau(["get", &url, "-o", &file]), b"").code(0);
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "0123456789");
+}
+
 #[test]
 fn nothing_is_resumed_by_a_weak_entity_tag() {
     let (port, serving) = scripted(&[

@@ -4,14 +4,17 @@
 //! version that it is a part of is in `FILE.part.version`, so that no two versions are ever put together.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal, Result as IoResult, SeekFrom};
+use std::fs::Metadata;
+use std::io::{Error as IoError, ErrorKind, IsTerminal, Result as IoResult, Seek, SeekFrom, stdout};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use http::HeaderMap;
 use http::header::{ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue};
 use tokio::fs::{self, File, OpenOptions};
-use tokio::io::{AsyncSeekExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::args::Continue;
 use crate::exit::Failure;
@@ -19,7 +22,10 @@ use crate::exit::Failure;
 /// Where a download is to go, and what of it is there.
 #[derive(Debug)]
 pub(super) struct Download {
+    /// Where links lead to, too: they stay.
     file: PathBuf,
+    /// What was there before, whose mode and owner the new one keeps.
+    before: Option<Metadata>,
     /// What is there is in `file`, not in its part.
     whole: bool,
     /// It is no file that could be replaced: a device, a pipe.
@@ -27,28 +33,64 @@ pub(super) struct Download {
     have: u64,
     /// Which version it is a part of.
     validator: Option<String>,
+    /// What has come is what the server has, byte by byte.
+    plain: bool,
+}
+
+/// More links, one to the other, are a loop.
+const LINKS: usize = 40;
+
+/// Whether `path` leads to our standard output, as `/dev/stdout` does.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    let ours = stdout().as_fd().try_clone_to_owned().map(std::fs::File::from).and_then(|out| out.metadata());
+    let named = std::fs::symlink_metadata(path).is_ok_and(|link| link.is_symlink());
+    match (std::fs::metadata(path), ours) {
+        (Ok(theirs), Ok(ours)) => named && (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
+        _ => false,
+    }
 }
 
 impl Download {
-    pub(super) async fn new(file: &Path, resume: Option<Continue>) -> Result<Self, Failure> {
-        let mut this = Self { file: file.into(), whole: false, special: false, have: 0, validator: None };
-        let meta = match fs::metadata(file).await {
+    /// `plain`: whether nothing is decoded on the way.
+    pub(super) async fn new(file: &Path, resume: Option<Continue>, plain: bool) -> Result<Self, Failure> {
+        let mut this = Self {
+            file: file.into(),
+            before: None,
+            whole: false,
+            special: false,
+            have: 0,
+            validator: None,
+            plain,
+        };
+        this.before = match fs::metadata(file).await {
             Ok(meta) if meta.is_dir() => {
                 return Err(Failure::Usage(format!("{} is a directory", file.display())));
             }
             Ok(meta) => Some(meta),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(this.failed(error)),
+            Err(error) => return Err(failed(file, &error)),
         };
-        this.special = meta.as_ref().is_some_and(|meta| !meta.is_file());
+        this.special = this.before.as_ref().is_some_and(|meta| !meta.is_file());
+        if !this.special {
+            this.follow().await?;
+        }
         let Some(resume) = resume else { return Ok(this) };
         if this.special {
             return Err(Failure::Usage(format!("-C has no use with {}, which is no file", file.display())));
         }
-        match (fs::metadata(this.part()).await, meta) {
-            (Ok(part), _) => {
+        match (fs::metadata(this.part()).await, &this.before) {
+            (Ok(part), before) => {
                 this.have = part.len();
-                this.validator = fs::read_to_string(this.version()).await.ok().filter(|it| !it.is_empty());
+                let version = fs::read_to_string(this.version()).await.ok();
+                this.validator = version.filter(|it| !it.is_empty() && HeaderValue::from_str(it).is_ok());
+                if this.validator.is_none() && before.is_some() {
+                    let (file, part) = (this.file.display(), this.part());
+                    return Err(Failure::Failed(format!(
+                        "{file} and {} are both there, and nothing says which version that is a part of: remove \
+                         one of them",
+                        part.display()
+                    )));
+                }
             }
             (Err(_), Some(meta)) => (this.have, this.whole) = (meta.len(), true),
             (Err(_), None) => {}
@@ -67,6 +109,19 @@ impl Download {
             this.have = 0;
         }
         Ok(this)
+    }
+
+    /// Where the links lead to; what the system shows of open files (`/dev/fd/3`) is written to as it is.
+    async fn follow(&mut self) -> Result<(), Failure> {
+        for _ in 0..LINKS {
+            let Ok(to) = fs::read_link(&self.file).await else { return Ok(()) };
+            if ["/dev", "/proc"].iter().any(|dir| self.file.starts_with(dir)) {
+                self.special = true;
+                return Ok(());
+            }
+            self.file = self.file.parent().unwrap_or(Path::new("")).join(to);
+        }
+        Err(Failure::Failed(format!("{}: the links lead nowhere", self.file.display())))
     }
 
     pub(super) fn have(&self) -> u64 {
@@ -101,29 +156,46 @@ impl Download {
     /// Opens it to be written from byte `at` on, of the version that `headers` tell.
     pub(super) async fn open(self, at: u64, headers: &HeaderMap) -> Result<Target, Failure> {
         if self.special {
-            let file = OpenOptions::new().write(true).open(&self.file).await;
-            let file = file.map_err(|error| self.failed(error))?;
+            let file = OpenOptions::new().append(true).open(&self.file).await;
+            let file = file.map_err(|error| failed(&self.file, &error))?;
             return Ok(Target::Special(file, self));
         }
-        let opening = async {
-            if self.whole && at > 0 {
-                // It is a part, as it turns out.
-                fs::rename(&self.file, self.part()).await?;
-            }
-            match validator(headers) {
-                Some(validator) => fs::write(self.version(), validator).await?,
-                None => remove(&self.version()).await?,
-            }
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(at == 0).open(self.part()).await?;
-            file.set_len(at).await?;
-            file.seek(SeekFrom::Start(at)).await?;
-            IoResult::Ok(file)
-        };
-        match opening.await {
+        match self.open_part(at, headers).await {
             Ok(file) => Ok(Target::File(file, self)),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(failed(&self.part(), &error)),
         }
+    }
+
+    async fn open_part(&self, at: u64, headers: &HeaderMap) -> IoResult<File> {
+        let part = self.part();
+        if self.whole && at > 0 {
+            // It is a part, as it turns out.
+            fs::rename(&self.file, &part).await?;
+        }
+        if fs::symlink_metadata(&part).await.is_ok_and(|meta| !meta.is_file()) {
+            return Err(IoError::other("it is no file: it is in the way"));
+        }
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(&part).await?.into_std().await;
+        let taken = || IoError::other("another program is writing it");
+        file.try_lock().map_err(|_| taken())?;
+        let meta = file.metadata()?;
+        // Whoever had it locked before may have been done with it since.
+        if meta.len() < at || fs::metadata(&part).await.map(|it| it.ino()).ok() != Some(meta.ino()) {
+            return Err(taken());
+        }
+        if let Some(before) = &self.before {
+            // Only root may give a file away: what can't be kept is ours.
+            let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+            file.set_permissions(before.permissions())?;
+        }
+        match validator(headers) {
+            Some(validator) => fs::write(self.version(), validator).await?,
+            None => remove(&self.version()).await?,
+        }
+        file.set_len(at)?;
+        file.seek(SeekFrom::Start(at))?;
+        Ok(File::from_std(file))
     }
 
     /// Nothing is missing of what is there.
@@ -139,12 +211,17 @@ impl Download {
             }
             remove(&self.version()).await
         };
-        finishing.await.map_err(|error| self.failed(error))
+        finishing.await.map_err(|error| failed(&self.file, &error))
     }
 
-    fn failed(&self, error: std::io::Error) -> Failure {
-        Failure::Failed(format!("{}: {error}", self.file.display()))
+    /// Where it is written to.
+    fn written(&self) -> PathBuf {
+        if self.special { self.file.clone() } else { self.part() }
     }
+}
+
+fn failed(file: &Path, error: &IoError) -> Failure {
+    Failure::Failed(format!("{}: {error}", file.display()))
 }
 
 /// What tells versions apart: an entity tag, and only without one a date (RFC 9110 section 13.1.5).
@@ -190,7 +267,7 @@ impl Target {
                 Err(error) => Err(Failure::of_output(&error)),
             },
             Self::File(file, download) | Self::Special(file, download) => {
-                file.write_all(bytes).await.map_err(|error| download.failed(error))
+                file.write_all(bytes).await.map_err(|error| failed(&download.written(), &error))
             }
         }
     }
@@ -199,7 +276,10 @@ impl Target {
     pub(super) async fn keep(&mut self) -> String {
         let Self::File(file, download) = self else { return String::new() };
         match file.flush().await {
-            Ok(()) => format!(", and are in {}: -C - goes on from there", download.part().display()),
+            Ok(()) if download.plain => {
+                format!(", and are in {}: -C - goes on from there", download.part().display())
+            }
+            Ok(()) => format!(", and are in {}, decoded", download.part().display()),
             Err(_) => String::new(),
         }
     }
@@ -210,8 +290,8 @@ impl Target {
             Self::Stdout(mut out) => out.flush().await.map_err(|error| Failure::of_output(&error)),
             Self::File(mut file, download) | Self::Special(mut file, download) => {
                 // A full disk may show only now.
-                file.flush().await.map_err(|error| download.failed(error))?;
-                drop(file);
+                file.flush().await.map_err(|error| failed(&download.written(), &error))?;
+                // Until then nobody else writes it.
                 download.finish().await
             }
         }

@@ -20,7 +20,7 @@ use crate::request::{Message, overlay};
 use crate::web::{Asked, asked, failed};
 use args::Continue;
 pub(crate) use args::GetArgs;
-use download::{Download, Target};
+use download::{Download, Target, is_stdout};
 use progress::Progress;
 
 pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
@@ -48,8 +48,9 @@ pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
         .timeout(*max_time);
     let method = request.as_ref().or(head.then_some(&Method::HEAD));
     let mut message = Message::new(method, data).await?;
-    let mut download = match output.as_deref().filter(|path| path.as_os_str() != "-") {
-        Some(path) => Some(Download::new(path, *resume).await?),
+    let file = output.as_deref().filter(|path| path.as_os_str() != "-" && !is_stdout(path));
+    let mut download = match file {
+        Some(path) => Some(Download::new(path, *resume, !compressed).await?),
         None => None,
     };
     if download.as_ref().is_some_and(Download::is_vague) {
