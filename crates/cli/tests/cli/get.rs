@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 
+use nix::fcntl::{Flock, FlockArg};
 use tuyau_testing::certs::Ca;
 use tuyau_testing::{free_port, peers};
 
@@ -307,7 +308,7 @@ fn a_part_of_nobody_knows_what_is_put_to_nothing() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), "whole");
     // Whoever writes a part has it alone.
     let locked = fs::File::open(&part).expect("the part");
-    locked.try_lock().expect("nobody has it");
+    let locked = Flock::lock(locked, FlockArg::LockExclusive).expect("nobody has it");
     let said = run(tuyau(["get", &url, "-o", &file]), b"").code(1).stderr;
     assert!(said.contains("file.part: another program is writing it"), "{said}");
     assert_eq!(fs::read_to_string(&part).expect("the part"), "old");

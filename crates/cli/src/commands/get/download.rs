@@ -13,6 +13,7 @@ use std::pin::Pin;
 
 use http::header::{ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
+use nix::fcntl::{Flock, FlockArg};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -35,6 +36,8 @@ pub(super) struct Download {
     validator: Option<String>,
     /// What has come is what the server has, byte by byte.
     plain: bool,
+    /// Nobody else writes the part meanwhile.
+    _lock: Option<Flock<std::fs::File>>,
 }
 
 /// More links, one to the other, are a loop.
@@ -61,6 +64,7 @@ impl Download {
             have: 0,
             validator: None,
             plain,
+            _lock: None,
         };
         this.before = match fs::metadata(file).await {
             Ok(meta) if meta.is_dir() => {
@@ -161,12 +165,12 @@ impl Download {
             return Ok(Target::Special(file, self));
         }
         match self.open_part(at, headers).await {
-            Ok(file) => Ok(Target::File(file, self)),
+            Ok((file, lock)) => Ok(Target::File(file, Self { _lock: Some(lock), ..self })),
             Err(error) => Err(failed(&self.part(), &error)),
         }
     }
 
-    async fn open_part(&self, at: u64, headers: &HeaderMap) -> IoResult<File> {
+    async fn open_part(&self, at: u64, headers: &HeaderMap) -> IoResult<(File, Flock<std::fs::File>)> {
         let part = self.part();
         if self.whole && at > 0 {
             // It is a part, as it turns out.
@@ -178,7 +182,7 @@ impl Download {
         let mut file =
             OpenOptions::new().create(true).write(true).truncate(false).open(&part).await?.into_std().await;
         let taken = || IoError::other("another program is writing it");
-        file.try_lock().map_err(|_| taken())?;
+        let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).map_err(|_| taken())?;
         let meta = file.metadata()?;
         // Whoever had it locked before may have been done with it since.
         if meta.len() < at || fs::metadata(&part).await.map(|it| it.ino()).ok() != Some(meta.ino()) {
@@ -195,7 +199,7 @@ impl Download {
         }
         file.set_len(at)?;
         file.seek(SeekFrom::Start(at))?;
-        Ok(File::from_std(file))
+        Ok((File::from_std(file), lock))
     }
 
     /// Nothing is missing of what is there.
@@ -291,7 +295,6 @@ impl Target {
             Self::File(mut file, download) | Self::Special(mut file, download) => {
                 // A full disk may show only now.
                 file.flush().await.map_err(|error| failed(&download.written(), &error))?;
-                // Until then nobody else writes it.
                 download.finish().await
             }
         }
