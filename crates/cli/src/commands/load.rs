@@ -232,9 +232,11 @@ fn cause(error: &Error) -> String {
     let Some(first) = error.resolution().and_then(|error| error.errors().next()) else {
         return joined(&said(error));
     };
+    let line = in_a_line(first);
     match first.downcast_ref::<ConnectError>().and_then(ConnectError::hint) {
-        Some(hint) => format!("{}; {hint}", in_a_line(first)),
-        None => in_a_line(first),
+        // What a hop says may have it already.
+        Some(hint) if !line.contains(hint) => format!("{line}; {hint}"),
+        _ => line,
     }
 }
 

@@ -55,6 +55,10 @@ fn counts_times_and_causes() {
     let summary = load(&format!("http://127.0.0.1:{}", tuyau_testing::dead_port()), &["-n", "3"], 1);
     let failures = summary["failures"].as_object().expect("causes");
     assert!(failures.keys().all(|cause| cause.contains("nobody listens on that port")), "{summary}");
+    let proxy = format!("http://127.0.0.1:{}", tuyau_testing::dead_port());
+    let summary = load(&file, &["-n", "1", "-x", &proxy], 1);
+    let cause = summary["failures"].as_object().expect("causes").keys().next().expect("one");
+    assert_eq!(cause.matches("nobody listens on that port").count(), 1, "{cause}");
     let summary = load(&format!("{url}/none"), &["-n", "3"], 1);
     assert_eq!((&summary["failed"], &summary["statuses"]["404"]), (&3.into(), &3.into()));
     let summary = load("http://127.0.0.1:1/", &["-n", "3", "-c", "1"], 1);
