@@ -25,10 +25,10 @@ struct State {
 }
 
 impl Heard {
-    /// The flow, listened to.
-    pub(super) fn of(flow: Flow) -> (Unboxed<Listening>, Self) {
-        let heard = Self::default();
-        (Unboxed(Listening { flow, heard: heard.clone(), begun: false }), heard)
+    /// The flow, listened to, that is to speak `version`.
+    pub(super) fn of(flow: Flow, version: Version) -> (Unboxed<Listening>, Self) {
+        let (heard, h1) = (Self::default(), version != Version::HTTP_2);
+        (Unboxed(Listening { flow, heard: heard.clone(), begun: false, h1, deaf: false }), heard)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,11 +165,22 @@ pub(crate) struct Listening {
     heard: Heard,
     /// Whether it has said something.
     begun: bool,
+    h1: bool,
+    /// It takes no more of what we say, as it may have answered before the end of the request.
+    deaf: bool,
 }
 
 impl Listening {
     pub(crate) fn into_flow(self) -> Flow {
         self.flow
+    }
+
+    /// Over HTTP/1, whether a server that takes no more is listened to all the same (RFC 9112 section 9.5): hyper would
+    /// give up at once. If it said nothing, reading tells.
+    fn is_deaf(&mut self, error: &FlowError) -> bool {
+        use FlowErrorKind::{Aborted, BrokenPipe, Reset};
+        self.deaf |= self.h1 && matches!(error.kind(), Aborted | BrokenPipe | Reset);
+        self.deaf
     }
 
     fn note<T>(&self, poll: Poll<Result<T, FlowError>>) -> Poll<Result<T, FlowError>> {
@@ -194,13 +205,26 @@ impl RawFlow for Listening {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[&[u8]]) -> Poll<Result<usize, FlowError>> {
+        let all = || bytes.iter().map(|bytes| bytes.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(all()));
+        }
         let poll = self.flow.poll_write(cx, bytes);
-        self.note(poll)
+        match ready!(self.note(poll)) {
+            Err(error) if self.is_deaf(&error) => Poll::Ready(Ok(all())),
+            written => Poll::Ready(written),
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
         let poll = self.flow.poll_flush(cx);
-        self.note(poll)
+        match ready!(self.note(poll)) {
+            Err(error) if self.is_deaf(&error) => Poll::Ready(Ok(())),
+            flushed => Poll::Ready(flushed),
+        }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FlowError>> {

@@ -152,7 +152,8 @@ const LEAST_IDLE: Duration = Duration::from_millis(10);
 pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Result<Sender, Error> {
     let idle = idle.clamp(LEAST_IDLE, FOR_EVER);
     let connection = Connection::of(&flow, None, &[]);
-    let (flow, heard) = Heard::of(flow);
+    let version = version(connection.alpn(), versions)?;
+    let (flow, heard) = Heard::of(flow, version);
     let link = Arc::new(Link {
         origin: Instant::now(),
         in_use: AtomicU32::new(0),
@@ -162,7 +163,7 @@ pub(super) async fn open(flow: Flow, versions: Versions, idle: Duration) -> Resu
         heard,
     });
     let failed = |error| Error::caused(Stage::Handshake, BoxError::from(error));
-    let wire = match version(link.connection.alpn(), versions)? {
+    let wire = match version {
         Version::HTTP_2 => {
             let (sender, connection) = http2::Builder::new(Spawn).handshake(flow).await.map_err(failed)?;
             drop(tokio::spawn(drive(connection, link.clone(), idle)));

@@ -1,6 +1,7 @@
 //! What the client does around a request.
 
 use std::error::Error as _;
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -271,6 +272,35 @@ async fn whose_fault_a_bad_answer_is_shows() {
         };
         assert!(told.contains(&format!(": memory {says}")), "{answer:?}: {told}");
     }
+}
+
+#[tokio::test]
+async fn who_answers_before_the_end_of_the_request_and_goes_is_heard() {
+    const TIMES: usize = 20;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    // In a thread of its own: it goes while the client is writing.
+    let server = std::thread::spawn(move || {
+        for time in 0..=TIMES {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 1024]).unwrap();
+            if time < TIMES {
+                stream.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig").unwrap();
+            }
+            // Closed with the rest of the request unread, it is reset.
+        }
+    });
+    let client = Client::new(derivations(Context::new()).offer(&TCP));
+    let post = || client.post(&url).body(vec![b'x'; 20 << 20]).send();
+    for _ in 0..TIMES {
+        let response = post().await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.into_body().text().await.unwrap(), "big");
+    }
+    // And whoever says nothing.
+    let error = format!("{:?}", post().await.unwrap_err());
+    assert!(error.contains("hung up without an answer"), "{error}");
+    server.join().unwrap();
 }
 
 #[tokio::test]
