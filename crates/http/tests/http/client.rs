@@ -351,7 +351,7 @@ async fn whose_fault_a_bad_answer_is_shows() {
     for (answer, says) in [
         ("HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n", "answered against the rules of HTTP"),
         ("HTTP/1.1 2x0 OK\r\n\r\n", "answered against the rules of HTTP"),
-        ("HTTP/1.1 200 OK\r\ncontent-le", "closed the connection in the middle of its answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-le", "closed the connection before the end of its answer"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", "closed the connection"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc", "closed the connection"),
         (
