@@ -127,6 +127,9 @@ pub(crate) struct Connecting {
     #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(skip)]
     pub(crate) scheme: Option<&'static str>,
+    /// The scheme of the URL whose host is connected to, and whether a redirect may lead to any other.
+    #[arg(skip)]
+    pub(crate) site: Option<(&'static str, bool)>,
     /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
     /// May be several, with commas between them
     #[cfg(feature = "dns")]
@@ -365,7 +368,7 @@ pub(crate) enum Command {
         uri: String,
         #[command(flatten)]
         format: Format,
-        /// Also write it as a page for a browser: who was tried when, and what came of what
+        /// Also write it as a page for a browser: who was tried when, and what came of what.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
         #[command(flatten)]
