@@ -368,7 +368,8 @@ pub(crate) enum Command {
         uri: String,
         #[command(flatten)]
         format: Format,
-        /// Also write it as a page for a browser: who was tried when, and what came of what.
+        /// Also write it as a page for a browser: who was tried when, and what came of what. `-`: to standard
+        /// output, and nothing else there
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
         #[command(flatten)]
