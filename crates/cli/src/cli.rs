@@ -86,13 +86,8 @@ pub(crate) struct Cli {
 #[cfg(feature = "web")]
 impl Connecting {
     /// The same, to ask for a URL of this scheme.
-    #[cfg_attr(
-        not(any(feature = "socks5", feature = "http")),
-        allow(unused, reason = "no proxy depends on it")
-    )]
     pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
         Self {
-            #[cfg(any(feature = "socks5", feature = "http"))]
             scheme: Some(if scheme == tuyau::http::Scheme::Http { "http" } else { "https" }),
             ..self.clone()
         }
@@ -124,12 +119,11 @@ pub(crate) struct Connecting {
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
     /// The scheme of the URL that is asked for, which has variables of its own.
-    #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(skip)]
     pub(crate) scheme: Option<&'static str>,
-    /// The scheme of the URL whose host is connected to, and whether a redirect may lead to any other.
+    /// Where the URL's own host is connected to: whether a redirect may lead to any other.
     #[arg(skip)]
-    pub(crate) site: Option<(&'static str, bool)>,
+    pub(crate) follow: Option<bool>,
     /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
     /// May be several, with commas between them
     #[cfg(feature = "dns")]

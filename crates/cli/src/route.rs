@@ -55,9 +55,8 @@ pub(crate) fn route_from(
         hops,
         #[cfg(any(feature = "socks5", feature = "http"))]
         proxy_from_env,
-        #[cfg(any(feature = "socks5", feature = "http"))]
         scheme,
-        site,
+        follow,
         #[cfg(feature = "tls")]
         tls,
         #[cfg(feature = "dns")]
@@ -96,7 +95,7 @@ pub(crate) fn route_from(
         _ => None,
     };
     let asked_here = asked_here(&uri, default_port);
-    let anywhere = site.is_some_and(|(_, follow)| follow) && is_looked_up_here(&uri);
+    let anywhere = *follow == Some(true) && is_looked_up_here(&uri);
     if let Some(family) = family {
         if asked_here.is_empty() {
             return Err(unused(family.option(), &uri));
@@ -120,7 +119,7 @@ pub(crate) fn route_from(
     }
     if !resolve.is_empty() {
         if !anywhere {
-            check_pinned(resolve, &asked_here, &uri, site.map(|(scheme, _)| scheme))?;
+            check_pinned(resolve, &asked_here, &uri, scheme.filter(|_| follow.is_some()))?;
         }
         ctx = with_pinned(ctx, resolve.clone(), family);
     }

@@ -62,8 +62,8 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
     };
     let uri = |scheme| transport(over.as_deref(), scheme, &host);
     let to = |scheme: Scheme, connecting: &Connecting| {
-        let site = over.is_none().then_some((name(scheme), follow));
-        route(&uri(scheme), &Connecting { site, ..connecting.asking(scheme) }, None)
+        let follow = over.is_none().then_some(follow);
+        route(&uri(scheme), &Connecting { follow, ..connecting.asking(scheme) }, None)
     };
     let in_clear = || {
         let mut connecting = connecting.clone();
@@ -143,8 +143,8 @@ pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Ro
         if scheme == Scheme::Https && options.tls.alpn.is_none() {
             uri.push_str("?alpn=h2,http/1.1");
         }
-        let site = socket.is_none().then_some((name(scheme), false));
-        route(&uri, &Connecting { site, ..options.asking(scheme) }, None)
+        let follow = socket.is_none().then_some(false);
+        route(&uri, &Connecting { follow, ..options.asking(scheme) }, None)
     };
     Some(Site::of(uri).and_then(to))
 }
