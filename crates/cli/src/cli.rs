@@ -86,13 +86,8 @@ pub(crate) struct Cli {
 #[cfg(feature = "web")]
 impl Connecting {
     /// The same, to ask for a URL of this scheme.
-    #[cfg_attr(
-        not(any(feature = "socks5", feature = "http")),
-        allow(unused, reason = "no proxy depends on it")
-    )]
     pub(crate) fn asking(&self, scheme: tuyau::http::Scheme) -> Self {
         Self {
-            #[cfg(any(feature = "socks5", feature = "http"))]
             scheme: Some(if scheme == tuyau::http::Scheme::Http { "http" } else { "https" }),
             ..self.clone()
         }
@@ -124,9 +119,11 @@ pub(crate) struct Connecting {
     #[arg(long, conflicts_with_all = ["via", "proxy", "jump"])]
     pub(crate) proxy_from_env: bool,
     /// The scheme of the URL that is asked for, which has variables of its own.
-    #[cfg(any(feature = "socks5", feature = "http"))]
     #[arg(skip)]
     pub(crate) scheme: Option<&'static str>,
+    /// Where the URL's own host is connected to: whether a redirect may lead to any other.
+    #[arg(skip)]
+    pub(crate) follow: Option<bool>,
     /// Look names up by DNS at SERVER, an address with or without a port, in place of the system's way.
     /// May be several, with commas between them
     #[cfg(feature = "dns")]
@@ -365,7 +362,8 @@ pub(crate) enum Command {
         uri: String,
         #[command(flatten)]
         format: Format,
-        /// Also write it as a page for a browser: who was tried when, and what came of what
+        /// Also write it as a page for a browser: who was tried when, and what came of what. `-`: to standard
+        /// output, and nothing else there
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
         #[command(flatten)]

@@ -55,8 +55,8 @@ pub(crate) fn route_from(
         hops,
         #[cfg(any(feature = "socks5", feature = "http"))]
         proxy_from_env,
-        #[cfg(any(feature = "socks5", feature = "http"))]
         scheme,
+        follow,
         #[cfg(feature = "tls")]
         tls,
         #[cfg(feature = "dns")]
@@ -95,6 +95,7 @@ pub(crate) fn route_from(
         _ => None,
     };
     let asked_here = asked_here(&uri, default_port);
+    let anywhere = *follow == Some(true) && is_looked_up_here(&uri);
     if let Some(family) = family {
         if asked_here.is_empty() {
             return Err(unused(family.option(), &uri));
@@ -108,13 +109,18 @@ pub(crate) fn route_from(
         )));
     }
     #[cfg(feature = "dns")]
-    if !dns.is_empty() && asked_here.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok()) {
+    if !dns.is_empty()
+        && !anywhere
+        && asked_here.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok())
+    {
         return Err(Failure::Usage(format!(
             "--dns has no use with {uri}: no name is looked up here on the way"
         )));
     }
     if !resolve.is_empty() {
-        check_pinned(resolve, &asked_here, &uri)?;
+        if !anywhere {
+            check_pinned(resolve, &asked_here, &uri, scheme.filter(|_| follow.is_some()))?;
+        }
         ctx = with_pinned(ctx, resolve.clone(), family);
     }
     Ok(Routed { uri, ctx, note })
@@ -222,7 +228,13 @@ fn leaves_lookups(hop: &Via) -> bool {
     ["socks5", "tap"].contains(&hop.scheme().name)
 }
 
-fn check_pinned(pinned: &[Pinned], hosts: &[(String, Option<u16>)], uri: &Uri) -> Result<(), Failure> {
+/// `scheme` is that of the URL of HTTP that is asked for.
+fn check_pinned(
+    pinned: &[Pinned],
+    hosts: &[(String, Option<u16>)],
+    uri: &Uri,
+    scheme: Option<&str>,
+) -> Result<(), Failure> {
     if hosts.is_empty() {
         return Err(unused("--resolve", uri));
     }
@@ -234,7 +246,12 @@ fn check_pinned(pinned: &[Pinned], hosts: &[(String, Option<u16>)], uri: &Uri) -
     }
     let hosts: Vec<_> =
         hosts.iter().map(|(host, port)| format!("{host}:{}", port.unwrap_or_default())).collect();
-    Err(Failure::Usage(format!("--resolve has no use with {uri}: none is about {}", hosts.join(" or "))))
+    let mut shown = uri.to_string();
+    if let (Some(scheme), Some(start)) = (scheme, shown.find("://")) {
+        shown.replace_range(..start, scheme);
+        shown.truncate(shown.find('?').unwrap_or(shown.len()));
+    }
+    Err(Failure::Usage(format!("--resolve has no use with {shown}: none is about {}", hosts.join(" or "))))
 }
 
 /// What is forbidden; `None` if nothing is.

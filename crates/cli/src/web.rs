@@ -61,7 +61,10 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
         (None, None, socket) => socket,
     };
     let uri = |scheme| transport(over.as_deref(), scheme, &host);
-    let to = |scheme: Scheme, connecting: &Connecting| route(&uri(scheme), &connecting.asking(scheme), None);
+    let to = |scheme: Scheme, connecting: &Connecting| {
+        let follow = over.is_none().then_some(follow);
+        route(&uri(scheme), &Connecting { follow, ..connecting.asking(scheme) }, None)
+    };
     let in_clear = || {
         let mut connecting = connecting.clone();
         let tls = &mut connecting.tls;
@@ -74,8 +77,8 @@ pub(crate) fn asked(app: &App, url: &str, way: &Way, follow: bool) -> Result<Ask
             (uri.clone(), uri, ctx)
         }
         (Scheme::Http, true) => {
-            let Routed { uri: tls, .. } = to(Scheme::Https, connecting)?;
             let Routed { uri, ctx, .. } = to(Scheme::Http, &in_clear())?;
+            let Routed { uri: tls, .. } = to(Scheme::Https, connecting)?;
             (uri, tls, ctx)
         }
         (Scheme::Https, false) => {
@@ -140,7 +143,8 @@ pub(crate) fn route_to_site(uri: &str, options: &Connecting) -> Option<Result<Ro
         if scheme == Scheme::Https && options.tls.alpn.is_none() {
             uri.push_str("?alpn=h2,http/1.1");
         }
-        route(&uri, &options.asking(scheme), None)
+        let follow = socket.is_none().then_some(false);
+        route(&uri, &Connecting { follow, ..options.asking(scheme) }, None)
     };
     Some(Site::of(uri).and_then(to))
 }
@@ -192,6 +196,10 @@ impl Site {
     }
 }
 
+fn name(scheme: Scheme) -> &'static str {
+    if scheme == Scheme::Http { "http" } else { "https" }
+}
+
 /// The URI of what carries HTTP of this scheme to `host`, or to wherever `over` leads.
 fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
     match (over, scheme) {
@@ -208,7 +216,7 @@ fn transport(over: Option<&str>, scheme: Scheme, host: &Authority) -> String {
 /// A port that is none is no other port.
 fn check_port(scheme: Scheme, authority: &Authority) -> Result<(), Failure> {
     let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+    let scheme = name(scheme);
     let known = "tcp";
     match tuyau::uri(&format!("{known}://{}", host_and_port.trim_end_matches(':'))) {
         Err(error) if error.kind() == UriErrorKind::Port => {

@@ -56,6 +56,10 @@ pub(crate) async fn explain(
     format: Format,
     html: Option<&Path>,
 ) -> Result<(), Failure> {
+    if html.is_some_and(|file| file == "-") && (format.json || format.dot) {
+        let option = if format.json { "--json" } else { "--dot" };
+        return Err(Failure::Usage(format!("{option} has no use with --html -, which writes a page there")));
+    }
     let Routed { uri, ctx, note } = route_to(uri, connecting)?;
     let mut report = match uri.connect_in(&ctx).await {
         Ok(resolved) => confirmed(&uri, resolved).await,
@@ -64,11 +68,15 @@ pub(crate) async fn explain(
     };
     report.notes.extend(note);
     let report = told::report(report);
-    print(app, &report, format)?;
-    if let Some(file) = html {
-        let asked = through(&uri).map_or(uri.to_string(), |hops| format!("{uri} {hops}"));
-        fs::write(file, page(&asked, &report))
-            .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
+    let asked = || through(&uri).map_or(uri.to_string(), |hops| format!("{uri} {hops}"));
+    match html {
+        Some(file) if file == "-" => app.out.bytes(page(&asked(), &report).as_bytes())?,
+        Some(file) => {
+            print(app, &report, format)?;
+            fs::write(file, page(&asked(), &report))
+                .map_err(|error| Failure::Failed(format!("the page {}: {error}", file.display())))?;
+        }
+        None => print(app, &report, format)?,
     }
     if report.winner.is_some() { Ok(()) } else { Err(Failure::Told) }
 }

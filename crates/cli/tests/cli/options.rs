@@ -1,5 +1,9 @@
 //! `-4`, `-6`, `--resolve`, `--connect-timeout`, `-v`, `--log`: each acts, or is an error that names it.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
 use serde_json::Value;
 
 use crate::peers::{listening, run, tuyau};
@@ -43,6 +47,40 @@ fn resolve_as_in_curl() {
     let pinned = format!("*:{port}:127.0.0.1");
     let ended = run(tuyau(["connect", &format!("tcp://example.invalid:{port}"), "--resolve", &pinned]), b"x");
     assert_eq!(ended.code(0).text(), "x");
+}
+
+#[test]
+fn resolve_and_dns_may_be_about_where_a_redirect_leads() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = server.local_addr().expect("an address");
+    let port = address.port();
+    let serving = thread::spawn(move || {
+        let there = format!("302 Found\r\nlocation: http://other.test:{port}/\r\ncontent-length: 0");
+        for (head, body) in [(there.as_str(), ""), ("200 OK\r\ncontent-length: 5", "there")] {
+            let (mut client, _) = server.accept().expect("a client");
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a request");
+                seen.extend(byte);
+            }
+            write!(client, "HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{body}").expect("a response");
+        }
+    });
+    let (url, pinned) = (format!("http://{address}/"), format!("other.test:{port}:127.0.0.1"));
+    // A name server that nobody asks: the name is pinned.
+    let ended = run(tuyau(["get", "-L", "--resolve", &pinned, "--dns", "127.0.0.1:1", &url]), b"").code(0);
+    assert_eq!(ended.text(), "there");
+    serving.join().expect("a server");
+    for (args, names) in [
+        (&["get", &url][..], format!("--resolve has no use with http://{address}: none is about {address}")),
+        (&["explain", "https://127.0.0.1/"], "--resolve has no use with https://127.0.0.1:443: none".into()),
+        (&["get", "-L", "--unix-socket", "/x", &url], "--resolve has no use with unix:/x: no IP".into()),
+        (&["get", "-L", "--over", "tcp://h:1", &url], "--resolve has no use with tcp://h:1: none".into()),
+    ] {
+        let ended = run(tuyau([args, &["--resolve", &pinned]].concat()), b"").code(2);
+        assert!(ended.stderr.contains(&names), "{args:?}: {}", ended.stderr);
+    }
 }
 
 #[test]

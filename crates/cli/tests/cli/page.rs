@@ -22,3 +22,12 @@ fn a_page_that_cant_be_written_is_an_error() {
     let ended = run(tuyau(["explain", "tcp://localhost:1", "--html", "/no/such/dir/page.html"]), b"").code(1);
     assert!(ended.stderr.contains("the page /no/such/dir/page.html: No such file"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_page_on_standard_output_is_all_that_is_there() {
+    let ended = run(tuyau(["explain", "tcp://localhost:1", "--html", "-"]), b"").code(1);
+    let page = ended.text();
+    assert!(page.starts_with("<!") && page.trim_end().ends_with("</html>"), "{page}");
+    let ended = run(tuyau(["explain", "tcp://localhost:1", "--html", "-", "--json"]), b"").code(2);
+    assert!(ended.stderr.contains("--json has no use with --html -"), "{}", ended.stderr);
+}

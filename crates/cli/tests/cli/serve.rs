@@ -325,6 +325,7 @@ fn nothing_outside_or_hidden() {
     symlink("dir/x", www("in")).expect("a link");
     symlink(www("dir"), www("absolute")).expect("a link");
     symlink(".git", www("git")).expect("a link");
+    symlink("itself", www("itself")).expect("a link");
     nix::unistd::mkfifo(www("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     assert_eq!((served.curl("/in", &[]), served.curl("/absolute/x", &[])), ("x".into(), "x".into()));
     let long = format!("/{}", "x".repeat(1000));
@@ -340,6 +341,8 @@ fn nothing_outside_or_hidden() {
         "/.git/",
         "/git/config",
         "/pipe",
+        "/itself",
+        "/itself/",
         "//dir",
     ] {
         assert_eq!(served.status(path, &[]), "404", "{path}");

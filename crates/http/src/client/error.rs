@@ -34,7 +34,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// The request makes no sense: its URL, its method.
+    /// The request makes no sense: its URL, its method, its `Content-Length`.
     Request,
     /// Nothing could be connected to: no such name, a setting that is missing.
     Resolve,

@@ -109,7 +109,7 @@ impl fmt::Display for Lost {
             }
             Why::Hyper(error) if error.is_parse() => write!(f, "{peer} answered against the rules of HTTP"),
             Why::Hyper(error) if error.is_incomplete_message() => {
-                write!(f, "{peer} closed the connection in the middle of its answer")
+                write!(f, "{peer} closed the connection before the end of its answer")
             }
             Why::Hyper(error) if is_too_late(error) => {
                 write!(f, "the connection to {peer} was closed before the request was sent")

@@ -49,7 +49,7 @@ use crate::error::BoxError;
 use crate::incoming::FOR_EVER;
 use pool::{Checkout, Keep, Origin, Pool, Route, Told};
 use response::{Lease, ResponseBody as Incoming};
-use sender::{Unsent, understood};
+use sender::{Unsent, check_length, understood};
 
 /// Asks for what is at URLs. Of a URL, the client puts scheme, host and port into its context ([`SCHEME`],
 /// `names::HOST`, `names::PORT`); all else, from the lookup of names over proxies to TLS, is the context's. What it
@@ -332,6 +332,7 @@ impl Client {
             let codings = HeaderValue::from_static("gzip, deflate, br");
             head.headers.entry(ACCEPT_ENCODING).or_insert(codings);
         }
+        check_length(&head.headers, &head.method, &body).map_err(|error| error.at(&head.uri))?;
         for left in (0..=settings.redirects).rev() {
             let again = body.try_clone();
             let sent = self.send(&head, body, &options, time).await;

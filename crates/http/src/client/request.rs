@@ -22,23 +22,26 @@ use super::{Client, Options};
 pub struct RequestBuilder {
     client: Client,
     request: Result<Request<Body>, Error>,
+    /// Fields for what the request was told by other means, unless it has them.
+    fields: HeaderMap,
     options: Options,
 }
 
 impl RequestBuilder {
     pub(super) fn new(client: Client, method: Method, url: &str) -> Self {
+        let mut fields = HeaderMap::new();
         let request = parse(url).map(|(url, authorization)| {
             let mut request = Request::new(Body::empty());
             (*request.method_mut(), *request.uri_mut()) = (method, url);
-            if let Some(authorization) = authorization {
-                request.headers_mut().insert(AUTHORIZATION, authorization);
-            }
+            fields.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
             request
         });
-        Self { client, request, options: Options::default() }
+        Self { client, request, fields, options: Options::default() }
     }
 
-    /// With this field, in addition to others of its name.
+    /// With this field, in addition to others of its name that were given so. It stands in place of what the URL's user,
+    /// [`form`](Self::form), [`multipart`](Self::multipart) or [`expect_continue`](Self::expect_continue) would have
+    /// in such a field, of [`Client::header`], and of the jar's cookies.
     pub fn header<V>(self, name: HeaderName, value: V) -> Self
     where
         V: TryInto<HeaderValue>,
@@ -81,14 +84,12 @@ impl RequestBuilder {
         self.typed(&media_type, body)
     }
 
-    fn typed(self, media_type: &str, body: Body) -> Self {
-        self.change(|request| {
-            let value =
-                HeaderValue::try_from(media_type).map_err(|error| Error::caused(Stage::Request, error))?;
-            request.headers_mut().insert(CONTENT_TYPE, value);
-            *request.body_mut() = body;
-            Ok(())
-        })
+    fn typed(mut self, media_type: &str, body: Body) -> Self {
+        match HeaderValue::try_from(media_type) {
+            Ok(value) => drop(self.fields.insert(CONTENT_TYPE, value)),
+            Err(error) => return self.change(|_| Err(Error::caused(Stage::Request, error))),
+        }
+        self.body(body)
     }
 
     /// How long the request may take in all, in place of [`Client::timeout`].
@@ -101,10 +102,8 @@ impl RequestBuilder {
     /// HTTP/2, where the server can stop a body at any time, it is sent at once.
     pub fn expect_continue(mut self) -> Self {
         self.options.expect_continue = true;
-        self.change(|request| {
-            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-            Ok(())
-        })
+        self.fields.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        self
     }
 
     /// Is told the informational responses of HTTP/1.1 (RFC 9110 section 15.2), as 103 (RFC 8297). Called by the
@@ -140,7 +139,7 @@ impl RequestBuilder {
     /// # Errors
     /// If something that it was made of makes no sense.
     pub fn build(self) -> Result<Request<Body>, Error> {
-        self.request
+        self.finish().1
     }
 
     /// Sends it: see [`Client::request`].
@@ -148,8 +147,18 @@ impl RequestBuilder {
     /// # Errors
     /// If there is no response, or something that the request was made of makes no sense.
     pub async fn send(self) -> Result<Response<ResponseBody>, Error> {
-        let Self { client, request, options } = self;
+        let (client, request, options) = self.finish();
         client.execute(request?, options).await
+    }
+
+    fn finish(self) -> (Client, Result<Request<Body>, Error>, Options) {
+        let Self { client, mut request, fields, options } = self;
+        if let Ok(request) = &mut request {
+            for (name, value) in &fields {
+                request.headers_mut().entry(name).or_insert_with(|| value.clone());
+            }
+        }
+        (client, request, options)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
@@ -226,7 +226,7 @@ impl Sender {
     /// may have been sent; over HTTP/1 the connection is closed then.
     ///
     /// # Errors
-    /// If the connection is closed, or breaks.
+    /// If the connection is closed, or breaks, or `Content-Length` is not that of the body.
     pub async fn send<B>(&mut self, request: Request<B>) -> Result<Response<ResponseBody>, Error>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -234,8 +234,10 @@ impl Sender {
     {
         let url = request.uri().clone();
         let upgrading = request.headers().contains_key(UPGRADE);
+        let request = request.map(Body::new);
+        check_length(request.headers(), request.method(), request.body()).map_err(|error| error.at(&url))?;
         self.ready().await.map_err(|error| Error::caused(Stage::Send, self.explain(error)).at(&url))?;
-        let sent = self.exchange(request.map(Body::new)).await;
+        let sent = self.exchange(request).await;
         let response = sent.map_err(|Unsent { error, request }| {
             let stage = if request.is_some() { Stage::Send } else { Stage::Wait };
             Error::caused(stage, self.explain(error)).at(&url)
@@ -312,12 +314,37 @@ impl Sender {
     }
 }
 
-/// What HTTP/1.1 has to be told of a request: that `TE` is for one hop (RFC 9110 section 10.1.4); and that there is a body
-/// of unknown length, where hyper takes it that the method has none.
+/// Whether what `Content-Length` says of the body, if it says something, can be true (RFC 9110 section 8.6). HEAD, of
+/// which none is expected, is let be.
+pub(super) fn check_length(headers: &HeaderMap, method: &Method, body: &Body) -> Result<(), Error> {
+    let wrong = |why| Err(Error::what(Stage::Request, format!("Content-Length says {why}")));
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let text = value.to_str().ok().filter(|text| !text.starts_with('+'));
+        let Some(said) = text.and_then(|text| text.parse::<u64>().ok()) else {
+            return wrong(format!("`{}`, which is no length", value.as_bytes().escape_ascii()));
+        };
+        match body.size_hint().exact() {
+            Some(has) if has != said && method != Method::HEAD => {
+                return wrong(format!("{said}, and the body has {has} bytes"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What HTTP/1.1 has to be told of a request: that `TE` is for one hop (RFC 9110 section 10.1.4); that there is no body,
+/// where one is expected (section 8.6); and that there is one of unknown length, where hyper takes it that the method has
+/// none.
 fn frame(request: &mut Request<Body>) {
+    let expects_content = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let empty = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
     let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     let seldom = matches!(*request.method(), Method::GET | Method::HEAD);
     let headers = request.headers_mut();
+    if expects_content && empty {
+        headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
     if unsized_body && seldom && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

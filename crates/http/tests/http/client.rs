@@ -10,7 +10,10 @@ use axum::extract::Request as AxumRequest;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{
+    self, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    USER_AGENT,
+};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -178,6 +181,43 @@ async fn forms_queries_and_users() {
     );
 }
 
+#[tokio::test]
+async fn no_field_is_sent_that_was_given_in_another_way() {
+    let seen = |request: AxumRequest| async move {
+        let values = |name| {
+            let values = request.headers().get_all(name).iter().map(|value| value.to_str().unwrap());
+            values.collect::<Vec<_>>().join(",")
+        };
+        [AUTHORIZATION, CONTENT_TYPE, EXPECT, COOKIE, USER_AGENT, header::HOST].map(values).join("|")
+    };
+    let (_running, client) = world(Router::new().fallback(seen)).await;
+    let client =
+        client.header(USER_AGENT, "client".parse().unwrap()).header(AUTHORIZATION, "client".parse().unwrap());
+    #[cfg(feature = "cookies")]
+    let client = {
+        let jar = tuyau_http::Cookies::default();
+        let url = url::Url::parse("http://svc/").unwrap();
+        jar.with(|jar| drop(jar.parse("jar=1", &url).unwrap()));
+        client.cookies(jar)
+    };
+    let own = |request: tuyau_http::RequestBuilder| {
+        let request =
+            request.header(AUTHORIZATION, "own").header(CONTENT_TYPE, "own").header(EXPECT, "100-continue");
+        request.header(COOKIE, "own").header(USER_AGENT, "own").header(header::HOST, "own")
+    };
+    let told = |request: tuyau_http::RequestBuilder| request.form([("a", "1")]).expect_continue();
+    for request in [own(told(client.post("http://u:p@svc/"))), told(own(client.post("http://u:p@svc/")))] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.into_body().text().await.unwrap(), "own|own|100-continue|own|own|own");
+    }
+    let built = client.get("http://u:p@svc/").build().unwrap();
+    let jar = if cfg!(feature = "cookies") { "jar=1" } else { "" };
+    assert_eq!(
+        client.request(built).await.unwrap().into_body().text().await.unwrap(),
+        format!("Basic dTpw|||{jar}|client|svc")
+    );
+}
+
 #[cfg(feature = "cookies")]
 #[tokio::test]
 async fn cookies_are_kept_and_sent() {
@@ -197,6 +237,65 @@ async fn cookies_are_kept_and_sent() {
     assert_eq!(text("http://a.test/set").await, "a=1");
     assert_eq!(text("http://a.test/get").await, "a=1");
     assert_eq!(text("http://b.test/get").await, "");
+}
+
+#[tokio::test]
+async fn where_content_is_expected_none_has_a_length_too() {
+    let seen = |headers: HeaderMap| async move { format!("{:?}", headers.get(CONTENT_LENGTH)) };
+    for version in [Versions::Http1, Versions::Http2] {
+        let running = run(MEMORY, version, Server::new(Router::new().fallback(seen))).await;
+        let client = running.client().versions(version);
+        let text = |request: tuyau_http::RequestBuilder| async {
+            request.send().await.unwrap().into_body().text().await.unwrap()
+        };
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            let asking = client.method(method.clone(), running.url("/"));
+            assert_eq!(text(asking).await, "Some(\"0\")", "{version:?} {method}");
+        }
+        for method in [Method::GET, Method::DELETE] {
+            let asking = client.method(method.clone(), running.url("/"));
+            assert_eq!(text(asking).await, "None", "{version:?} {method}");
+        }
+        let upgrading =
+            client.post(running.url("/")).header(header::UPGRADE, "x").header(header::CONNECTION, "upgrade");
+        if version == Versions::Http1 {
+            assert_eq!(text(upgrading).await, "None");
+            assert_eq!(text(client.method(Method::OPTIONS, running.url("/"))).await, "None");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_the_bodys_is_refused() {
+    let nowhere = Client::new(Context::new());
+    for (length, body, says) in [
+        ("3", "abcdef", "Content-Length says 3, and the body has 6 bytes"),
+        ("9", "abcdef", "Content-Length says 9, and the body has 6 bytes"),
+        ("1", "", "Content-Length says 1, and the body has 0 bytes"),
+        ("+6", "abcdef", "Content-Length says `+6`, which is no length"),
+        ("", "", "Content-Length says ``, which is no length"),
+        ("6, 6", "abcdef", "Content-Length says `6, 6`, which is no length"),
+    ] {
+        let asking = nowhere.post("http://svc/").header(CONTENT_LENGTH, length).body(body);
+        let error = asking.send().await.unwrap_err();
+        assert_eq!(error.to_string(), format!("http://svc/: bad request: {says}"));
+        let (ours, mut theirs) = duplex();
+        let mut sender = handshake(ours, Versions::Http1).await.unwrap();
+        let request = http::Request::post("http://svc/").header(CONTENT_LENGTH, length);
+        let error = sender.send(request.body(Body::from(body)).unwrap()).await.unwrap_err();
+        assert_eq!((error.stage(), error.to_string().ends_with(says)), (Stage::Request, true), "{error}");
+        drop(sender);
+        assert_eq!(rest(&mut theirs).await, "");
+    }
+    let (running, client) = world(router()).await;
+    let right = client.post(running.url("/length")).header(CONTENT_LENGTH, "006").body("abcdef");
+    assert_eq!(right.send().await.unwrap().into_body().text().await.unwrap(), "6");
+    // How long it is, only the field says.
+    let (send, body) = sent();
+    send.send(http_body::Frame::data(Bytes::from_static(b"abc"))).unwrap();
+    drop(send);
+    let stream = client.post(running.url("/length")).header(CONTENT_LENGTH, "3").body(body);
+    assert_eq!(stream.send().await.unwrap().into_body().text().await.unwrap(), "3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +352,7 @@ async fn whose_fault_a_bad_answer_is_shows() {
     for (answer, says) in [
         ("HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n", "answered against the rules of HTTP"),
         ("HTTP/1.1 2x0 OK\r\n\r\n", "answered against the rules of HTTP"),
-        ("HTTP/1.1 200 OK\r\ncontent-le", "closed the connection in the middle of its answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-le", "closed the connection before the end of its answer"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", "closed the connection"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc", "closed the connection"),
         (

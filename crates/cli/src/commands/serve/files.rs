@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
@@ -67,8 +68,9 @@ impl Root {
     fn locate(&self, path: &Path) -> io::Result<PathBuf> {
         self.beneath(path)?;
         let real = fs::canonicalize(path).map_err(|error| match error.kind() {
-            // What no name could be is no file's.
+            // What no name could be is no file's, and what leads to itself leads to none.
             ErrorKind::InvalidFilename => ErrorKind::NotFound.into(),
+            _ if error.raw_os_error() == Some(Errno::ELOOP as i32) => ErrorKind::NotFound.into(),
             _ => error,
         })?;
         self.beneath(&real).map(Path::to_owned)
