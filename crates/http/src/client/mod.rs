@@ -307,7 +307,9 @@ impl Client {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.execute(request.map(Body::new), Options::default()).await
+        let mut request = request.map(Body::new);
+        request::user_to_field(&mut request)?;
+        self.execute(request, Options::default()).await
     }
 
     /// A flow to the host and port of `url`, in no pool. Its error does not say which.

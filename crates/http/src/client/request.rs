@@ -194,6 +194,18 @@ fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), Error> {
     Ok((url.as_str().parse().map_err(bad_url)?, authorization))
 }
 
+/// The user of a URL is a field, as [`parse`] has it, unless there is one.
+pub(super) fn user_to_field(request: &mut Request<Body>) -> Result<(), Error> {
+    if request.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        let (url, authorization) = parse(&request.uri().to_string())?;
+        *request.uri_mut() = url;
+        if let Some(authorization) = authorization {
+            request.headers_mut().entry(AUTHORIZATION).or_insert(authorization);
+        }
+    }
+    Ok(())
+}
+
 /// Where a request goes.
 pub(super) fn origin(url: &Uri) -> Result<Origin, Error> {
     let scheme = match url.scheme_str() {

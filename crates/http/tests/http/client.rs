@@ -172,6 +172,11 @@ async fn forms_queries_and_users() {
         text(client.get("http://Aladdin:open%20sesame@svc/")).await,
         "/||Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==|"
     );
+    let request = http::Request::get("http://Aladdin:open%20sesame@svc/").body(Body::empty()).unwrap();
+    assert_eq!(
+        client.request(request).await.unwrap().into_body().text().await.unwrap(),
+        "/||Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==|"
+    );
     let form = Multipart::with_boundary("xx").text("a", "1").file("f\"", "a.txt", "text/plain", "hello");
     assert_eq!(
         text(client.post(running.url("/")).multipart(form)).await,
