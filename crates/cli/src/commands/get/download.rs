@@ -172,16 +172,21 @@ impl Download {
 
     async fn open_part(&self, at: u64, headers: &HeaderMap) -> IoResult<(File, Flock<std::fs::File>)> {
         let part = self.part();
+        let taken = || IoError::other("another program is writing it");
+        let in_the_way = fs::symlink_metadata(&part).await.ok();
+        if in_the_way.as_ref().is_some_and(|meta| !meta.is_file()) {
+            return Err(IoError::other("it is no file: it is in the way"));
+        }
         if self.whole && at > 0 {
+            // There was none before.
+            if in_the_way.is_some() {
+                return Err(taken());
+            }
             // It is a part, as it turns out.
             fs::rename(&self.file, &part).await?;
         }
-        if fs::symlink_metadata(&part).await.is_ok_and(|meta| !meta.is_file()) {
-            return Err(IoError::other("it is no file: it is in the way"));
-        }
         let mut file =
             OpenOptions::new().create(true).write(true).truncate(false).open(&part).await?.into_std().await;
-        let taken = || IoError::other("another program is writing it");
         let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).map_err(|_| taken())?;
         let meta = file.metadata()?;
         // Whoever had it locked before may have been done with it since.
